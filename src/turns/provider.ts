@@ -1,0 +1,160 @@
+/**
+ * The port to an agent. A provider runs turns; it knows no store, no lane and
+ * no client. What it learns about the conversation's native id it says in its
+ * events, and the turn commits it.
+ */
+import type { FinishReason, TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
+
+export interface ProviderCapabilities {
+  /** Who makes the native id: the broker before the first turn, or the agent. */
+  readonly assignsNativeId: "broker" | "provider";
+  readonly resume: boolean;
+  readonly interrupt: boolean;
+  readonly steer: boolean;
+  readonly warm: boolean;
+  readonly fork: boolean;
+  readonly reasoning: boolean;
+  readonly images: boolean;
+  readonly usage: boolean;
+  readonly cost: boolean;
+  readonly toolEvents: boolean;
+  readonly permissionRequests: boolean;
+}
+
+/** Tokens and cost of one turn. Each token is counted in one field only. */
+export interface TurnUsage {
+  /** Input neither read from nor written to a cache. */
+  readonly inputTokens: number;
+  readonly cacheReadTokens: number;
+  readonly cacheWriteTokens: number;
+  /** Reasoning included. */
+  readonly outputTokens: number;
+  readonly reasoningTokens: number;
+  /** US dollars; absent if the provider states none. */
+  readonly costUsd?: number;
+}
+
+/** What the agent reported as the sum over its conversation so far. */
+export interface RunningTotal {
+  readonly costUsd: number;
+}
+
+export type TurnInputPart =
+  | { readonly kind: "text"; readonly text: string }
+  | {
+      readonly kind: "image" | "file";
+      readonly mediaType: string;
+      readonly name: string;
+      readonly data: Uint8Array;
+    };
+
+/** One exchange that the broker has kept: what was asked and what was answered. */
+export interface Exchange {
+  readonly user: string;
+  readonly assistant: string;
+}
+
+/** The agent's conversation that this turn belongs to. */
+export interface NativeBinding {
+  /** Absent: the provider assigns one and says it in `started`. */
+  readonly nativeId?: string;
+  /**
+   * `fresh`: the agent has never been given this id.
+   * `provisional`: it was given in an earlier turn that did not succeed, so the
+   * agent may or may not know it.
+   * `bound`: a turn with it has succeeded, so not knowing it is a loss.
+   */
+  readonly state: "fresh" | "provisional" | "bound";
+}
+
+export interface ProviderTurn {
+  readonly turnId: string;
+  readonly sessionId: string;
+  readonly attempt: number;
+  /** Number of this turn in its session, from 1. */
+  readonly turnNumber: number;
+  readonly input: readonly TurnInputPart[];
+  readonly binding: NativeBinding;
+  /** Exchanges that the agent has not seen, oldest first: to be told to it before the input. */
+  readonly unseen: readonly Exchange[];
+  /** Appended to the agent's system prompt. */
+  readonly system?: string;
+  readonly model?: string;
+  /** Absolute path of an existing directory. */
+  readonly workspace: string;
+  /** The running total at the end of the session's last turn. */
+  readonly previousTotal?: RunningTotal;
+  /** Value of SESSION_BROKER_CHILD for every process started for this turn. */
+  readonly childMark: string;
+  /** From the start of the attempt to its end. */
+  readonly timeoutMs: number;
+  /** Aborted to cancel; the iteration still ends with one outcome, after every process is gone. */
+  readonly signal: AbortSignal;
+}
+
+export type ProviderEvent =
+  /** Once, before anything else but `end`. */
+  | {
+      readonly kind: "started";
+      readonly nativeId?: string;
+      readonly resumed: boolean;
+      readonly warm: boolean;
+    }
+  | { readonly kind: "text"; readonly text: string }
+  | { readonly kind: "reasoning"; readonly text: string }
+  | { readonly kind: "tool-call"; readonly id: string; readonly name: string; readonly input: string }
+  | { readonly kind: "tool-result"; readonly id: string; readonly output: string; readonly isError: boolean }
+  | { readonly kind: "notice"; readonly message: string }
+  /** Once, last. */
+  | { readonly kind: "end"; readonly outcome: TurnOutcome };
+
+export type TurnOutcome =
+  | {
+      readonly status: "completed";
+      readonly text: string;
+      readonly finishReason: FinishReason;
+      readonly nativeId?: string;
+      readonly model?: string;
+      readonly usage?: TurnUsage;
+      readonly total?: RunningTotal;
+    }
+  | {
+      readonly status: "failed";
+      readonly code: TurnErrorCode;
+      readonly message: string;
+      readonly retryable: boolean;
+      readonly retryAfterMs?: number;
+      readonly usage?: TurnUsage;
+      readonly total?: RunningTotal;
+      /**
+       * True if it is proven that the model was not asked (the agent refused
+       * before it read the prompt, or its terminal record says so).
+       */
+      readonly modelNotAsked: boolean;
+    }
+  | { readonly status: "cancelled"; readonly usage?: TurnUsage; readonly total?: RunningTotal };
+
+export interface ProviderHealth {
+  readonly available: boolean;
+  /** Version of the agent, or why it cannot be asked. */
+  readonly detail: string;
+}
+
+export interface Provider {
+  /** As in the configuration. */
+  readonly id: string;
+  /** Which kind of backend, such as `claude`. */
+  readonly kind: string;
+  readonly capabilities: ProviderCapabilities;
+  /** Names that a request may ask for; empty: any. The first is the default. */
+  readonly models: readonly string[];
+  /** Longest that a turn may take. */
+  readonly timeoutMs: number;
+  /** Turns at once. */
+  readonly maxRunning: number;
+  /** Runs one turn. Never throws; whatever goes wrong is an `end` event. */
+  run(turn: ProviderTurn): AsyncIterable<ProviderEvent>;
+  health(): Promise<ProviderHealth>;
+  /** Ends every process. */
+  close(): Promise<void>;
+}
