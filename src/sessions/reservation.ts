@@ -1,0 +1,272 @@
+/**
+ * What a reservation does to the row of its key. Every store asks this function
+ * inside the transaction that writes the answer.
+ */
+import { judgeFreshness } from "./freshness.js";
+import type { SessionKey } from "./key.js";
+import { type Refusal, refuse } from "./refusal.js";
+import { type Alias, noUsage, type ResetPolicy, type RotationReason, type SessionRow } from "./session.js";
+
+export interface Reservation {
+  readonly key: SessionKey;
+  /** Asked for by the caller. */
+  readonly sessionId?: string;
+  readonly expectedGeneration?: number;
+  /** Platform aliases. */
+  readonly aliases: readonly string[];
+  readonly internal: boolean;
+  /** Overrides the scope's, and is kept with the row. */
+  readonly resetPolicy?: ResetPolicy;
+  /** In force unless the row or the request has one. */
+  readonly scopeResetPolicy: ResetPolicy;
+  readonly workspace: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly importedKey?: string;
+}
+
+export interface ReservationFacts {
+  /** The row that the key points to. */
+  readonly row?: SessionRow;
+  /** An archived row of this key with the asked session id. */
+  readonly archivedMatch?: SessionRow;
+  /** Generation that a purged row of this key had. */
+  readonly purgedGeneration?: number;
+  /** Activity that is not in the row yet. */
+  readonly pendingActivityMs?: number;
+  /** A turn that runs or waits in the key's lane. */
+  readonly busyTurnId?: string;
+  readonly nowMs: number;
+  readonly newSessionId: string;
+  readonly newRecordNo: number;
+}
+
+/** A row to write carries revision 0: the store numbers it. */
+export type ReservationDecision =
+  | { readonly kind: "existing"; readonly row: SessionRow; readonly write: boolean }
+  | { readonly kind: "created"; readonly row: SessionRow; readonly reason?: RotationReason }
+  /** `replaced`, if present, is to be archived; absent, the rotation happened before and is still owed. */
+  | {
+      readonly kind: "rotated";
+      readonly row: SessionRow;
+      readonly reason: RotationReason;
+      readonly replaced?: SessionRow;
+    }
+  | {
+      readonly kind: "explicit";
+      readonly row: SessionRow;
+      readonly replaced?: SessionRow;
+      readonly revived?: SessionRow;
+      readonly write: boolean;
+    }
+  | { readonly kind: "ephemeral"; readonly sessionId: string }
+  | Refusal;
+
+export function decideReservation(request: Reservation, facts: ReservationFacts): ReservationDecision {
+  if (request.internal) return decideInternal(request, facts);
+  if (request.sessionId !== undefined) return decideExplicit(request, request.sessionId, facts);
+  const { row } = facts;
+  if (row === undefined) return create(request, facts);
+  const stale = staleReason(row, request, facts);
+  if (request.expectedGeneration !== undefined && request.expectedGeneration !== row.generation) {
+    return staleGeneration(row);
+  }
+  if (stale !== undefined) return rotate(row, stale, request, facts);
+  return keep(row, request);
+}
+
+/** The new generation of a row, and the old one as it is archived. */
+export function rotateRow(
+  row: SessionRow,
+  reason: RotationReason,
+  next: { readonly sessionId: string; readonly recordNo: number; readonly nowMs: number },
+): { readonly row: SessionRow; readonly replaced: SessionRow } {
+  const platform = row.aliases.filter((alias) => alias.kind === "platform");
+  const { nativeId: _native, archived: _archived, ...kept } = row;
+  return {
+    row: {
+      ...kept,
+      recordNo: next.recordNo,
+      sessionId: next.sessionId,
+      nativeState: "unbound",
+      generation: row.generation + 1,
+      startedAtMs: next.nowMs,
+      lastActivityMs: next.nowMs,
+      turnCount: 0,
+      usage: noUsage,
+      totalCostUsd: 0,
+      previousSessionId: row.sessionId,
+      owedRotation: reason,
+      aliases: platform,
+      revision: 0,
+    },
+    replaced: {
+      ...row,
+      archived: "rotated",
+      aliases: row.aliases.filter((alias) => alias.kind !== "platform"),
+      revision: 0,
+    },
+  };
+}
+
+function decideInternal(request: Reservation, facts: ReservationFacts): ReservationDecision {
+  const { row } = facts;
+  if (row !== undefined && staleReason(row, request, facts) === undefined) {
+    return { kind: "existing", row, write: false };
+  }
+  return { kind: "ephemeral", sessionId: facts.newSessionId };
+}
+
+function decideExplicit(
+  request: Reservation,
+  sessionId: string,
+  facts: ReservationFacts,
+): ReservationDecision {
+  const { row } = facts;
+  if (row === undefined) {
+    const created = create({ ...request }, { ...facts, newSessionId: sessionId });
+    return { kind: "explicit", row: created.row, write: true };
+  }
+  if (row.sessionId === sessionId) {
+    if (request.expectedGeneration !== undefined && request.expectedGeneration !== row.generation) {
+      return staleGeneration(row);
+    }
+    if (row.archived !== undefined) {
+      const { archived: _archived, ...live } = row;
+      return { kind: "explicit", row: { ...live, lastActivityMs: facts.nowMs, revision: 0 }, write: true };
+    }
+    const kept = keep(row, request);
+    return kept.kind === "existing" ? { kind: "explicit", row: kept.row, write: kept.write } : kept;
+  }
+  if (row.archived === undefined) {
+    if (request.expectedGeneration !== row.generation) return staleGeneration(row);
+    if (facts.busyTurnId !== undefined) return busy(facts.busyTurnId);
+  }
+  const next = rotateRow(row, "EXPLICIT_RESET", {
+    sessionId,
+    recordNo: facts.newRecordNo,
+    nowMs: facts.nowMs,
+  });
+  // An explicit binding is announced by its own outcome.
+  const { owedRotation: _owed, ...fresh } = next.row;
+  if (facts.archivedMatch === undefined) {
+    return { kind: "explicit", row: merge(fresh, request) ?? fresh, replaced: next.replaced, write: true };
+  }
+  const { archived: _archived, ...revived } = facts.archivedMatch;
+  return {
+    kind: "explicit",
+    row: {
+      ...revived,
+      generation: fresh.generation,
+      lastActivityMs: facts.nowMs,
+      previousSessionId: row.sessionId,
+      aliases: [...revived.aliases, ...fresh.aliases],
+      revision: 0,
+    },
+    replaced: next.replaced,
+    revived: facts.archivedMatch,
+    write: true,
+  };
+}
+
+function create(
+  request: Reservation,
+  facts: ReservationFacts,
+): Extract<ReservationDecision, { kind: "created" }> {
+  const row: SessionRow = {
+    recordNo: facts.newRecordNo,
+    key: request.key,
+    sessionId: facts.newSessionId,
+    nativeState: "unbound",
+    generation: 1,
+    createdAtMs: facts.nowMs,
+    startedAtMs: facts.nowMs,
+    lastActivityMs: facts.nowMs,
+    turnCount: 0,
+    usage: noUsage,
+    totalCostUsd: 0,
+    ...(request.resetPolicy === undefined ? {} : { resetPolicy: request.resetPolicy }),
+    workspace: request.workspace,
+    pinned: false,
+    ...(request.importedKey === undefined ? {} : { importedKey: request.importedKey }),
+    aliases: unique(request.aliases).map((id) => ({ id, kind: "platform" })),
+    labels: request.labels,
+    revision: 0,
+  };
+  return facts.purgedGeneration === undefined
+    ? { kind: "created", row }
+    : { kind: "created", row, reason: "PURGED" };
+}
+
+function rotate(
+  row: SessionRow,
+  reason: RotationReason,
+  request: Reservation,
+  facts: ReservationFacts,
+): ReservationDecision {
+  const next = rotateRow(row, reason, {
+    sessionId: facts.newSessionId,
+    recordNo: facts.newRecordNo,
+    nowMs: facts.nowMs,
+  });
+  return { kind: "rotated", row: merge(next.row, request) ?? next.row, reason, replaced: next.replaced };
+}
+
+function keep(row: SessionRow, request: Reservation): ReservationDecision {
+  if (request.workspace !== "" && request.workspace !== row.workspace) {
+    return refuse("WORKSPACE_MISMATCH", `workspace: the session has ${describeWorkspace(row.workspace)}`, {
+      workspace: row.workspace,
+    });
+  }
+  const merged = merge(row, request);
+  if (row.owedRotation !== undefined) {
+    return { kind: "rotated", row: merged ?? row, reason: row.owedRotation };
+  }
+  return { kind: "existing", row: merged ?? row, write: merged !== undefined };
+}
+
+/** The row with the request's aliases and labels; undefined if it has them all. */
+function merge(row: SessionRow, request: Reservation): SessionRow | undefined {
+  const known = new Set(row.aliases.map((alias) => alias.id));
+  const added = unique(request.aliases).filter((id) => !known.has(id));
+  const labelled = Object.entries(request.labels).some(([name, value]) => row.labels[name] !== value);
+  if (added.length === 0 && !labelled) return undefined;
+  return {
+    ...row,
+    aliases: [...row.aliases, ...added.map((id): Alias => ({ id, kind: "platform" }))],
+    labels: { ...row.labels, ...request.labels },
+    revision: 0,
+  };
+}
+
+/** Why the row may not go on; never while a turn runs or waits in it. */
+function staleReason(
+  row: SessionRow,
+  request: Reservation,
+  facts: ReservationFacts,
+): RotationReason | undefined {
+  if (row.archived !== undefined) return "PRUNED";
+  if (facts.busyTurnId !== undefined) return undefined;
+  const policy = request.resetPolicy ?? row.resetPolicy ?? request.scopeResetPolicy;
+  const lastActivityMs = Math.max(row.lastActivityMs, facts.pendingActivityMs ?? 0);
+  const freshness = judgeFreshness({ startedAtMs: row.startedAtMs, lastActivityMs }, policy, facts.nowMs);
+  return freshness.fresh ? undefined : freshness.reason;
+}
+
+function staleGeneration(row: SessionRow): Refusal {
+  return refuse("STALE_GENERATION", `expected_generation: the session's generation is ${row.generation}`, {
+    generation: String(row.generation),
+    session_id: row.sessionId,
+  });
+}
+
+export function busy(turnId: string): Refusal {
+  return refuse("SESSION_BUSY", `turn ${turnId} runs or waits in the session`, { turn_id: turnId });
+}
+
+function describeWorkspace(name: string): string {
+  return name === "" ? "a directory of its own" : `the workspace ${name}`;
+}
+
+function unique(ids: readonly string[]): readonly string[] {
+  return [...new Set(ids)];
+}

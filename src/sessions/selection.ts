@@ -1,0 +1,73 @@
+/** Which of several rows an id means. The algorithm is pure; the rows come from an index, never a scan. */
+import { type KeyIdentity, type KeyScheme, normaliseId } from "./key-scheme.js";
+import type { SessionRow } from "./session.js";
+
+export interface Candidate {
+  readonly row: SessionRow;
+  readonly identity: KeyIdentity;
+  readonly scheme: KeyScheme;
+}
+
+export type Match = "EXACT" | "STRUCTURAL" | "FRESHEST";
+
+export type Selection =
+  | { readonly kind: "none" }
+  | { readonly kind: "selected"; readonly candidate: Candidate; readonly match: Match }
+  | { readonly kind: "ambiguous"; readonly candidates: readonly Candidate[] };
+
+/**
+ * 1. Rows of one conversation (same scope, provider, agent and request key)
+ *    stand for one: the freshest, then the smallest key.
+ * 2. One left: that one.
+ * 3. Rows whose key ends with the id: the one that is strictly freshest, or
+ *    ambiguous among them.
+ * 4. None such: the strictly freshest of all, or ambiguous among all.
+ */
+export function select(candidates: readonly Candidate[], id: string): Selection {
+  const winners = collapse(candidates).sort(byFreshness);
+  const [first] = winners;
+  if (first === undefined) return { kind: "none" };
+  if (winners.length === 1) return { kind: "selected", candidate: first, match: "EXACT" };
+  const structural = winners.filter((candidate) => endsWithId(candidate, id));
+  return structural.length > 0 ? freshest(structural, "STRUCTURAL") : freshest(winners, "FRESHEST");
+}
+
+function collapse(candidates: readonly Candidate[]): Candidate[] {
+  const groups = new Map<string, Candidate>();
+  for (const candidate of candidates) {
+    const { scope, provider } = candidate.row.key;
+    const group = [scope, provider, candidate.identity.agent, candidate.identity.requestKey].join("\n");
+    const rival = groups.get(group);
+    if (rival === undefined || byFreshness(candidate, rival) < 0) groups.set(group, candidate);
+  }
+  return [...groups.values()];
+}
+
+function freshest(sorted: readonly Candidate[], match: Match): Selection {
+  const [first, second] = sorted;
+  if (first === undefined) return { kind: "none" };
+  const tie = second !== undefined && second.row.lastActivityMs === first.row.lastActivityMs;
+  return tie ? { kind: "ambiguous", candidates: sorted } : { kind: "selected", candidate: first, match };
+}
+
+function endsWithId({ identity, scheme }: Candidate, id: string): boolean {
+  const wanted = normaliseId(scheme, id);
+  return (
+    identity.storeKey.endsWith(`:${wanted}`) ||
+    identity.requestKey === wanted ||
+    identity.requestKey.endsWith(`:${wanted}`)
+  );
+}
+
+/** Latest activity first, then the key in code point order. */
+function byFreshness(a: Candidate, b: Candidate): number {
+  return b.row.lastActivityMs - a.row.lastActivityMs || compareText(keyOf(a), keyOf(b));
+}
+
+function keyOf({ row }: Candidate): string {
+  return [row.key.externalId, row.key.scope, row.key.provider].join("\n");
+}
+
+function compareText(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}

@@ -1,0 +1,144 @@
+/**
+ * What sessions need of a store. Each write decides about one key inside one
+ * transaction, with the functions of this folder, and is on disk when its
+ * promise resolves. A refusal is a value; a promise is rejected only when the
+ * store itself fails.
+ */
+import type { Binding } from "./binding.js";
+import type { SessionKey } from "./key.js";
+import type { Refusal } from "./refusal.js";
+import type { Reservation } from "./reservation.js";
+import type { RotationReason, SessionRow } from "./session.js";
+
+/** `*` (all), `acme/*` (all below acme), or a scope. */
+export type ScopePattern = string;
+
+export function scopeMatches(pattern: ScopePattern, scope: string): boolean {
+  if (pattern === "*") return true;
+  if (pattern.endsWith("/*")) return scope.startsWith(pattern.slice(0, -1));
+  return pattern === scope;
+}
+
+export type IdKind = "session-id" | "native-id" | "alias" | "short-id";
+
+export interface IdQuery {
+  readonly kind: IdKind;
+  readonly id: string;
+}
+
+/** Where to look. Empty patterns: nowhere. */
+export interface Where {
+  readonly scopes: readonly ScopePattern[];
+  readonly provider?: string;
+}
+
+export interface LaneState {
+  readonly runningTurnId?: string;
+  readonly fence?: number;
+  readonly queuedTurns: number;
+}
+
+/** A row beside the state of its lane. */
+export interface SessionView {
+  readonly row: SessionRow;
+  readonly lane: LaneState;
+}
+
+/** A session named by its key, or by a session id within some scopes. */
+export type SessionSelector =
+  | { readonly kind: "key"; readonly key: SessionKey }
+  | { readonly kind: "session-id"; readonly sessionId: string; readonly where: Where };
+
+export type Reserved =
+  | {
+      readonly kind: "reserved";
+      readonly outcome: "CREATED" | "EXISTING" | "ROTATED" | "EXPLICIT";
+      readonly reason?: RotationReason;
+      readonly view: SessionView;
+    }
+  | { readonly kind: "ephemeral"; readonly sessionId: string }
+  | Refusal;
+
+export interface IdempotencyKey {
+  readonly key: string;
+  /** Digest of the request. */
+  readonly requestHash: Uint8Array;
+}
+
+export interface ReserveCall {
+  readonly reservation: Reservation;
+  readonly pendingActivityMs?: number;
+  readonly idempotency?: IdempotencyKey;
+  readonly nowMs: number;
+  readonly newSessionId: string;
+}
+
+export interface ListFilter extends Where {
+  readonly archived: boolean;
+  readonly live: boolean;
+  /** Only rows whose last activity is before this. */
+  readonly idleSinceMs?: number;
+}
+
+/** Where a page ended: the place of its last row in the order of the list. */
+export interface ListCursor {
+  readonly lastActivityMs: number;
+  readonly key: SessionKey;
+  readonly archived: boolean;
+  readonly recordNo: number;
+}
+
+export interface PruneCall extends Where {
+  readonly olderThanMs?: number;
+  readonly maxSessions?: number;
+  /** Which rows to look at. */
+  readonly live: boolean;
+  readonly archived: boolean;
+  readonly purge: boolean;
+  readonly dryRun: boolean;
+  readonly limit?: number;
+  readonly nowMs: number;
+}
+
+export interface PruneRow {
+  readonly row: SessionRow;
+  readonly reason: "IDLE" | "OVER_CAP";
+}
+
+export interface PruneSkip {
+  readonly row: SessionRow;
+  readonly reason: "RUNNING" | "QUEUED" | "PINNED";
+}
+
+export interface PruneReport {
+  readonly archived: number;
+  readonly purged: number;
+  readonly rows: readonly PruneRow[];
+  readonly skipped: readonly PruneSkip[];
+  readonly skippedTotal: number;
+  readonly more: boolean;
+}
+
+export interface Activity {
+  readonly key: SessionKey;
+  readonly atMs: number;
+}
+
+export interface SessionStore {
+  byKey(key: SessionKey): Promise<SessionView | undefined>;
+  /** Every row that owns the id, verified, at most `limit`. */
+  byId(query: IdQuery, where: Where, limit: number): Promise<readonly SessionView[]>;
+  /** Latest activity first. */
+  list(filter: ListFilter, after: ListCursor | undefined, limit: number): Promise<readonly SessionView[]>;
+  reserve(call: ReserveCall): Promise<Reserved>;
+  bind(selector: SessionSelector, binding: Binding): Promise<SessionView | Refusal>;
+  /** Deletes the row with all that hangs on it. */
+  remove(
+    selector: SessionSelector,
+    expectedGeneration: number | undefined,
+    nowMs: number,
+  ): Promise<{ readonly kind: "removed"; readonly row: SessionRow; readonly turns: number } | Refusal>;
+  prune(call: PruneCall): Promise<PruneReport>;
+  /** Moves last activity forward, written behind the answers. */
+  touch(activities: readonly Activity[]): Promise<void>;
+}

@@ -1,0 +1,263 @@
+/** Rows to bytes and back. Every value carries a checksum of what follows it. */
+import { crc32 } from "node:zlib";
+import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
+import {
+  ExchangeRecordSchema,
+  JournalBatchSchema,
+  type SessionRecord,
+  SessionRecord_Archived,
+  SessionRecord_Native,
+  SessionRecordSchema,
+  type TurnRecord,
+  TurnRecordSchema,
+  type UsageRecord,
+  UsageRecordSchema,
+} from "../../../gen/sessionbroker/storage/v1/records_pb.js";
+import { BrokerError } from "../../errors.js";
+import type { SessionKey } from "../../sessions/key.js";
+import type {
+  AliasKind,
+  NativeState,
+  ResetPolicy,
+  RotationReason,
+  SessionRow,
+  UsageTotal,
+} from "../../sessions/session.js";
+import type { TurnRow, TurnState } from "../../turns/turn.js";
+
+const checksumBytes = 4;
+
+export function seal(payload: Uint8Array): Buffer {
+  const sealed = Buffer.allocUnsafe(checksumBytes + payload.length);
+  sealed.writeUInt32LE(crc32(payload), 0);
+  sealed.set(payload, checksumBytes);
+  return sealed;
+}
+
+/** @throws BrokerError STORE_DAMAGED if the checksum does not hold. */
+export function unseal(sealed: Buffer, what: string): Uint8Array {
+  const payload = sealed.subarray(checksumBytes);
+  if (sealed.length < checksumBytes || sealed.readUInt32LE(0) !== crc32(payload)) {
+    throw new BrokerError(
+      "STORE_DAMAGED",
+      `a record of ${what} fails its checksum; run session-broker verify`,
+    );
+  }
+  return payload;
+}
+
+export function sealMessage<D extends DescMessage>(schema: D, message: MessageShape<D>): Buffer {
+  return seal(toBinary(schema, message));
+}
+
+export function unsealMessage<D extends DescMessage>(
+  schema: D,
+  sealed: Buffer,
+  what: string,
+): MessageShape<D> {
+  return fromBinary(schema, unseal(sealed, what));
+}
+
+export function sealJson(value: unknown): Buffer {
+  return seal(Buffer.from(JSON.stringify(value)));
+}
+
+export function unsealJson(sealed: Buffer, what: string): unknown {
+  return JSON.parse(Buffer.from(unseal(sealed, what)).toString());
+}
+
+const aliasCodes: Record<AliasKind, string> = { platform: "p", response: "r", "former-native": "f" };
+const aliasKinds: Record<string, AliasKind> = { p: "platform", r: "response", f: "former-native" };
+
+const nativeCodes: Record<NativeState, SessionRecord_Native> = {
+  unbound: SessionRecord_Native.UNSPECIFIED,
+  provisional: SessionRecord_Native.PROVISIONAL,
+  bound: SessionRecord_Native.BOUND,
+  lost: SessionRecord_Native.LOST,
+};
+const nativeStates: Record<SessionRecord_Native, NativeState> = {
+  [SessionRecord_Native.UNSPECIFIED]: "unbound",
+  [SessionRecord_Native.PROVISIONAL]: "provisional",
+  [SessionRecord_Native.BOUND]: "bound",
+  [SessionRecord_Native.LOST]: "lost",
+};
+
+export function encodeSession(row: SessionRow): Buffer {
+  const record = create(SessionRecordSchema, {
+    recordNo: row.recordNo,
+    sessionId: row.sessionId,
+    nativeId: row.nativeId ?? "",
+    native: nativeCodes[row.nativeState],
+    generation: row.generation,
+    archived: archivedCode(row.archived),
+    createdAtMs: row.createdAtMs,
+    startedAtMs: row.startedAtMs,
+    lastActivityMs: row.lastActivityMs,
+    turnCount: row.turnCount,
+    usage: encodeUsage(row.usage),
+    totalCostUsd: row.totalCostUsd,
+    hasResetPolicy: row.resetPolicy !== undefined,
+    idleMs: row.resetPolicy?.idleMs ?? 0,
+    dailyHourPlusOne: row.resetPolicy?.daily === undefined ? 0 : row.resetPolicy.daily.hour + 1,
+    dailyTimeZone: row.resetPolicy?.daily?.timeZone ?? "",
+    workspace: row.workspace,
+    pinned: row.pinned,
+    previousSessionId: row.previousSessionId ?? "",
+    owedRotation: row.owedRotation ?? "",
+    importedKey: row.importedKey ?? "",
+    aliases: row.aliases.map(({ id, kind }) => ({ id, kind: aliasCodes[kind] })),
+    labels: { ...row.labels },
+    revision: row.revision,
+  });
+  return sealMessage(SessionRecordSchema, record);
+}
+
+export function decodeSession(key: SessionKey, sealed: Buffer): SessionRow {
+  const record = unsealMessage(SessionRecordSchema, sealed, "sessions");
+  return {
+    recordNo: record.recordNo,
+    key,
+    sessionId: record.sessionId,
+    ...optional("nativeId", record.nativeId),
+    nativeState: nativeStates[record.native],
+    generation: record.generation,
+    ...archivedState(record.archived),
+    createdAtMs: record.createdAtMs,
+    startedAtMs: record.startedAtMs,
+    lastActivityMs: record.lastActivityMs,
+    turnCount: record.turnCount,
+    usage: decodeUsage(record.usage),
+    totalCostUsd: record.totalCostUsd,
+    ...(record.hasResetPolicy ? { resetPolicy: decodePolicy(record) } : {}),
+    workspace: record.workspace,
+    pinned: record.pinned,
+    ...optional("previousSessionId", record.previousSessionId),
+    ...(record.owedRotation === "" ? {} : { owedRotation: record.owedRotation as RotationReason }),
+    ...optional("importedKey", record.importedKey),
+    aliases: record.aliases.map(({ id, kind }) => ({ id, kind: aliasKinds[kind] ?? "platform" })),
+    labels: record.labels,
+    revision: record.revision,
+  };
+}
+
+export function encodeTurn(row: TurnRow): Buffer {
+  const record = create(TurnRecordSchema, {
+    turnId: row.turnId,
+    scope: row.key.scope,
+    externalId: row.key.externalId,
+    provider: row.key.provider,
+    recordNo: row.recordNo,
+    sessionId: row.sessionId,
+    generation: row.generation,
+    state: row.state,
+    payloadHash: row.payloadHash,
+    credential: row.credential,
+    grant: row.grant,
+    clientChoseId: row.clientChoseId,
+    cancelOnDisconnect: row.cancelOnDisconnect,
+    createdAtMs: row.createdAtMs,
+    startedAtMs: row.startedAtMs ?? 0,
+    endedAtMs: row.endedAtMs ?? 0,
+    queueDeadlineMs: row.queueDeadlineMs,
+    fence: row.fence ?? 0,
+    attempt: row.attempt,
+    lastSequence: row.lastSequence,
+    reservedThrough: row.reservedThrough,
+    accepted: row.accepted,
+    ending: row.ending ?? new Uint8Array(),
+    usage: encodeUsage(row.usage),
+    labels: { ...row.labels },
+    nativeId: row.nativeId ?? "",
+  });
+  return sealMessage(TurnRecordSchema, record);
+}
+
+export function decodeTurn(turnNo: number, sealed: Buffer): TurnRow {
+  const record: TurnRecord = unsealMessage(TurnRecordSchema, sealed, "turns");
+  return {
+    turnNo,
+    turnId: record.turnId,
+    key: { scope: record.scope, externalId: record.externalId, provider: record.provider },
+    recordNo: record.recordNo,
+    sessionId: record.sessionId,
+    generation: record.generation,
+    state: record.state as TurnState,
+    payloadHash: record.payloadHash,
+    credential: record.credential,
+    grant: record.grant,
+    clientChoseId: record.clientChoseId,
+    cancelOnDisconnect: record.cancelOnDisconnect,
+    createdAtMs: record.createdAtMs,
+    ...optional("startedAtMs", record.startedAtMs),
+    ...optional("endedAtMs", record.endedAtMs),
+    queueDeadlineMs: record.queueDeadlineMs,
+    ...optional("fence", record.fence),
+    attempt: record.attempt,
+    lastSequence: record.lastSequence,
+    reservedThrough: record.reservedThrough,
+    accepted: record.accepted,
+    ...(record.ending.length === 0 ? {} : { ending: record.ending }),
+    usage: decodeUsage(record.usage),
+    labels: record.labels,
+    ...optional("nativeId", record.nativeId),
+  };
+}
+
+export function encodeExchange(exchange: { readonly user: string; readonly assistant: string }): Buffer {
+  return sealMessage(ExchangeRecordSchema, create(ExchangeRecordSchema, exchange));
+}
+
+export function decodeExchange(sealed: Buffer): { user: string; assistant: string } {
+  const { user, assistant } = unsealMessage(ExchangeRecordSchema, sealed, "history");
+  return { user, assistant };
+}
+
+export function encodeBatch(events: readonly Uint8Array[]): Buffer {
+  return sealMessage(JournalBatchSchema, create(JournalBatchSchema, { events: [...events] }));
+}
+
+export function decodeBatch(sealed: Buffer): readonly Uint8Array[] {
+  return unsealMessage(JournalBatchSchema, sealed, "events").events;
+}
+
+function encodeUsage(usage: UsageTotal): UsageRecord {
+  const { costUsd, ...tokens } = usage;
+  return create(UsageRecordSchema, costUsd === undefined ? tokens : { ...tokens, costUsd });
+}
+
+function decodeUsage(record: UsageRecord | undefined): UsageTotal {
+  return {
+    inputTokens: record?.inputTokens ?? 0,
+    cacheReadTokens: record?.cacheReadTokens ?? 0,
+    cacheWriteTokens: record?.cacheWriteTokens ?? 0,
+    outputTokens: record?.outputTokens ?? 0,
+    reasoningTokens: record?.reasoningTokens ?? 0,
+    ...(record?.costUsd === undefined ? {} : { costUsd: record.costUsd }),
+  };
+}
+
+function decodePolicy(record: SessionRecord): ResetPolicy {
+  return {
+    ...optional("idleMs", record.idleMs),
+    ...(record.dailyHourPlusOne === 0
+      ? {}
+      : { daily: { hour: record.dailyHourPlusOne - 1, timeZone: record.dailyTimeZone } }),
+  };
+}
+
+function archivedCode(archived: SessionRow["archived"]): SessionRecord_Archived {
+  if (archived === "rotated") return SessionRecord_Archived.ROTATED;
+  if (archived === "pruned") return SessionRecord_Archived.PRUNED;
+  return SessionRecord_Archived.UNSPECIFIED;
+}
+
+function archivedState(code: SessionRecord_Archived): { archived?: "rotated" | "pruned" } {
+  if (code === SessionRecord_Archived.ROTATED) return { archived: "rotated" };
+  if (code === SessionRecord_Archived.PRUNED) return { archived: "pruned" };
+  return {};
+}
+
+/** The member, or none where the wire's default stands for absence. */
+function optional<K extends string, V extends string | number>(name: K, value: V): { [P in K]?: V } {
+  return value === "" || value === 0 ? {} : ({ [name]: value } as { [P in K]?: V });
+}

@@ -1,0 +1,84 @@
+/** Every write there is, by name: what the writing thread can be asked to do. */
+import { BrokerError } from "../../errors.js";
+import { OwnershipLost, releaseOwnership, renewOwnership } from "./owner.js";
+import { bind, pruneStep, remove, reserve, sweepGarbage, touch } from "./session-commands.js";
+import type { Tables } from "./tables.js";
+import { Transaction } from "./transaction.js";
+import { admit, append, bindNative, end, grant, retry } from "./turn-commands.js";
+
+const commands = {
+  reserve,
+  bind,
+  remove,
+  pruneStep,
+  touch,
+  sweepGarbage,
+  admit,
+  grant,
+  retry,
+  bindNative,
+  append,
+  end,
+  heartbeat: (tx: Transaction, nowMs: number) => renewOwnership(tx.tables, nowMs),
+  release: (tx: Transaction, _: undefined) => releaseOwnership(tx.tables),
+} as const;
+
+export type CommandName = keyof typeof commands;
+export type CommandInput<N extends CommandName> = Parameters<(typeof commands)[N]>[1];
+export type CommandOutput<N extends CommandName> = ReturnType<(typeof commands)[N]>;
+
+export interface CommandCall {
+  readonly name: CommandName;
+  readonly input: unknown;
+}
+
+export type CommandAnswer = { readonly value: unknown } | { readonly failure: CommandFailure };
+
+export interface CommandFailure {
+  readonly kind: "full" | "damaged" | "lost" | "failed";
+  readonly message: string;
+}
+
+/**
+ * Runs a batch in one transaction. If a command throws, nothing of the batch is
+ * kept and each command gets a transaction of its own, so that one failure is
+ * one caller's.
+ */
+export function runBatch(tables: Tables, instance: string, batch: readonly CommandCall[]): CommandAnswer[] {
+  try {
+    return tables.root.transactionSync(() => {
+      const tx = new Transaction(tables);
+      tx.assertOwner(instance);
+      const answers = batch.map(({ name, input }) => ({ value: run(tx, name, input) }));
+      tx.finish();
+      return answers;
+    });
+  } catch (error) {
+    const failure = describe(error);
+    if (batch.length === 1 || failure.kind === "full" || failure.kind === "lost") {
+      return batch.map(() => ({ failure }));
+    }
+    return batch.flatMap((call) => runBatch(tables, instance, [call]));
+  }
+}
+
+function run(tx: Transaction, name: CommandName, input: unknown): unknown {
+  const command = commands[name] as (tx: Transaction, input: unknown) => unknown;
+  return command(tx, input);
+}
+
+/** LMDB hands on the code of the system: 28 ENOSPC, 122 EDQUOT; -30792 is a full map. */
+const fullCodes = new Set<unknown>([28, 122, -30792, "ENOSPC", "EDQUOT"]);
+
+function describe(error: unknown): CommandFailure {
+  if (error instanceof OwnershipLost) return { kind: "lost", message: error.message };
+  if (error instanceof BrokerError && error.reason === "STORE_DAMAGED") {
+    return { kind: "damaged", message: error.message };
+  }
+  if (!(error instanceof Error)) return { kind: "failed", message: String(error) };
+  const { code } = error as NodeJS.ErrnoException;
+  if (fullCodes.has(code) || /no space left/i.test(error.message)) {
+    return { kind: "full", message: "the disk that holds the store is full" };
+  }
+  return { kind: "failed", message: error.stack ?? error.message };
+}

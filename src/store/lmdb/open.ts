@@ -1,0 +1,131 @@
+/**
+ * Opening a store.
+ *
+ *     nothing ──▶ creating ──▶ ready ──▶ checked in a child ──▶ owned by this process
+ */
+import { randomUUID } from "node:crypto";
+import { mkdirSync, statfsSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { open, type RootDatabase } from "lmdb";
+import { type Marker, readMarker, writeMarker } from "./marker.js";
+import { heartbeatEveryMs, takeOwnership } from "./owner.js";
+import { preflight } from "./preflight.js";
+import { environmentOptions, schemaVersion } from "./schema.js";
+import { LmdbStore } from "./store.js";
+import { Tables } from "./tables.js";
+import { Transaction } from "./transaction.js";
+import { inlineRunner, threadRunner, Writer } from "./writer.js";
+
+export interface OpenStoreOptions {
+  /** Directory of the store; made if it is missing. */
+  readonly path: string;
+  readonly now: () => number;
+  /** `thread` (default) for a server, `inline` for a tool that serves nobody. */
+  readonly writer?: "thread" | "inline";
+  /** Called once if the store can no longer be written by this process. */
+  readonly onLost: (error: Error) => void;
+}
+
+export interface OpenedStore extends AsyncDisposable {
+  readonly store: LmdbStore;
+  /** Names the directory for as long as it exists. */
+  readonly storeId: string;
+  /** Names this opening. */
+  readonly instance: string;
+  /** Size of the data file in bytes. */
+  bytes(): number;
+}
+
+/** A reader of a killed process pins old pages until somebody looks. */
+const readerCheckEveryMs = 30_000;
+
+/**
+ * @throws DamagedStore if the files are not a whole store
+ * @throws StoreInUse if another process owns it
+ */
+export async function openStore(options: OpenStoreOptions): Promise<OpenedStore> {
+  const { path, now } = options;
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  const marker = readMarker(path) ?? startCreating(path);
+  if (marker.state === "ready") {
+    if (marker.schemaVersion > schemaVersion) {
+      throw new Error(
+        `the store ${path} has schema version ${marker.schemaVersion}, and this version of session-broker knows ${schemaVersion}: use a newer one`,
+      );
+    }
+    await preflight(path);
+  }
+  const root = open(environmentOptions(path));
+  try {
+    const tables = new Tables(root);
+    const instance = randomUUID();
+    own(tables, instance, path, now());
+    if (marker.state === "creating") writeMarker(path, { ...marker, state: "ready" });
+    return serve(root, tables, marker, instance, options);
+  } catch (error) {
+    await root.close();
+    throw error;
+  }
+}
+
+function startCreating(path: string): Marker {
+  const marker: Marker = {
+    product: "session-broker",
+    state: "creating",
+    storeId: randomUUID(),
+    schemaVersion,
+  };
+  writeMarker(path, marker);
+  return marker;
+}
+
+function own(tables: Tables, instance: string, path: string, nowMs: number): void {
+  tables.root.transactionSync(() => {
+    takeOwnership(tables, instance, path, nowMs);
+    // Fences of an earlier life stay behind every one of this life.
+    const tx = new Transaction(tables);
+    tx.next("fence");
+    tx.finish();
+  });
+}
+
+function serve(
+  root: RootDatabase,
+  tables: Tables,
+  marker: Marker,
+  instance: string,
+  options: OpenStoreOptions,
+): OpenedStore {
+  const { path, now } = options;
+  const runner =
+    options.writer === "inline" ? inlineRunner(tables, instance) : threadRunner({ path, instance });
+  let lost = false;
+  const writer = new Writer(runner, (error) => {
+    if (!lost) options.onLost(error);
+    lost = true;
+  });
+  const every = (ms: number, task: () => void) => setInterval(task, ms).unref();
+  const beat = () => {
+    // A full disk passes, and the next beat tries again; a lost store is told through onLost.
+    writer.run("heartbeat", now()).catch(() => {});
+  };
+  const timers = [every(heartbeatEveryMs, beat), every(readerCheckEveryMs, () => root.readerCheck())];
+  return {
+    store: new LmdbStore(tables, writer),
+    storeId: marker.storeId,
+    instance,
+    bytes: () => statSync(join(path, "data.mdb")).size,
+    async [Symbol.asyncDispose]() {
+      for (const timer of timers) clearInterval(timer);
+      if (!lost) await writer.run("release", undefined).catch(() => {});
+      await writer.close();
+      await root.close();
+    },
+  };
+}
+
+/** Bytes that are free on the disk of a directory. */
+export function freeBytes(path: string): number {
+  const { bavail, bsize } = statfsSync(path);
+  return bavail * bsize;
+}

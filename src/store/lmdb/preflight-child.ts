@@ -1,0 +1,23 @@
+/**
+ * Opens the store in a process of its own, reads the first and the last entry
+ * of every database, and ends with 0. Whatever the files do to this process,
+ * the broker lives.
+ */
+import { open } from "lmdb";
+import { databaseNames, environmentOptions } from "./schema.js";
+
+const path = process.argv[2];
+if (path === undefined) throw new TypeError("usage: preflight-child <path>");
+const root = open({ ...environmentOptions(path), readOnly: true });
+for (const name of Object.values(databaseNames)) {
+  const database = root.openDB({ name, encoding: "binary" });
+  // A database that was never created opens as nothing in a read-only environment.
+  if (database === undefined) {
+    process.stderr.write(`the database ${name} is missing\n`);
+    process.exit(1);
+  }
+  for (const reverse of [false, true]) {
+    for (const { value } of database.getRange({ reverse, limit: 1 })) value.length;
+  }
+}
+await root.close();

@@ -1,0 +1,66 @@
+/**
+ * The databases of the store, their keys, and how the environment is opened.
+ * Keys are arrays in lmdb's ordered encoding, each database with one shape.
+ */
+import type { RootDatabaseOptionsWithPath } from "lmdb";
+
+/** Raised with every change of keys or records; opening a newer store refuses. */
+export const schemaVersion = 1;
+
+export const databaseNames = {
+  /** "owner" | "counters" | "schema" → JSON */
+  meta: "meta",
+  /** [scope, external id, provider] → SessionRecord: the row a key points to */
+  sessions: "sessions",
+  /** [scope, external id, provider, record no] → SessionRecord: rotated rows */
+  archive: "archive",
+  /** [scope, kind, id, external id, provider, record no] → nothing; kinds: s session id, n native id, a alias */
+  ids: "ids",
+  /** [scope, provider, "l" live | "a" archived, last activity ms, external id, record no] → nothing */
+  activity: "activity",
+  /** [scope, provider] → ScopeRecord */
+  scopes: "scopes",
+  /** [scope, external id, provider] → TombstoneRecord */
+  tombstones: "tombstones",
+  /** [scope, idempotency key] → ReplayRecord */
+  replays: "replays",
+  /** turn no → TurnRecord */
+  turns: "turns",
+  /** [scope, turn id] → turn no */
+  turnIds: "turn-ids",
+  /** [record no, turn no] → nothing */
+  sessionTurns: "session-turns",
+  /** [scope, external id, provider, turn no] → turn id and fence of a waiting or running turn */
+  lanes: "lanes",
+  /** turn no → DispatchRequest of a turn that has not ended */
+  requests: "requests",
+  /** [turn no, first sequence] → JournalBatch */
+  events: "events",
+  /** [record no, turn no] → ExchangeRecord */
+  history: "history",
+  /** record no → nothing: what hangs on a deleted row and is still to be deleted */
+  garbage: "garbage",
+} as const;
+
+export type DatabaseName = keyof typeof databaseNames;
+
+/** Sorts after every text and number in a key. */
+export const afterAll = Buffer.from([255]);
+
+const gib = 2 ** 30;
+
+export function environmentOptions(path: string): RootDatabaseOptionsWithPath {
+  return {
+    path,
+    noSubdir: false,
+    maxDbs: 32,
+    encoding: "binary",
+    // A commit is visible to others only once it is on disk.
+    overlappingSync: false,
+    // One map for the life of the process: grown maps stay mapped beside the old ones.
+    mapSize: 64 * gib,
+    // Values are verified by our own checksum.
+    compression: false,
+    cache: false,
+  };
+}

@@ -1,0 +1,255 @@
+/** The ports of sessions and turns over one LMDB environment: reads here, writes by the writer. */
+
+import { ScopeRecordSchema } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
+import type { Binding } from "../../sessions/binding.js";
+import type { SessionKey } from "../../sessions/key.js";
+import type { Refusal } from "../../sessions/refusal.js";
+import type {
+  Activity,
+  IdQuery,
+  ListCursor,
+  ListFilter,
+  PruneCall,
+  PruneReport,
+  PruneRow,
+  PruneSkip,
+  ReserveCall,
+  Reserved,
+  SessionSelector,
+  SessionStore,
+  SessionView,
+  Where,
+} from "../../sessions/session-store.js";
+import type { Exchange } from "../../turns/provider.js";
+import type { TurnRow } from "../../turns/turn.js";
+import type {
+  Admission,
+  AdmitCall,
+  Grant,
+  JournalEntry,
+  TurnEndCall,
+  TurnStore,
+} from "../../turns/turn-store.js";
+import { decodeBatch, decodeExchange, unseal, unsealMessage } from "./codec.js";
+import type { CommandInput } from "./commands.js";
+import { listSessions } from "./listing.js";
+import { afterAll } from "./schema.js";
+import type { PruneStepResult } from "./session-commands.js";
+import type { Key, Tables } from "./tables.js";
+import type { Writer } from "./writer.js";
+
+/** Rows of a report that are named; the counts go on. */
+const reportedRows = 1000;
+const sweepBatch = 1000;
+
+export class LmdbStore implements SessionStore, TurnStore {
+  constructor(
+    private readonly tables: Tables,
+    private readonly writer: Writer,
+  ) {}
+
+  async byKey(key: SessionKey): Promise<SessionView | undefined> {
+    this.tables.refresh();
+    const row = this.tables.current(key);
+    return row === undefined ? undefined : this.tables.view(row);
+  }
+
+  async byId(query: IdQuery, where: Where, limit: number): Promise<readonly SessionView[]> {
+    this.tables.refresh();
+    return this.tables.byId(query, where, limit).map((row) => this.tables.view(row));
+  }
+
+  async list(
+    filter: ListFilter,
+    after: ListCursor | undefined,
+    limit: number,
+  ): Promise<readonly SessionView[]> {
+    this.tables.refresh();
+    return listSessions(this.tables, filter, after, limit);
+  }
+
+  reserve(call: ReserveCall): Promise<Reserved> {
+    return this.writer.run("reserve", call);
+  }
+
+  bind(selector: SessionSelector, binding: Binding): Promise<SessionView | Refusal> {
+    return this.writer.run("bind", { selector, binding });
+  }
+
+  async remove(selector: SessionSelector, expectedGeneration: number | undefined, nowMs: number) {
+    const removed = await this.writer.run("remove", {
+      selector,
+      nowMs,
+      ...(expectedGeneration === undefined ? {} : { expectedGeneration }),
+    });
+    if (removed.kind === "removed") await this.sweep();
+    return removed;
+  }
+
+  async prune(call: PruneCall): Promise<PruneReport> {
+    const report = {
+      archived: 0,
+      purged: 0,
+      rows: [] as PruneRow[],
+      skipped: [] as PruneSkip[],
+      skippedTotal: 0,
+      more: false,
+    };
+    let left = call.limit ?? Number.POSITIVE_INFINITY;
+    for (const { scope, provider, state, overCap } of this.#pruneStretches(call)) {
+      let after: Key | undefined;
+      let capLeft = overCap;
+      for (let done = false; !done; ) {
+        if (left <= 0) return { ...report, more: true };
+        const step = { call, scope, provider, state, overCap: capLeft, limit: left };
+        const result: PruneStepResult = await this.writer.run(
+          "pruneStep",
+          after === undefined ? step : { ...step, after },
+        );
+        left -= result.rows.length;
+        capLeft -= result.rows.length + result.skipped.length;
+        count(report, result, call.purge);
+        after = result.after;
+        done = result.done;
+      }
+    }
+    if (call.purge && !call.dryRun) await this.sweep();
+    return report;
+  }
+
+  touch(activities: readonly Activity[]): Promise<void> {
+    return this.writer.run("touch", activities);
+  }
+
+  /** Deletes in bounded steps what hangs on deleted rows; goes on where a crash stopped it. */
+  async sweep(): Promise<void> {
+    while (!(await this.writer.run("sweepGarbage", sweepBatch)));
+  }
+
+  async byTurnId(turnId: string, where: Where): Promise<TurnRow | undefined> {
+    this.tables.refresh();
+    return this.tables.turnById(turnId, where);
+  }
+
+  async byTurnNo(turnNo: number): Promise<TurnRow | undefined> {
+    this.tables.refresh();
+    return this.tables.turn(turnNo);
+  }
+
+  async session(turn: TurnRow): Promise<SessionView | undefined> {
+    this.tables.refresh();
+    const row = this.tables.row(turn.key, turn.recordNo);
+    return row === undefined ? undefined : this.tables.view(row);
+  }
+
+  async request(turnNo: number): Promise<Uint8Array | undefined> {
+    this.tables.refresh();
+    const sealed = this.tables.get("requests", turnNo);
+    return sealed === undefined ? undefined : unseal(sealed, "requests");
+  }
+
+  async events(turnNo: number, afterSequence: number, limit: number): Promise<readonly JournalEntry[]> {
+    this.tables.refresh();
+    const start = this.#batchBefore(turnNo, afterSequence);
+    const entries: JournalEntry[] = [];
+    for (const { key, value } of this.tables.entriesBetween("events", start, [turnNo, afterAll])) {
+      const first = Number(key[1]);
+      for (const [index, event] of decodeBatch(value).entries()) {
+        if (first + index > afterSequence) entries.push({ sequence: first + index, event });
+      }
+      if (entries.length >= limit) break;
+    }
+    return entries;
+  }
+
+  async active(): Promise<readonly TurnRow[]> {
+    this.tables.refresh();
+    const rows: TurnRow[] = [];
+    for (const { key } of this.tables.all("lanes")) {
+      const row = this.tables.turn(Number((key as Key)[3]));
+      if (row !== undefined) rows.push(row);
+    }
+    return rows.sort((a, b) => a.turnNo - b.turnNo);
+  }
+
+  async history(recordNo: number, maxBytes: number): Promise<readonly Exchange[]> {
+    this.tables.refresh();
+    const newestFirst: Exchange[] = [];
+    let bytes = 0;
+    for (const { value } of this.tables.entriesBetween("history", [recordNo, afterAll], [recordNo], true)) {
+      bytes += value.length;
+      if (bytes > maxBytes) break;
+      newestFirst.push(decodeExchange(value));
+    }
+    return newestFirst.reverse();
+  }
+
+  admit(call: AdmitCall): Promise<Admission> {
+    return this.writer.run("admit", call);
+  }
+
+  grant(call: CommandInput<"grant">): Promise<Grant | undefined> {
+    return this.writer.run("grant", call);
+  }
+
+  retry(call: CommandInput<"retry">): Promise<boolean> {
+    return this.writer.run("retry", call);
+  }
+
+  bindNative(call: CommandInput<"bindNative">): Promise<boolean> {
+    return this.writer.run("bindNative", call);
+  }
+
+  append(call: CommandInput<"append">): Promise<boolean> {
+    return this.writer.run("append", call);
+  }
+
+  end(call: TurnEndCall): Promise<boolean> {
+    return this.writer.run("end", call);
+  }
+
+  /** Live rows in the store. */
+  liveSessions(): number {
+    this.tables.refresh();
+    let live = 0;
+    for (const { value } of this.tables.all("scopes"))
+      live += unsealMessage(ScopeRecordSchema, value, "scopes").live;
+    return live;
+  }
+
+  /** First key of the batch that holds the event after a sequence, or of the next one. */
+  #batchBefore(turnNo: number, afterSequence: number): Key {
+    for (const key of this.tables.keysDown("events", [turnNo, afterSequence + 1], [turnNo])) return key;
+    return [turnNo, 0];
+  }
+
+  /** The stretches of the activity index a prune looks at, with how many rows each is over the cap. */
+  #pruneStretches(call: PruneCall): { scope: string; provider: string; state: "l" | "a"; overCap: number }[] {
+    this.tables.refresh();
+    const stretches: { scope: string; provider: string; state: "l" | "a"; overCap: number }[] = [];
+    for (const scope of this.tables.scopesOf(call.scopes)) {
+      for (const { key, value } of [...this.tables.entriesBetween("scopes", [scope], [scope, afterAll])]) {
+        const provider = String(key[1]);
+        if (call.provider !== undefined && provider !== call.provider) continue;
+        const counts = unsealMessage(ScopeRecordSchema, value, "scopes");
+        const over = (held: number) =>
+          call.maxSessions === undefined ? 0 : Math.max(0, held - call.maxSessions);
+        if (call.live) stretches.push({ scope, provider, state: "l", overCap: over(counts.live) });
+        if (call.archived) stretches.push({ scope, provider, state: "a", overCap: over(counts.archived) });
+      }
+    }
+    return stretches;
+  }
+}
+
+function count(
+  report: { archived: number; purged: number; rows: PruneRow[]; skipped: PruneSkip[]; skippedTotal: number },
+  result: PruneStepResult,
+  purge: boolean,
+): void {
+  if (purge) report.purged += result.rows.length;
+  else report.archived += result.rows.length;
+  report.skippedTotal += result.skipped.length;
+  report.rows.push(...result.rows.slice(0, Math.max(0, reportedRows - report.rows.length)));
+  report.skipped.push(...result.skipped.slice(0, Math.max(0, reportedRows - report.skipped.length)));
+}

@@ -1,0 +1,257 @@
+/** The opened databases, and reading rows from them. Used by the writing thread and by readers alike. */
+import type { Database, RootDatabase } from "lmdb";
+import type { SessionKey } from "../../sessions/key.js";
+import type { SessionRow } from "../../sessions/session.js";
+import {
+  type IdQuery,
+  type LaneState,
+  type ScopePattern,
+  type SessionView,
+  scopeMatches,
+  type Where,
+} from "../../sessions/session-store.js";
+import type { TurnRow } from "../../turns/turn.js";
+import { decodeSession, decodeTurn } from "./codec.js";
+import { afterAll, type DatabaseName, databaseNames } from "./schema.js";
+
+export type Key = readonly (string | number | Buffer)[];
+type Table = Database<Buffer, (string | number | Buffer)[] | string | number>;
+
+export class Tables {
+  readonly #tables: Readonly<Record<DatabaseName, Table>>;
+
+  constructor(readonly root: RootDatabase) {
+    const names = Object.keys(databaseNames) as DatabaseName[];
+    this.#tables = Object.fromEntries(
+      names.map((name) => [name, root.openDB({ name: databaseNames[name], encoding: "binary" })]),
+    ) as unknown as Record<DatabaseName, Table>;
+  }
+
+  /** Forgets the snapshot that earlier reads of this thread used. */
+  refresh(): void {
+    this.root.resetReadTxn();
+  }
+
+  get(table: DatabaseName, key: Key | string | number): Buffer | undefined {
+    return this.#tables[table].getBinary(mutable(key));
+  }
+
+  put(table: DatabaseName, key: Key | string | number, value: Buffer): void {
+    this.#tables[table].putSync(mutable(key), value);
+  }
+
+  delete(table: DatabaseName, key: Key | string | number): void {
+    this.#tables[table].removeSync(mutable(key));
+  }
+
+  /** Keys that begin with a prefix, in order. */
+  *keysBelow(table: DatabaseName, prefix: Key, limit = Number.POSITIVE_INFINITY): Generator<Key> {
+    yield* this.keysBetween(table, prefix, [...prefix, afterAll], limit);
+  }
+
+  *keysBetween(table: DatabaseName, start: Key, end: Key, limit = Number.POSITIVE_INFINITY): Generator<Key> {
+    let left = limit;
+    for (const key of this.#tables[table].getKeys({ start: mutable(start), end: mutable(end) })) {
+      if (left-- <= 0) return;
+      yield key as Key;
+    }
+  }
+
+  /** Keys from `start` downwards, as long as they are above `end`. */
+  *keysDown(table: DatabaseName, start: Key, end: Key): Generator<Key> {
+    for (const key of this.#tables[table].getKeys({
+      start: mutable(start),
+      end: mutable(end),
+      reverse: true,
+    })) {
+      yield key as Key;
+    }
+  }
+
+  *entriesBetween(
+    table: DatabaseName,
+    start: Key,
+    end: Key,
+    reverse = false,
+  ): Generator<{ key: Key; value: Buffer }> {
+    for (const { key, value } of this.#tables[table].getRange({
+      start: mutable(start),
+      end: mutable(end),
+      reverse,
+    })) {
+      yield { key: key as Key, value };
+    }
+  }
+
+  *all(table: DatabaseName): Generator<{ key: Key | number | string; value: Buffer }> {
+    for (const { key, value } of this.#tables[table].getRange({})) yield { key: key as Key, value };
+  }
+
+  current(key: SessionKey): SessionRow | undefined {
+    const sealed = this.get("sessions", sessionKey(key));
+    return sealed === undefined ? undefined : decodeSession(key, sealed);
+  }
+
+  /** The row of a key by its record number, archived or not. */
+  row(key: SessionKey, recordNo: number): SessionRow | undefined {
+    const current = this.current(key);
+    if (current?.recordNo === recordNo) return current;
+    const sealed = this.get("archive", [...sessionKey(key), recordNo]);
+    return sealed === undefined ? undefined : decodeSession(key, sealed);
+  }
+
+  lane(key: SessionKey): LaneState {
+    let running: { turnId: string; fence: number } | undefined;
+    let queuedTurns = 0;
+    const prefix = sessionKey(key);
+    for (const { value } of this.entriesBetween("lanes", prefix, [...prefix, afterAll])) {
+      const entry = decodeLane(value);
+      if (entry.fence > 0) running = entry;
+      else queuedTurns += 1;
+    }
+    return running === undefined
+      ? { queuedTurns }
+      : { runningTurnId: running.turnId, fence: running.fence, queuedTurns };
+  }
+
+  /** First turn that runs or waits in the key's lane. */
+  busyTurnId(key: SessionKey): string | undefined {
+    const prefix = sessionKey(key);
+    for (const { value } of this.entriesBetween("lanes", prefix, [...prefix, afterAll]))
+      return decodeLane(value).turnId;
+    return undefined;
+  }
+
+  view(row: SessionRow): SessionView {
+    return { row, lane: row.archived === "rotated" ? { queuedTurns: 0 } : this.lane(row.key) };
+  }
+
+  turn(turnNo: number): TurnRow | undefined {
+    const sealed = this.get("turns", turnNo);
+    return sealed === undefined ? undefined : decodeTurn(turnNo, sealed);
+  }
+
+  turnById(turnId: string, where: Where): TurnRow | undefined {
+    for (const scope of this.scopesOf(where.scopes)) {
+      const value = this.get("turnIds", [scope, turnId]);
+      if (value === undefined) continue;
+      const turn = this.turn(value.readDoubleLE(0));
+      if (turn !== undefined && (where.provider === undefined || turn.key.provider === where.provider))
+        return turn;
+    }
+    return undefined;
+  }
+
+  /** Rows that own the id, each verified against the row itself. */
+  byId(query: IdQuery, where: Where, limit: number): SessionRow[] {
+    const found: SessionRow[] = [];
+    for (const scope of this.scopesOf(where.scopes)) {
+      const { start, end } = idRange(scope, query);
+      for (const entry of this.keysBetween("ids", start, end)) {
+        if (found.length >= limit) return found;
+        const { externalId, provider, recordNo } = idEntry(entry);
+        if (where.provider !== undefined && provider !== where.provider) continue;
+        const row = this.row({ scope, externalId, provider }, recordNo);
+        if (row !== undefined && ownsId(row, query)) found.push(row);
+      }
+    }
+    return found;
+  }
+
+  /** Known scopes that the patterns cover. An exact pattern needs no look-up. */
+  *scopesOf(patterns: readonly ScopePattern[]): Generator<string> {
+    const exact = new Set(patterns.filter((pattern) => !pattern.includes("*")));
+    yield* exact;
+    const wide = patterns.filter((pattern) => pattern.includes("*"));
+    if (wide.length === 0) return;
+    let last: string | undefined;
+    for (const [scope] of this.keysBetween("scopes", [""], [afterAll])) {
+      if (scope === last || typeof scope !== "string") continue;
+      last = scope;
+      if (!exact.has(scope) && wide.some((pattern) => scopeMatches(pattern, scope))) yield scope;
+    }
+  }
+}
+
+export function sessionKey(key: SessionKey): [string, string, string] {
+  return [key.scope, key.externalId, key.provider];
+}
+
+export type IdCode = "s" | "n" | "a";
+
+/** The ids under which a row is found. */
+export function idKeys(row: SessionRow): Key[] {
+  const { scope, externalId, provider } = row.key;
+  const place = [externalId, provider, row.recordNo];
+  const keys: Key[] = [[scope, "s", indexedSessionId(row.sessionId), ...place]];
+  if (row.nativeId !== undefined) keys.push([scope, "n", row.nativeId, ...place]);
+  for (const alias of row.aliases) keys.push([scope, "a", alias.id, ...place]);
+  return keys;
+}
+
+export function activityKey(row: SessionRow): Key {
+  const { scope, externalId, provider } = row.key;
+  const state = row.archived === undefined ? "l" : "a";
+  return [scope, provider, state, row.lastActivityMs, externalId, row.recordNo];
+}
+
+export function idEntry(key: Key): { externalId: string; provider: string; recordNo: number } {
+  const [, , , externalId, provider, recordNo] = key;
+  return { externalId: String(externalId), provider: String(provider), recordNo: Number(recordNo) };
+}
+
+export function encodeLane(turnId: string, fence: number): Buffer {
+  return Buffer.from(`${fence} ${turnId}`);
+}
+
+export function decodeLane(value: Buffer): { turnId: string; fence: number } {
+  const text = value.toString();
+  const space = text.indexOf(" ");
+  return { fence: Number(text.slice(0, space)), turnId: text.slice(space + 1) };
+}
+
+export function encodeNumber(value: number): Buffer {
+  const bytes = Buffer.allocUnsafe(8);
+  bytes.writeDoubleLE(value, 0);
+  return bytes;
+}
+
+/** A session id as it is indexed: UUIDs without dashes, so that a short id is a prefix. */
+function indexedSessionId(sessionId: string): string {
+  return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(sessionId)
+    ? sessionId.replaceAll("-", "")
+    : sessionId;
+}
+
+const idCodes: Record<IdQuery["kind"], IdCode> = {
+  "session-id": "s",
+  "short-id": "s",
+  "native-id": "n",
+  alias: "a",
+};
+
+function idRange(scope: string, query: IdQuery): { start: Key; end: Key } {
+  const code = idCodes[query.kind];
+  if (query.kind === "short-id") {
+    return { start: [scope, code, query.id], end: [scope, code, `${query.id}g`] };
+  }
+  const id = query.kind === "session-id" ? indexedSessionId(query.id) : query.id;
+  return { start: [scope, code, id], end: [scope, code, id, afterAll] };
+}
+
+function ownsId(row: SessionRow, query: IdQuery): boolean {
+  switch (query.kind) {
+    case "session-id":
+      return row.sessionId === query.id;
+    case "short-id":
+      return row.sessionId.replaceAll("-", "").startsWith(query.id);
+    case "native-id":
+      return row.nativeId === query.id;
+    case "alias":
+      return row.aliases.some((alias) => alias.id === query.id);
+  }
+}
+
+function mutable(key: Key | string | number): (string | number | Buffer)[] | string | number {
+  return typeof key === "object" ? [...key] : key;
+}

@@ -1,0 +1,254 @@
+/** The writes of the turn port, each inside one transaction. */
+import { withNativeId } from "../../sessions/binding.js";
+import { refuse } from "../../sessions/refusal.js";
+import { addUsage, noUsage, type SessionRow } from "../../sessions/session.js";
+import type { Reserved, SessionView } from "../../sessions/session-store.js";
+import { acceptedEvent } from "../../turns/accepted.js";
+import { hasEnded, type TurnRow } from "../../turns/turn.js";
+import type { Admission, AdmitCall, Grant, JournalEntry, TurnEndCall } from "../../turns/turn-store.js";
+import { encodeBatch, encodeExchange, seal } from "./codec.js";
+import { applyReservation } from "./session-commands.js";
+import { encodeLane, encodeNumber, type Key, sessionKey } from "./tables.js";
+import type { Transaction } from "./transaction.js";
+
+export function admit(tx: Transaction, call: AdmitCall): Admission {
+  const { key } = call.reserve.reservation;
+  // The id is looked up before anything else is judged: a retry meets its own effects.
+  const known = tx.tables.turnById(call.turnId, { scopes: [key.scope] });
+  if (known !== undefined) {
+    const same = Buffer.compare(known.payloadHash, call.payloadHash) === 0;
+    return { kind: same ? "repeated" : "id-reused", turn: known };
+  }
+  const current = tx.tables.current(key);
+  if (call.onlySessionId !== undefined && current?.sessionId !== call.onlySessionId) {
+    return refuse("SESSION_NOT_FOUND", `no live session has the id ${call.onlySessionId}`);
+  }
+  const lane = tx.tables.lane(key);
+  const before = lane.queuedTurns + (lane.runningTurnId === undefined ? 0 : 1);
+  if (call.rejectIfBusy && before > 0) {
+    const turnId = lane.runningTurnId ?? tx.tables.busyTurnId(key) ?? "";
+    return refuse("SESSION_BUSY", `turn ${turnId} runs or waits in the session`, { turn_id: turnId });
+  }
+  if (lane.queuedTurns >= call.maxWaitingInSession) return { kind: "queue-full", waiting: lane.queuedTurns };
+  const reserved = applyReservation(tx, call.reserve);
+  if (reserved.kind === "refused") return reserved;
+  if (reserved.kind === "ephemeral") throw new TypeError("an internal reservation has no turn");
+  return writeAdmission(tx, call, reserved, before);
+}
+
+export function grant(
+  tx: Transaction,
+  call: { turnNo: number; nowMs: number; newNativeId?: string; reserveThrough: number },
+): Grant | undefined {
+  const turn = tx.tables.turn(call.turnNo);
+  if (turn === undefined || turn.state !== "QUEUED") return undefined;
+  const session = tx.tables.row(turn.key, turn.recordNo);
+  if (session === undefined) return undefined;
+  const fence = tx.next("fence");
+  const nativeStateBefore = session.nativeState;
+  const mint =
+    call.newNativeId !== undefined && (nativeStateBefore === "unbound" || nativeStateBefore === "lost");
+  const bound = mint ? assignNativeId(session, call.newNativeId) : session;
+  const running = tx.putSession(
+    {
+      ...bound,
+      turnCount: session.turnCount + 1,
+      lastActivityMs: Math.max(session.lastActivityMs, call.nowMs),
+      revision: 0,
+    },
+    session,
+  );
+  const granted: TurnRow = {
+    ...turn,
+    state: "RUNNING",
+    startedAtMs: call.nowMs,
+    fence,
+    attempt: 1,
+    reservedThrough: call.reserveThrough,
+    ...(running.nativeId === undefined ? {} : { nativeId: running.nativeId }),
+  };
+  tx.putTurn(granted);
+  tx.tables.put("lanes", laneKey(turn), encodeLane(turn.turnId, fence));
+  return { turn: granted, session: running, nativeStateBefore };
+}
+
+export function retry(
+  tx: Transaction,
+  call: { turnNo: number; fence: number; attempt: number; newNativeId?: string },
+): boolean {
+  const turn = holder(tx, call);
+  if (turn === undefined) return false;
+  const session = tx.tables.row(turn.key, turn.recordNo);
+  if (session === undefined) return false;
+  const { nativeId: lostId, ...unbound } = session;
+  const former = lostId === undefined ? [] : [{ id: lostId, kind: "former-native" as const }];
+  tx.putSession(
+    {
+      ...unbound,
+      ...(call.newNativeId === undefined ? {} : { nativeId: call.newNativeId }),
+      nativeState: "lost",
+      totalCostUsd: 0,
+      aliases: [...session.aliases, ...former],
+      revision: 0,
+    },
+    session,
+  );
+  const { nativeId: _old, ...rest } = turn;
+  tx.putTurn({
+    ...rest,
+    attempt: call.attempt,
+    ...(call.newNativeId === undefined ? {} : { nativeId: call.newNativeId }),
+  });
+  return true;
+}
+
+export function bindNative(
+  tx: Transaction,
+  call: { turnNo: number; fence: number; nativeId: string },
+): boolean {
+  const turn = holder(tx, call);
+  if (turn === undefined) return false;
+  const session = tx.tables.row(turn.key, turn.recordNo);
+  if (session === undefined) return false;
+  if (session.nativeId !== call.nativeId) tx.putSession(assignNativeId(session, call.nativeId), session);
+  tx.putTurn({ ...turn, nativeId: call.nativeId });
+  return true;
+}
+
+export function append(
+  tx: Transaction,
+  call: { turnNo: number; fence: number; entries: readonly JournalEntry[]; reserveThrough: number },
+): boolean {
+  const turn = holder(tx, call);
+  if (turn === undefined) return false;
+  const lastSequence = writeEntries(tx, turn, call.entries);
+  tx.putTurn({ ...turn, lastSequence, reservedThrough: Math.max(turn.reservedThrough, call.reserveThrough) });
+  return true;
+}
+
+export function end(tx: Transaction, call: TurnEndCall): boolean {
+  const turn = tx.tables.turn(call.turnNo);
+  if (turn === undefined || hasEnded(turn.state) || turn.fence !== call.fence) return false;
+  const terminal = call.entries.at(-1);
+  if (terminal === undefined) throw new TypeError("an ending has a terminal event");
+  writeEntries(tx, turn, call.entries.slice(0, -1));
+  tx.putTurn({
+    ...turn,
+    state: call.state,
+    endedAtMs: call.endedAtMs,
+    ending: terminal.event,
+    lastSequence: terminal.sequence,
+    reservedThrough: terminal.sequence,
+    usage: call.usage,
+    ...(call.native === undefined ? {} : { nativeId: call.native.id }),
+  });
+  tx.tables.delete("lanes", laneKey(turn));
+  tx.tables.delete("requests", turn.turnNo);
+  if (call.exchange !== undefined) {
+    tx.tables.put("history", [turn.recordNo, turn.turnNo], encodeExchange(call.exchange));
+  }
+  if (call.fence !== undefined) settleSession(tx, turn, call);
+  return true;
+}
+
+/** The session after one of its turns ran. */
+function settleSession(tx: Transaction, turn: TurnRow, call: TurnEndCall): void {
+  const session = tx.tables.row(turn.key, turn.recordNo);
+  if (session === undefined) return;
+  const { native } = call;
+  const bound =
+    native === undefined
+      ? session
+      : native.state === "bound"
+        ? withNativeId(session, native.id)
+        : { ...session, nativeId: native.id, nativeState: native.state };
+  tx.putSession(
+    {
+      ...bound,
+      lastActivityMs: Math.max(session.lastActivityMs, call.endedAtMs),
+      usage: addUsage(session.usage, call.usage),
+      totalCostUsd: call.totalCostUsd ?? session.totalCostUsd,
+      revision: 0,
+    },
+    session,
+  );
+}
+
+function writeAdmission(
+  tx: Transaction,
+  call: AdmitCall,
+  reserved: Extract<Reserved, { kind: "reserved" }>,
+  before: number,
+): Admission {
+  const { nowMs } = call.reserve;
+  const session = admittedSession(tx, call, reserved.view.row);
+  const turnNo = tx.next("turnNo");
+  const view: SessionView = { row: session, lane: reserved.view.lane };
+  const turn: TurnRow = {
+    turnNo,
+    turnId: call.turnId,
+    key: session.key,
+    recordNo: session.recordNo,
+    sessionId: session.sessionId,
+    generation: session.generation,
+    state: "QUEUED",
+    payloadHash: call.payloadHash,
+    credential: call.credential,
+    grant: call.grant,
+    clientChoseId: call.clientChoseId,
+    cancelOnDisconnect: call.cancelOnDisconnect,
+    createdAtMs: nowMs,
+    queueDeadlineMs: call.queueDeadlineMs,
+    attempt: 0,
+    lastSequence: 1,
+    reservedThrough: 1,
+    accepted: acceptedEvent({ ...call, view, reserved, queuePosition: before, nowMs }),
+    usage: noUsage,
+    labels: call.labels,
+  };
+  tx.putTurn(turn);
+  tx.tables.put("turnIds", [turn.key.scope, turn.turnId], encodeNumber(turnNo));
+  tx.tables.put("sessionTurns", [turn.recordNo, turnNo], encodeNumber(turnNo));
+  tx.tables.put("lanes", laneKey(turn), encodeLane(turn.turnId, 0));
+  tx.tables.put("requests", turnNo, seal(call.request));
+  return {
+    kind: "admitted",
+    turn,
+    outcome: reserved.outcome,
+    ...(reserved.reason === undefined ? {} : { reason: reserved.reason }),
+  };
+}
+
+/** The announcement of a rotation is paid with the first turn's Accepted. */
+function admittedSession(tx: Transaction, call: AdmitCall, row: SessionRow): SessionRow {
+  const { owedRotation, ...paid } = row;
+  const { responseId } = call;
+  if (owedRotation === undefined && responseId === undefined) return row;
+  const aliases =
+    responseId === undefined ? row.aliases : [...row.aliases, { id: responseId, kind: "response" as const }];
+  return tx.putSession({ ...paid, aliases, revision: 0 }, row);
+}
+
+/** A native id that no turn has succeeded with. A lost conversation stays lost until one does. */
+function assignNativeId(session: SessionRow, nativeId: string | undefined): SessionRow {
+  if (nativeId === undefined) return session;
+  const nativeState = session.nativeState === "lost" ? "lost" : "provisional";
+  return { ...session, nativeId, nativeState, revision: 0 };
+}
+
+function holder(tx: Transaction, call: { turnNo: number; fence: number }): TurnRow | undefined {
+  const turn = tx.tables.turn(call.turnNo);
+  return turn?.state === "RUNNING" && turn.fence === call.fence ? turn : undefined;
+}
+
+/** One batch on disk a call; returns the last sequence. */
+function writeEntries(tx: Transaction, turn: TurnRow, entries: readonly JournalEntry[]): number {
+  const [first] = entries;
+  if (first === undefined) return turn.lastSequence;
+  tx.tables.put("events", [turn.turnNo, first.sequence], encodeBatch(entries.map((entry) => entry.event)));
+  return entries.at(-1)?.sequence ?? turn.lastSequence;
+}
+
+function laneKey(turn: TurnRow): Key {
+  return [...sessionKey(turn.key), turn.turnNo];
+}

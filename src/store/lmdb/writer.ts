@@ -1,0 +1,143 @@
+/**
+ * The one place that writes. Commands that arrive while a batch is being
+ * committed wait and become the next batch: one fsync for all of them.
+ */
+import { Worker } from "node:worker_threads";
+import { BrokerError } from "../../errors.js";
+import {
+  type CommandAnswer,
+  type CommandCall,
+  type CommandFailure,
+  type CommandInput,
+  type CommandName,
+  type CommandOutput,
+  runBatch,
+} from "./commands.js";
+import { compiledSibling } from "./compiled.js";
+import { OwnershipLost } from "./owner.js";
+import type { Tables } from "./tables.js";
+
+/** Runs one batch and answers each command in order. */
+export interface BatchRunner {
+  run(batch: readonly CommandCall[]): Promise<readonly CommandAnswer[]>;
+  close(): Promise<void>;
+}
+
+export interface WriterThreadData {
+  readonly path: string;
+  readonly instance: string;
+}
+
+const maxBatch = 1024;
+
+interface Waiting {
+  readonly call: CommandCall;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: Error) => void;
+}
+
+export class Writer {
+  #waiting: Waiting[] = [];
+  #running: Promise<void> | undefined;
+
+  constructor(
+    private readonly runner: BatchRunner,
+    /** Called once if the store can no longer be written by this process. */
+    private readonly onLost: (error: Error) => void,
+  ) {}
+
+  run<N extends CommandName>(name: N, input: CommandInput<N>): Promise<CommandOutput<N>> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ call: { name, input }, resolve: resolve as (value: unknown) => void, reject });
+      this.#running ??= this.#drain();
+    });
+  }
+
+  /** Ends after everything that was asked for is done. */
+  async close(): Promise<void> {
+    await this.#running;
+    await this.runner.close();
+  }
+
+  async #drain(): Promise<void> {
+    // What is asked for in the same turn of the event loop goes into one batch.
+    await Promise.resolve();
+    while (this.#waiting.length > 0) {
+      const batch = this.#waiting.splice(0, maxBatch);
+      try {
+        const answers = await this.runner.run(batch.map(({ call }) => call));
+        for (const [index, waiting] of batch.entries()) this.#settle(waiting, answers[index]);
+      } catch (error) {
+        const failure = error instanceof Error ? error : new Error(String(error));
+        for (const { reject } of batch) reject(failure);
+        this.onLost(failure);
+      }
+    }
+    this.#running = undefined;
+  }
+
+  #settle({ resolve, reject }: Waiting, answer: CommandAnswer | undefined): void {
+    if (answer === undefined) reject(new Error("the writer gave no answer"));
+    else if ("value" in answer) resolve(answer.value);
+    else reject(this.#toError(answer.failure));
+  }
+
+  #toError(failure: CommandFailure): Error {
+    switch (failure.kind) {
+      case "full":
+        return new BrokerError("DISK_LOW", failure.message, {}, 5_000);
+      case "damaged":
+        return new BrokerError("STORE_DAMAGED", failure.message);
+      case "lost": {
+        const lost = new OwnershipLost();
+        this.onLost(lost);
+        return lost;
+      }
+      case "failed":
+        return new Error(failure.message);
+    }
+  }
+}
+
+/** Runs batches in a thread of its own, so that waiting for the disk blocks nobody. */
+export function threadRunner(data: WriterThreadData): BatchRunner {
+  const worker = new Worker(compiledSibling("writer-thread"), { workerData: data });
+  let current:
+    | { resolve: (answers: readonly CommandAnswer[]) => void; reject: (error: Error) => void }
+    | undefined;
+  let failure: Error | undefined;
+  const fail = (error: Error) => {
+    failure ??= error;
+    current?.reject(failure);
+    current = undefined;
+  };
+  worker.on("message", (answers: readonly CommandAnswer[]) => {
+    const waiting = current;
+    current = undefined;
+    waiting?.resolve(answers);
+  });
+  worker.on("error", fail);
+  worker.on("exit", (code) => fail(new Error(`the writing thread ended with code ${code}`)));
+  return {
+    run: (batch) =>
+      new Promise((resolve, reject) => {
+        if (failure !== undefined) return reject(failure);
+        current = { resolve, reject };
+        worker.postMessage(batch);
+      }),
+    close: async () => {
+      if (failure !== undefined) return;
+      const ended = new Promise((resolve) => worker.once("exit", resolve));
+      worker.postMessage("close");
+      await ended;
+    },
+  };
+}
+
+/** Runs batches in the calling thread: for tools that serve nobody meanwhile. */
+export function inlineRunner(tables: Tables, instance: string): BatchRunner {
+  return {
+    run: async (batch) => runBatch(tables, instance, batch),
+    close: async () => {},
+  };
+}

@@ -1,0 +1,97 @@
+/** Rows as the contract's messages. */
+import { create } from "@bufbuild/protobuf";
+import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import {
+  type Alias,
+  AliasKind,
+  AliasSchema,
+  NativeState,
+  type ResetPolicy,
+  ResetPolicySchema,
+  RotationReason,
+  type Session,
+  SessionSchema,
+  SessionState,
+} from "../../gen/sessionbroker/v1/session_pb.js";
+import { type Usage, UsageSchema } from "../../gen/sessionbroker/v1/usage_pb.js";
+import type { KeyIdentity } from "../sessions/key-scheme.js";
+import type * as domain from "../sessions/session.js";
+import type { SessionView } from "../sessions/session-store.js";
+
+export function sessionMessage({ row, lane }: SessionView, identity: KeyIdentity): Session {
+  return create(SessionSchema, {
+    key: { ...row.key },
+    sessionId: row.sessionId,
+    nativeId: row.nativeId ?? "",
+    nativeState: nativeStates[row.nativeState],
+    generation: row.generation,
+    state: sessionState(row),
+    aliases: row.aliases.map(aliasMessage),
+    labels: { ...row.labels },
+    createdAt: timestampFromMs(row.createdAtMs),
+    startedAt: timestampFromMs(row.startedAtMs),
+    lastActivityAt: timestampFromMs(row.lastActivityMs),
+    turnCount: row.turnCount,
+    usage: usageMessage(row.usage),
+    ...(row.resetPolicy === undefined ? {} : { resetPolicy: resetPolicyMessage(row.resetPolicy) }),
+    workspace: row.workspace,
+    pinned: row.pinned,
+    previousSessionId: row.previousSessionId ?? "",
+    requestKey: identity.requestKey,
+    agent: identity.agent,
+    runningTurnId: lane.runningTurnId ?? "",
+    queuedTurns: lane.queuedTurns,
+    importedKey: row.importedKey ?? "",
+  });
+}
+
+export function usageMessage(usage: domain.UsageTotal): Usage {
+  return create(UsageSchema, {
+    inputTokens: BigInt(usage.inputTokens),
+    cacheReadTokens: BigInt(usage.cacheReadTokens),
+    cacheWriteTokens: BigInt(usage.cacheWriteTokens),
+    outputTokens: BigInt(usage.outputTokens),
+    reasoningTokens: BigInt(usage.reasoningTokens),
+    ...(usage.costUsd === undefined ? {} : { costUsd: usage.costUsd }),
+  });
+}
+
+export const rotationReasons: Record<domain.RotationReason, RotationReason> = {
+  IDLE: RotationReason.IDLE,
+  DAILY: RotationReason.DAILY,
+  EXPLICIT_RESET: RotationReason.EXPLICIT_RESET,
+  NATIVE_LOST: RotationReason.NATIVE_LOST,
+  PRUNED: RotationReason.PRUNED,
+  PURGED: RotationReason.PURGED,
+};
+
+const nativeStates: Record<domain.NativeState, NativeState> = {
+  unbound: NativeState.UNBOUND,
+  provisional: NativeState.PROVISIONAL,
+  bound: NativeState.BOUND,
+  lost: NativeState.LOST,
+};
+
+const aliasKinds: Record<domain.AliasKind, AliasKind> = {
+  platform: AliasKind.PLATFORM,
+  response: AliasKind.RESPONSE,
+  "former-native": AliasKind.NATIVE,
+};
+
+function sessionState(row: domain.SessionRow): SessionState {
+  if (row.archived !== undefined) return SessionState.ARCHIVED;
+  return row.turnCount > 0 ? SessionState.ACTIVE : SessionState.RESERVED;
+}
+
+function aliasMessage(alias: domain.Alias): Alias {
+  return create(AliasSchema, { id: alias.id, kind: aliasKinds[alias.kind] });
+}
+
+function resetPolicyMessage(policy: domain.ResetPolicy): ResetPolicy {
+  return create(ResetPolicySchema, {
+    ...(policy.idleMs === undefined ? {} : { idle: durationFromMs(policy.idleMs) }),
+    ...(policy.daily === undefined
+      ? {}
+      : { daily: { hour: policy.daily.hour, timeZone: policy.daily.timeZone } }),
+  });
+}

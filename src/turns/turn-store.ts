@@ -1,0 +1,120 @@
+/**
+ * What turns need of a store. Every write is one transaction, on disk when its
+ * promise resolves; one that names a turn carries its fence and changes nothing
+ * once the fence is stale or the turn has ended.
+ */
+import type { KeyIdentity } from "../sessions/key-scheme.js";
+import type { Refusal } from "../sessions/refusal.js";
+import type { NativeState, RotationReason, SessionRow, UsageTotal } from "../sessions/session.js";
+import type { ReserveCall, SessionView, Where } from "../sessions/session-store.js";
+import type { Exchange } from "./provider.js";
+import type { TurnEnding, TurnRow } from "./turn.js";
+
+export interface AdmitCall {
+  readonly reserve: ReserveCall;
+  /** Identity of the reservation's key, for the Accepted event. */
+  readonly identity: KeyIdentity;
+  /** Only a live session with this id will do; nothing is created. */
+  readonly onlySessionId?: string;
+  readonly turnId: string;
+  readonly clientChoseId: boolean;
+  readonly payloadHash: Uint8Array;
+  readonly credential: string;
+  readonly grant: string;
+  readonly cancelOnDisconnect: boolean;
+  readonly rejectIfBusy: boolean;
+  readonly queueDeadlineMs: number;
+  readonly maxWaitingInSession: number;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Encoded DispatchRequest, kept until the turn ends. */
+  readonly request: Uint8Array;
+  /** Names the session from now on. */
+  readonly responseId?: string;
+}
+
+export type Admission =
+  | {
+      readonly kind: "admitted";
+      readonly turn: TurnRow;
+      readonly outcome: "CREATED" | "EXISTING" | "ROTATED" | "EXPLICIT";
+      readonly reason?: RotationReason;
+    }
+  /** The turn id is known, with the same payload. */
+  | { readonly kind: "repeated"; readonly turn: TurnRow }
+  | { readonly kind: "id-reused"; readonly turn: TurnRow }
+  | { readonly kind: "queue-full"; readonly waiting: number }
+  | Refusal;
+
+export interface Grant {
+  readonly turn: TurnRow;
+  readonly session: SessionRow;
+  /** State of the native id before this grant. */
+  readonly nativeStateBefore: NativeState;
+}
+
+/** An event that is given a place on disk. */
+export interface JournalEntry {
+  readonly sequence: number;
+  readonly event: Uint8Array;
+}
+
+export interface TurnEndCall {
+  readonly turnNo: number;
+  /** Absent for a turn that never had the lane. */
+  readonly fence?: number;
+  readonly state: TurnEnding;
+  /** Events not journaled before, and last the terminal one. */
+  readonly entries: readonly JournalEntry[];
+  readonly endedAtMs: number;
+  readonly usage: UsageTotal;
+  readonly totalCostUsd?: number;
+  /** What the agent's conversation is now. */
+  readonly native?: { readonly id: string; readonly state: NativeState };
+  /** Kept as the session's history. */
+  readonly exchange?: Exchange;
+}
+
+export interface TurnStore {
+  /** By turn id, within some scopes. */
+  byTurnId(turnId: string, where: Where): Promise<TurnRow | undefined>;
+  byTurnNo(turnNo: number): Promise<TurnRow | undefined>;
+  session(turn: TurnRow): Promise<SessionView | undefined>;
+  request(turnNo: number): Promise<Uint8Array | undefined>;
+  /** Journaled events between Accepted and the ending, after a sequence, in order. */
+  events(turnNo: number, afterSequence: number, limit: number): Promise<readonly JournalEntry[]>;
+  /** Turns that wait or run, in order of admission. */
+  active(): Promise<readonly TurnRow[]>;
+  /** Newest exchanges of a session up to a budget in bytes, oldest first. */
+  history(recordNo: number, maxBytes: number): Promise<readonly Exchange[]>;
+
+  admit(call: AdmitCall): Promise<Admission>;
+  /** Gives a waiting turn the lane. Undefined if it has ended meanwhile. */
+  grant(call: {
+    readonly turnNo: number;
+    readonly nowMs: number;
+    /** Bound provisionally if the session has no native id, or lost it. */
+    readonly newNativeId?: string;
+    readonly reserveThrough: number;
+  }): Promise<Grant | undefined>;
+  /** Starts another attempt after the agent lost its conversation. False if the fence is stale. */
+  retry(call: {
+    readonly turnNo: number;
+    readonly fence: number;
+    readonly attempt: number;
+    readonly newNativeId?: string;
+  }): Promise<boolean>;
+  /** Binds an id that the agent assigned, before its first event is sent. */
+  bindNative(call: {
+    readonly turnNo: number;
+    readonly fence: number;
+    readonly nativeId: string;
+  }): Promise<boolean>;
+  append(call: {
+    readonly turnNo: number;
+    readonly fence: number;
+    readonly entries: readonly JournalEntry[];
+    readonly reserveThrough: number;
+  }): Promise<boolean>;
+  /** False if the turn has ended before, or the fence is stale. */
+  end(call: TurnEndCall): Promise<boolean>;
+}

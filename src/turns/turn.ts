@@ -1,0 +1,57 @@
+/**
+ * One turn as the store keeps it.
+ *
+ *     QUEUED ──grant──▶ RUNNING ──▶ COMPLETED | FAILED | CANCELLED | INTERRUPTED
+ *        └───────────────────────▶ FAILED (waited too long) | CANCELLED
+ *
+ * An ending is a compare-and-set: the first one to be committed stays. A turn
+ * that was RUNNING when the broker died ends INTERRUPTED; it is never run again,
+ * because nobody knows what the agent did.
+ */
+import type { SessionKey } from "../sessions/key.js";
+import type { UsageTotal } from "../sessions/session.js";
+
+export type TurnState = "QUEUED" | "RUNNING" | "COMPLETED" | "FAILED" | "CANCELLED" | "INTERRUPTED";
+
+export type TurnEnding = Exclude<TurnState, "QUEUED" | "RUNNING">;
+
+export function hasEnded(state: TurnState): state is TurnEnding {
+  return state !== "QUEUED" && state !== "RUNNING";
+}
+
+export interface TurnRow {
+  /** Store-wide, in order of admission. */
+  readonly turnNo: number;
+  readonly turnId: string;
+  readonly key: SessionKey;
+  /** The session row, which outlives a change of its key. */
+  readonly recordNo: number;
+  readonly sessionId: string;
+  readonly generation: number;
+  readonly state: TurnState;
+  /** Digest of what makes a repeat the same. */
+  readonly payloadHash: Uint8Array;
+  readonly credential: string;
+  /** Base scope of the credential, the unit of fairness. */
+  readonly grant: string;
+  /** False if the broker minted the id: then nobody can ask for the turn again. */
+  readonly clientChoseId: boolean;
+  readonly cancelOnDisconnect: boolean;
+  readonly createdAtMs: number;
+  readonly startedAtMs?: number;
+  readonly endedAtMs?: number;
+  readonly queueDeadlineMs: number;
+  readonly fence?: number;
+  readonly attempt: number;
+  /** The last sequence on disk. */
+  readonly lastSequence: number;
+  /** Sequences up to this one may have been seen by a reader. */
+  readonly reservedThrough: number;
+  /** Encoded TurnEvent with sequence 1. */
+  readonly accepted: Uint8Array;
+  /** Encoded terminal TurnEvent. */
+  readonly ending?: Uint8Array;
+  readonly usage: UsageTotal;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly nativeId?: string;
+}
