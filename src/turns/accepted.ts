@@ -36,7 +36,7 @@ export function acceptedEvent(admission: {
           session: sessionMessage(view, identity),
           outcome: outcomes[reserved.outcome],
           ...(reserved.reason === undefined ? {} : { rotationReason: rotationReasons[reserved.reason] }),
-          previousSessionId: view.row.previousSessionId ?? "",
+          previousSessionId: reserved.outcome === "ROTATED" ? (view.row.previousSessionId ?? "") : "",
           queuePosition: admission.queuePosition,
         },
       },

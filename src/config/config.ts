@@ -1,0 +1,186 @@
+/** The settings in force: the file, then flags and environment over it, then defaults. */
+import { readFileSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import { create, fromJson, type JsonValue } from "@bufbuild/protobuf";
+import { durationMs } from "@bufbuild/protobuf/wkt";
+import { createValidator } from "@bufbuild/protovalidate";
+import { parseDocument } from "yaml";
+import {
+  type Config,
+  ConfigSchema,
+  KeyScheme,
+  type Provider,
+} from "../../gen/sessionbroker/config/v1/config_pb.js";
+import type { Role } from "../../gen/sessionbroker/v1/options_pb.js";
+import type { ResetPolicy as ResetPolicyMessage } from "../../gen/sessionbroker/v1/session_pb.js";
+import type { KeyScheme as Scheme } from "../sessions/key-scheme.js";
+import type { ResetPolicy } from "../sessions/session.js";
+import { type ScopePattern, scopeMatches } from "../sessions/session-store.js";
+
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface ScopeSettings {
+  readonly keyScheme: Scheme;
+  readonly resetPolicy: ResetPolicy;
+  /** Absolute directories by name. */
+  readonly workspaces: ReadonlyMap<string, string>;
+}
+
+export interface CredentialSettings {
+  readonly name: string;
+  readonly tokenSha256: string;
+  readonly role: Role;
+  readonly scopes: readonly ScopePattern[];
+}
+
+export interface Settings {
+  readonly data: string;
+  readonly listen: Address;
+  readonly socket: string;
+  readonly hosts: readonly string[];
+  readonly adapterListen: Address;
+  readonly workspaces: string;
+  /** Empty: whatever agent is found, then echo. */
+  readonly providers: readonly Provider[];
+  readonly scope: (scope: string) => ScopeSettings;
+  readonly credentials: readonly CredentialSettings[];
+  readonly limits: {
+    readonly runningTurns: number;
+    readonly waitingTurns: number;
+    readonly waitingTurnsPerSession: number;
+    readonly messageBytes: number;
+    readonly connections: number;
+    readonly diskReserveBytes: number;
+  };
+}
+
+/** What the command line and the environment may set. */
+export interface Overrides {
+  readonly config?: string | undefined;
+  readonly data?: string | undefined;
+  readonly listen?: string | undefined;
+  readonly adapterListen?: string | undefined;
+  readonly socket?: string | undefined;
+}
+
+/** A setting that cannot be used; the message names it. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+}
+
+export function loadSettings(overrides: Overrides): Settings {
+  const config = overrides.config === undefined ? create(ConfigSchema) : readConfig(overrides.config);
+  const data = resolve(overrides.data || config.data || ".session-broker");
+  const settings: Settings = {
+    data,
+    listen: address("listen", overrides.listen || config.listen || "127.0.0.1:7410"),
+    socket: resolve(overrides.socket || config.socket || join(data, "broker.sock")),
+    hosts: config.hosts,
+    adapterListen: address(
+      "adapter_listen",
+      overrides.adapterListen || config.adapterListen || "127.0.0.1:7411",
+    ),
+    workspaces: resolve(config.workspaces || join(dirname(data), `${basename(data)}-workspaces`)),
+    providers: config.providers,
+    scope: scopeSettings(config),
+    credentials: config.credentials.map(({ name, tokenSha256, role, scopes }) => ({
+      name,
+      tokenSha256,
+      role,
+      scopes: scopes.length === 0 ? ["*"] : scopes,
+    })),
+    limits: {
+      runningTurns: config.limits?.runningTurns || 64,
+      waitingTurns: config.limits?.waitingTurns || 10_000,
+      waitingTurnsPerSession: config.limits?.waitingTurnsPerSession || 20,
+      messageBytes: config.limits?.messageBytes || 32 * 1024 * 1024,
+      connections: config.limits?.connections || 10_000,
+      diskReserveBytes: Number(config.limits?.diskReserveBytes || 64n * 1024n * 1024n),
+    },
+  };
+  refuseSharedDirectories(settings, config);
+  return settings;
+}
+
+export function resetPolicyOf(message: ResetPolicyMessage): ResetPolicy {
+  return {
+    ...(message.idle === undefined ? {} : { idleMs: durationMs(message.idle) }),
+    ...(message.daily === undefined
+      ? {}
+      : { daily: { hour: message.daily.hour, timeZone: message.daily.timeZone || "UTC" } }),
+  };
+}
+
+function readConfig(path: string): Config {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    throw new ConfigError(`the configuration ${path} cannot be read: ${(error as Error).message}`);
+  }
+  const document = parseDocument(text);
+  const [problem] = document.errors;
+  if (problem !== undefined) throw new ConfigError(`${path}: ${problem.message}`);
+  let config: Config;
+  try {
+    config = fromJson(ConfigSchema, (document.toJS() ?? {}) as JsonValue);
+  } catch (error) {
+    throw new ConfigError(`${path}: ${(error as Error).message}`);
+  }
+  const result = createValidator().validate(ConfigSchema, config);
+  if (result.kind === "valid") return config;
+  const what = result.kind === "invalid" ? result.violations.map(String).join("; ") : result.error.message;
+  throw new ConfigError(`${path}: ${what}`);
+}
+
+function scopeSettings(config: Config): (scope: string) => ScopeSettings {
+  const rules = config.scopes.map((rule) => ({
+    pattern: rule.pattern,
+    keyScheme: rule.keyScheme,
+    resetPolicy: rule.resetPolicy === undefined ? {} : resetPolicyOf(rule.resetPolicy),
+    workspaces: new Map(Object.entries(rule.workspaces).map(([name, path]) => [name, resolve(path)])),
+  }));
+  return (scope) => {
+    const rule = rules.find(({ pattern }) => scopeMatches(pattern, scope));
+    return {
+      keyScheme: keyScheme(scope, rule?.keyScheme ?? KeyScheme.UNSPECIFIED),
+      resetPolicy: rule?.resetPolicy ?? {},
+      workspaces: rule?.workspaces ?? new Map(),
+    };
+  };
+}
+
+function keyScheme(scope: string, configured: KeyScheme): Scheme {
+  if (configured === KeyScheme.UNSPECIFIED)
+    return scope.split("/").at(-1) === "openclaw" ? "agent" : "opaque";
+  return configured === KeyScheme.AGENT ? "agent" : "opaque";
+}
+
+function address(name: string, text: string): Address {
+  const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:/ ]+)):(\d{1,5})$/.exec(text);
+  const host = match?.[1] ?? match?.[2];
+  const port = Number(match?.[3]);
+  if (host === undefined || !(port <= 65_535)) {
+    throw new ConfigError(`${name}: ${JSON.stringify(text)} is not host:port`);
+  }
+  return { host, port };
+}
+
+/** An agent that may write where the store lies could change it. */
+function refuseSharedDirectories(settings: Settings, config: Config): void {
+  const named = config.scopes.flatMap((rule) => Object.values(rule.workspaces));
+  for (const workspace of [settings.workspaces, ...named.map((path) => resolve(path))]) {
+    if (contains(workspace, settings.data) || contains(settings.data, workspace)) {
+      throw new ConfigError(
+        `workspaces: ${workspace} and the data directory ${settings.data} lie in each other`,
+      );
+    }
+  }
+}
+
+function contains(outer: string, inner: string): boolean {
+  return inner === outer || inner.startsWith(outer.endsWith("/") ? outer : `${outer}/`);
+}

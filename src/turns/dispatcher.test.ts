@@ -1,0 +1,333 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { FinishReason, TurnErrorCode, type TurnEvent } from "../../gen/sessionbroker/v1/turn_pb.js";
+import { systemClock } from "../clock.js";
+import { type OpenedStore, openStore } from "../store/lmdb/open.js";
+import { type AdmitRequest, Dispatcher } from "./dispatcher.js";
+import type { Provider, ProviderEvent, ProviderTurn } from "./provider.js";
+
+let folder: string;
+let opened: OpenedStore;
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), "turns-"));
+  opened = await openStore({ path: join(folder, "s"), now: Date.now, writer: "inline", onLost: () => {} });
+});
+
+afterEach(async () => {
+  await opened[Symbol.asyncDispose]();
+  rmSync(folder, { recursive: true });
+});
+
+/** An agent whose turns end when the test says so, and which notes what it was given. */
+class ScriptedAgent implements Provider {
+  readonly id = "agent";
+  readonly kind = "scripted";
+  readonly models = [];
+  readonly timeoutMs = 60_000;
+  maxRunning = 10;
+  readonly turns: ProviderTurn[] = [];
+  script: (turn: ProviderTurn) => AsyncIterable<ProviderEvent> = answer;
+  readonly capabilities = {
+    assignsNativeId: "broker",
+    resume: true,
+    interrupt: true,
+    steer: false,
+    warm: false,
+    fork: false,
+    reasoning: false,
+    images: false,
+    usage: true,
+    cost: true,
+    toolEvents: false,
+    permissionRequests: false,
+  } as const;
+
+  run(turn: ProviderTurn): AsyncIterable<ProviderEvent> {
+    this.turns.push(turn);
+    return this.script(turn);
+  }
+
+  async health() {
+    return { available: true, detail: "" };
+  }
+
+  async close() {}
+}
+
+async function* answer(turn: ProviderTurn): AsyncGenerator<ProviderEvent> {
+  yield { kind: "started", resumed: turn.binding.state === "bound", warm: false };
+  const text = `answer ${turn.turnNumber}`;
+  yield { kind: "text", text };
+  yield { kind: "end", outcome: { status: "completed", text, finishReason: FinishReason.STOP } };
+}
+
+function dispatcherFor(agent: ScriptedAgent, limits = { running: 10, waiting: 100, waitingInSession: 3 }) {
+  let native = 0;
+  return new Dispatcher({
+    store: opened.store,
+    clock: systemClock,
+    providers: new Map([[agent.id, agent]]),
+    limits,
+    newNativeId: () => `native-${++native}`,
+    workspace: async () => folder,
+    childMark: (sessionId) => sessionId,
+    log: (message, error) => {
+      throw new Error(message, { cause: error });
+    },
+    readRequest: (encoded) => ({
+      input: [{ kind: "text", text: Buffer.from(encoded).toString() }],
+      history: [],
+    }),
+    onEnded: () => {},
+  });
+}
+
+let turnCount = 0;
+
+function request(chat: string, more: Partial<AdmitRequest> = {}): AdmitRequest {
+  const turnId = `turn-${++turnCount}`;
+  const key = { scope: "acme", externalId: chat, provider: "agent" };
+  return {
+    reserve: {
+      reservation: { key, aliases: [], internal: false, scopeResetPolicy: {}, workspace: "", labels: {} },
+      nowMs: Date.now(),
+      newSessionId: crypto.randomUUID(),
+    },
+    identity: { storeKey: chat, requestKey: chat, agent: "" },
+    turnId,
+    clientChoseId: true,
+    payloadHash: Buffer.from(turnId),
+    credential: "test",
+    grant: "acme",
+    cancelOnDisconnect: false,
+    rejectIfBusy: false,
+    queueDeadlineMs: Date.now() + 60_000,
+    labels: {},
+    request: Buffer.from(`prompt of ${turnId}`),
+    ...more,
+  };
+}
+
+const forever = new AbortController().signal;
+
+async function collect(events: AsyncIterable<TurnEvent>): Promise<TurnEvent[]> {
+  const all: TurnEvent[] = [];
+  for await (const event of events) if (event.sequence > 0) all.push(event);
+  return all;
+}
+
+async function run(dispatcher: Dispatcher, admit: AdmitRequest): Promise<TurnEvent[]> {
+  const admission = await dispatcher.admit(admit);
+  if (admission.kind !== "admitted" && admission.kind !== "repeated") throw new Error(admission.kind);
+  return collect(dispatcher.follow(admission.turn, 0, forever));
+}
+
+function cases(events: readonly TurnEvent[]): (string | undefined)[] {
+  return events.map(({ event }) => event.case);
+}
+
+/** An agent that says one word and then waits to be let go or stopped. */
+function held() {
+  let release = () => {};
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  async function* script(turn: ProviderTurn): AsyncGenerator<ProviderEvent> {
+    yield { kind: "started", resumed: false, warm: false };
+    yield { kind: "text", text: "word" };
+    const stopped = new Promise<void>((resolve) => {
+      turn.signal.addEventListener("abort", () => resolve());
+      if (turn.signal.aborted) resolve();
+    });
+    await Promise.race([released, stopped]);
+    yield turn.signal.aborted
+      ? { kind: "end", outcome: { status: "cancelled" } }
+      : { kind: "end", outcome: { status: "completed", text: "word", finishReason: FinishReason.STOP } };
+  }
+  return { script, release: () => release() };
+}
+
+async function started(agent: ScriptedAgent): Promise<void> {
+  while (agent.turns.length === 0) await new Promise((resolve) => setImmediate(resolve));
+}
+
+describe("a turn", () => {
+  it("streams densely from Accepted to its ending, and the same again once it has ended", async () => {
+    const dispatcher = dispatcherFor(new ScriptedAgent());
+    const admit = request("chat");
+    const events = await run(dispatcher, admit);
+    expect(cases(events)).toEqual(["accepted", "started", "textDelta", "completed"]);
+    expect(events.map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4]);
+    expect(events.at(-1)?.event.value).toMatchObject({ text: "answer 1", nativeId: "native-1" });
+    expect(await run(dispatcher, admit)).toEqual(events);
+  });
+
+  it("goes on with the native conversation that the one before bound", async () => {
+    const agent = new ScriptedAgent();
+    const dispatcher = dispatcherFor(agent);
+    await run(dispatcher, request("chat"));
+    await run(dispatcher, request("chat"));
+    expect(agent.turns.map(({ binding }) => binding)).toEqual([
+      { nativeId: "native-1", state: "fresh" },
+      { nativeId: "native-1", state: "bound" },
+    ]);
+  });
+
+  it("runs alone in its session, in order, while other sessions run", async () => {
+    const agent = new ScriptedAgent();
+    const hold = held();
+    const [holder, waiter, other] = [request("one"), request("one"), request("two")];
+    agent.script = (turn) => (turn.turnId === holder.turnId ? hold.script(turn) : answer(turn));
+    const dispatcher = dispatcherFor(agent);
+    const first = run(dispatcher, holder);
+    const second = run(dispatcher, waiter);
+    await run(dispatcher, other);
+    expect(agent.turns.map(({ turnId }) => turnId)).toEqual([holder.turnId, other.turnId]);
+    hold.release();
+    expect(cases(await first).at(-1)).toBe("completed");
+    expect(cases(await second).at(-1)).toBe("completed");
+  });
+
+  it("tells a second reader the same events as the first, from any sequence on", async () => {
+    const agent = new ScriptedAgent();
+    const hold = held();
+    agent.script = hold.script;
+    const dispatcher = dispatcherFor(agent);
+    const admission = await dispatcher.admit(request("chat"));
+    if (admission.kind !== "admitted") throw new Error(admission.kind);
+    const all = collect(dispatcher.follow(admission.turn, 0, forever));
+    await started(agent);
+    const late = collect(dispatcher.follow(admission.turn, 2, forever));
+    hold.release();
+    expect(await late).toEqual((await all).slice(2));
+    expect(await collect(dispatcher.follow(admission.turn, 3, forever))).toEqual((await all).slice(3));
+    await expect(collect(dispatcher.follow(admission.turn, 99, forever))).rejects.toMatchObject({
+      reason: "CURSOR_AHEAD",
+    });
+  });
+
+  it("ends CANCELLED when it is cancelled, waiting or running, and the next one runs", async () => {
+    const agent = new ScriptedAgent();
+    agent.script = held().script;
+    const dispatcher = dispatcherFor(agent);
+    const first = await dispatcher.admit(request("chat"));
+    const second = await dispatcher.admit(request("chat"));
+    const third = await dispatcher.admit(request("chat"));
+    if (first.kind !== "admitted" || second.kind !== "admitted" || third.kind !== "admitted")
+      throw new Error();
+    const events = collect(dispatcher.follow(first.turn, 0, forever));
+    const waiting = collect(dispatcher.follow(second.turn, 0, forever));
+    expect(await dispatcher.cancel(second.turn)).toBe("REMOVED_FROM_QUEUE");
+    expect(cases(await waiting)).toEqual(["accepted", "cancelled"]);
+    await started(agent);
+    agent.script = answer;
+    expect(await dispatcher.cancel(first.turn)).toBe("INTERRUPTING");
+    expect(cases(await events).at(-1)).toBe("cancelled");
+    expect(cases(await collect(dispatcher.follow(third.turn, 0, forever))).at(-1)).toBe("completed");
+  });
+
+  it("is refused over the session's queue limit, and a known turn is met all the same", async () => {
+    const agent = new ScriptedAgent();
+    const hold = held();
+    agent.script = hold.script;
+    const dispatcher = dispatcherFor(agent);
+    const admits = [1, 2, 3, 4].map(() => request("chat"));
+    for (const admit of admits) await dispatcher.admit(admit);
+    await started(agent);
+    await expect(dispatcher.admit(request("chat"))).rejects.toMatchObject({ reason: "QUEUE_FULL" });
+    expect((await dispatcher.admit(admits[3] ?? request("chat"))).kind).toBe("repeated");
+    hold.release();
+    await dispatcher.drain(10_000);
+  });
+
+  it("with a known id and another payload is refused", async () => {
+    const dispatcher = dispatcherFor(new ScriptedAgent());
+    const admit = request("chat");
+    await run(dispatcher, admit);
+    expect((await dispatcher.admit({ ...admit, payloadHash: Buffer.from("other") })).kind).toBe("id-reused");
+  });
+
+  it("that rejects conflicts is refused while another runs, with that one's id", async () => {
+    const agent = new ScriptedAgent();
+    const hold = held();
+    agent.script = hold.script;
+    const dispatcher = dispatcherFor(agent);
+    const first = request("chat");
+    await dispatcher.admit(first);
+    const refused = await dispatcher.admit(request("chat", { rejectIfBusy: true }));
+    expect(refused).toMatchObject({ reason: "SESSION_BUSY", metadata: { turn_id: first.turnId } });
+    hold.release();
+    await dispatcher.drain(10_000);
+  });
+});
+
+describe("a lost native conversation", () => {
+  it("is replaced once, with the kept history, and said so", async () => {
+    const agent = new ScriptedAgent();
+    const dispatcher = dispatcherFor(agent);
+    await run(dispatcher, request("chat"));
+    agent.script = (turn) => (turn.attempt === 1 ? lose() : answer(turn));
+    const events = await run(dispatcher, request("chat"));
+    expect(cases(events)).toEqual(["accepted", "notice", "started", "textDelta", "completed"]);
+    const [, second] = agent.turns.slice(-2);
+    expect(second).toMatchObject({
+      attempt: 2,
+      binding: { state: "fresh" },
+      unseen: [{ assistant: "answer 1" }],
+    });
+    expect(second?.binding.nativeId).not.toBe("native-1");
+    agent.script = answer;
+    await run(dispatcher, request("chat"));
+    expect(agent.turns.at(-1)?.binding).toEqual({ nativeId: second?.binding.nativeId, state: "bound" });
+  });
+
+  it("stays lost, and every turn is given the history, until one succeeds", async () => {
+    const agent = new ScriptedAgent();
+    const dispatcher = dispatcherFor(agent);
+    await run(dispatcher, request("chat"));
+    agent.script = lose;
+    expect(cases(await run(dispatcher, request("chat"))).at(-1)).toBe("failed");
+    agent.script = answer;
+    const events = await run(dispatcher, request("chat"));
+    expect(cases(events)).toEqual(["accepted", "notice", "started", "textDelta", "completed"]);
+    expect(agent.turns.at(-1)?.unseen).toHaveLength(1);
+  });
+
+  async function* lose(): AsyncGenerator<ProviderEvent> {
+    yield {
+      kind: "end",
+      outcome: {
+        status: "failed",
+        code: TurnErrorCode.NATIVE_SESSION_LOST,
+        message: "gone",
+        retryable: false,
+        modelNotAsked: true,
+      },
+    };
+  }
+});
+
+describe("a restart", () => {
+  it("ends what ran as INTERRUPTED and runs what waited, each once", async () => {
+    const agent = new ScriptedAgent();
+    agent.script = held().script;
+    const before = dispatcherFor(agent);
+    const first = await before.admit(request("chat"));
+    const second = await before.admit(request("chat"));
+    const third = await before.admit(request("chat", { clientChoseId: false }));
+    if (first.kind !== "admitted" || second.kind !== "admitted" || third.kind !== "admitted")
+      throw new Error();
+    await started(agent);
+
+    const next = new ScriptedAgent();
+    const after = dispatcherFor(next);
+    await after.restart();
+    expect(cases(await collect(after.follow(first.turn, 0, forever))).at(-1)).toBe("interrupted");
+    expect(cases(await collect(after.follow(second.turn, 0, forever))).at(-1)).toBe("completed");
+    expect(cases(await collect(after.follow(third.turn, 0, forever)))).toEqual(["accepted", "cancelled"]);
+    expect(next.turns.map(({ turnId }) => turnId)).toEqual([second.turn.turnId]);
+  });
+});

@@ -1,0 +1,293 @@
+/**
+ * One turn that holds its lane, from asking the agent to the ending on disk.
+ *
+ *     attempt 1 ──ended──────────────────────────────▶ ending
+ *         └─ the agent lost the conversation, and was not asked
+ *            ──▶ attempt 2 with the kept history ────▶ ending
+ */
+import { Notice_Kind, Notice_Recovered, TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
+import { noUsage } from "../sessions/session.js";
+import type { ActiveTurn } from "./active-turn.js";
+import { type Ending, endingOf } from "./endings.js";
+import type {
+  Exchange,
+  NativeBinding,
+  Provider,
+  ProviderEvent,
+  ProviderTurn,
+  TurnInputPart,
+  TurnOutcome,
+} from "./provider.js";
+import type { EventPayload } from "./turn-log.js";
+import type { Grant, TurnEndCall, TurnStore } from "./turn-store.js";
+
+export interface RunTurnDeps {
+  readonly store: TurnStore;
+  readonly now: () => number;
+  readonly newNativeId: () => string;
+  /** Waits before a failed write of an ending is tried again. */
+  readonly pause: (ms: number) => Promise<void>;
+  /** The directory that the agent works in, made if it is missing. */
+  readonly workspace: (grant: Grant) => Promise<string>;
+  /** Mark of every process that is started for a session. */
+  readonly childMark: (sessionId: string) => string;
+  readonly log: (message: string, error: unknown) => void;
+}
+
+/** What the caller asked for, in the words of the provider port. */
+export interface TurnRequest {
+  readonly input: readonly TurnInputPart[];
+  /** What the caller's own history says was said before. */
+  readonly history: readonly Exchange[];
+  readonly system?: string;
+  readonly model?: string;
+  readonly timeoutMs?: number;
+}
+
+/** Kept history that a new native conversation is given, at most. */
+const seedBytes = 1024 * 1024;
+const endRetryMs = 1_000;
+
+/** Never throws; the lane may be released when it resolves. */
+export async function runTurn(
+  deps: RunTurnDeps,
+  provider: Provider,
+  active: ActiveTurn,
+  grant: Grant,
+  request: TurnRequest,
+): Promise<void> {
+  const run = new TurnRun(deps, provider, active, grant, request);
+  const outcome = await run.attempt(1, firstBinding(grant), await run.unseen());
+  if (!run.wasLost(outcome)) return run.end(outcome);
+  const retried = await run.recover();
+  return run.end(retried ?? outcome);
+}
+
+class TurnRun {
+  #text = "";
+  #delivered = false;
+  #nativeId: string | undefined;
+
+  constructor(
+    private readonly deps: RunTurnDeps,
+    private readonly provider: Provider,
+    private readonly active: ActiveTurn,
+    private readonly grant: Grant,
+    private readonly request: TurnRequest,
+  ) {
+    this.#nativeId = grant.session.nativeId;
+  }
+
+  /** What the agent has to be told before the input. */
+  async unseen(): Promise<readonly Exchange[]> {
+    const { nativeStateBefore, session } = this.grant;
+    if (nativeStateBefore === "lost") {
+      const kept = await this.#keptHistory();
+      this.#announceLoss(kept);
+      return kept;
+    }
+    // A conversation that nobody has begun is given what the caller remembers.
+    return nativeStateBefore === "unbound" && session.turnCount === 1 ? this.request.history : [];
+  }
+
+  async attempt(attempt: number, binding: NativeBinding, unseen: readonly Exchange[]): Promise<TurnOutcome> {
+    try {
+      const turn = await this.#providerTurn(attempt, binding, unseen);
+      for await (const event of this.provider.run(turn)) {
+        if (event.kind === "end") return event.outcome;
+        await this.#take(event, attempt);
+      }
+      return internalFailure("the provider ended without an outcome");
+    } catch (error) {
+      this.deps.log("a turn failed unexpectedly", error);
+      return internalFailure(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  /** The agent no longer knows the conversation, and it is certain that the model was not asked. */
+  wasLost(outcome: TurnOutcome): boolean {
+    return (
+      outcome.status === "failed" &&
+      outcome.code === TurnErrorCode.NATIVE_SESSION_LOST &&
+      outcome.modelNotAsked &&
+      !this.#delivered &&
+      !this.active.signal.aborted
+    );
+  }
+
+  /** The second attempt, on disk before the agent is asked. */
+  async recover(): Promise<TurnOutcome | undefined> {
+    const { turn } = this.grant;
+    const brokerAssigns = this.provider.capabilities.assignsNativeId === "broker";
+    const newNativeId = brokerAssigns ? this.deps.newNativeId() : undefined;
+    const begun = await this.deps.store
+      .retry({
+        turnNo: turn.turnNo,
+        fence: turn.fence ?? 0,
+        attempt: 2,
+        ...definedId("newNativeId", newNativeId),
+      })
+      .catch((error: unknown) => {
+        this.deps.log("a second attempt could not be recorded", error);
+        return false;
+      });
+    if (!begun) return undefined;
+    this.#nativeId = newNativeId;
+    const kept = await this.#keptHistory();
+    this.#announceLoss(kept);
+    return this.attempt(2, { ...definedId("nativeId", newNativeId), state: "fresh" }, kept);
+  }
+
+  async end(outcome: TurnOutcome): Promise<void> {
+    const { log } = this.active;
+    const ending = endingOf(this.#named(outcome), this.#text, this.active.stopReason, log.lastSequence);
+    const { event, entries } = await log.conclude(ending.payload);
+    const call = this.#endCall(outcome, ending, entries);
+    for (;;) {
+      try {
+        // False: another ending was first, and readers are shown that one.
+        const first = await this.deps.store.end(call);
+        if (first) log.finish(event);
+        else this.active.overtaken();
+        return;
+      } catch (error) {
+        this.deps.log("the ending of a turn could not be written; its lane stays held", error);
+        await this.deps.pause(endRetryMs);
+      }
+    }
+  }
+
+  /** The outcome with the native id that the turn ran in. */
+  #named(outcome: TurnOutcome): TurnOutcome {
+    return outcome.status === "completed"
+      ? { ...outcome, ...definedId("nativeId", outcome.nativeId ?? this.#nativeId) }
+      : outcome;
+  }
+
+  async #providerTurn(
+    attempt: number,
+    binding: NativeBinding,
+    unseen: readonly Exchange[],
+  ): Promise<ProviderTurn> {
+    const { grant, request } = this;
+    const { system, model, timeoutMs } = request;
+    return {
+      turnId: grant.turn.turnId,
+      sessionId: grant.session.sessionId,
+      attempt,
+      turnNumber: grant.session.turnCount,
+      input: request.input,
+      binding,
+      unseen,
+      ...(system === undefined ? {} : { system }),
+      ...(model === undefined ? {} : { model }),
+      workspace: await this.deps.workspace(grant),
+      previousTotal: { costUsd: attempt === 1 ? grant.session.totalCostUsd : 0 },
+      childMark: this.deps.childMark(grant.session.sessionId),
+      timeoutMs: Math.min(timeoutMs ?? this.provider.timeoutMs, this.provider.timeoutMs),
+      signal: this.active.signal,
+    };
+  }
+
+  async #take(event: Exclude<ProviderEvent, { kind: "end" }>, attempt: number): Promise<void> {
+    if (event.kind === "started") return this.#started(event, attempt);
+    if (event.kind === "text") this.#text += event.text;
+    this.#delivered ||= event.kind !== "notice";
+    this.active.log.add(payloadOf(event));
+  }
+
+  async #started(event: Extract<ProviderEvent, { kind: "started" }>, attempt: number): Promise<void> {
+    const { turn } = this.grant;
+    const fence = turn.fence ?? 0;
+    if (event.nativeId !== undefined && event.nativeId !== this.#nativeId) {
+      // Bound before its first event is sent.
+      await this.deps.store.bindNative({ turnNo: turn.turnNo, fence, nativeId: event.nativeId });
+      this.#nativeId = event.nativeId;
+    }
+    this.active.log.add({
+      case: "started",
+      value: {
+        attempt,
+        provider: this.provider.id,
+        nativeId: this.#nativeId ?? "",
+        resumed: event.resumed,
+        warm: event.warm,
+        fence: BigInt(fence),
+      },
+    });
+  }
+
+  #endCall(outcome: TurnOutcome, ending: Ending, entries: TurnEndCall["entries"]): TurnEndCall {
+    const { turn } = this.grant;
+    const succeeded = ending.state === "COMPLETED";
+    const nativeId = (outcome.status === "completed" ? outcome.nativeId : undefined) ?? this.#nativeId;
+    const lostFor = outcome.status === "failed" && outcome.code === TurnErrorCode.NATIVE_SESSION_LOST;
+    return {
+      turnNo: turn.turnNo,
+      fence: turn.fence ?? 0,
+      state: ending.state,
+      entries,
+      endedAtMs: this.deps.now(),
+      usage: outcome.usage ?? noUsage,
+      ...(outcome.total === undefined ? {} : { totalCostUsd: outcome.total.costUsd }),
+      ...(nativeId === undefined
+        ? {}
+        : succeeded
+          ? { native: { id: nativeId, state: "bound" } }
+          : lostFor
+            ? { native: { id: nativeId, state: "lost" } }
+            : {}),
+      ...(succeeded ? { exchange: { user: textOf(this.request.input), assistant: this.#text } } : {}),
+    };
+  }
+
+  async #keptHistory(): Promise<readonly Exchange[]> {
+    return this.deps.store.history(this.grant.turn.recordNo, seedBytes);
+  }
+
+  #announceLoss(kept: readonly Exchange[]): void {
+    this.active.log.add({
+      case: "notice",
+      value: {
+        kind: Notice_Kind.NATIVE_SESSION_LOST,
+        message: "the agent no longer knew the conversation",
+        recovered: kept.length > 0 ? Notice_Recovered.HISTORY : Notice_Recovered.NONE,
+      },
+    });
+  }
+}
+
+/** How the agent's conversation stands before the first attempt. */
+function firstBinding({ session, nativeStateBefore }: Grant): NativeBinding {
+  if (session.nativeId === undefined) return { state: "fresh" };
+  if (nativeStateBefore === "bound") return { nativeId: session.nativeId, state: "bound" };
+  if (nativeStateBefore === "provisional") return { nativeId: session.nativeId, state: "provisional" };
+  return { nativeId: session.nativeId, state: "fresh" };
+}
+
+function payloadOf(event: Exclude<ProviderEvent, { kind: "end" | "started" }>): EventPayload {
+  switch (event.kind) {
+    case "text":
+      return { case: "textDelta", value: { text: event.text } };
+    case "reasoning":
+      return { case: "reasoningDelta", value: { text: event.text } };
+    case "tool-call":
+      return { case: "toolCall", value: { id: event.id, name: event.name, input: event.input } };
+    case "tool-result":
+      return { case: "toolResult", value: { id: event.id, output: event.output, isError: event.isError } };
+    case "notice":
+      return { case: "notice", value: { kind: Notice_Kind.PROVIDER, message: event.message } };
+  }
+}
+
+export function textOf(input: readonly TurnInputPart[]): string {
+  return input.map((part) => (part.kind === "text" ? part.text : `[${part.kind} ${part.name}]`)).join("\n");
+}
+
+function internalFailure(message: string): TurnOutcome {
+  return { status: "failed", code: TurnErrorCode.INTERNAL, message, retryable: false, modelNotAsked: false };
+}
+
+function definedId<K extends string>(name: K, id: string | undefined): { [P in K]?: string } {
+  return id === undefined ? {} : ({ [name]: id } as { [P in K]?: string });
+}
