@@ -10,10 +10,10 @@ export interface Candidate {
 
 export type Match = "EXACT" | "STRUCTURAL" | "FRESHEST";
 
-export type Selection =
+export type Selection<C extends Candidate = Candidate> =
   | { readonly kind: "none" }
-  | { readonly kind: "selected"; readonly candidate: Candidate; readonly match: Match }
-  | { readonly kind: "ambiguous"; readonly candidates: readonly Candidate[] };
+  | { readonly kind: "selected"; readonly candidate: C; readonly match: Match }
+  | { readonly kind: "ambiguous"; readonly candidates: readonly C[] };
 
 /**
  * 1. Rows of one conversation (same scope, provider, agent and request key)
@@ -23,7 +23,7 @@ export type Selection =
  *    ambiguous among them.
  * 4. None such: the strictly freshest of all, or ambiguous among all.
  */
-export function select(candidates: readonly Candidate[], id: string): Selection {
+export function select<C extends Candidate>(candidates: readonly C[], id: string): Selection<C> {
   const winners = collapse(candidates).sort(byFreshness);
   const [first] = winners;
   if (first === undefined) return { kind: "none" };
@@ -32,8 +32,8 @@ export function select(candidates: readonly Candidate[], id: string): Selection 
   return structural.length > 0 ? freshest(structural, "STRUCTURAL") : freshest(winners, "FRESHEST");
 }
 
-function collapse(candidates: readonly Candidate[]): Candidate[] {
-  const groups = new Map<string, Candidate>();
+function collapse<C extends Candidate>(candidates: readonly C[]): C[] {
+  const groups = new Map<string, C>();
   for (const candidate of candidates) {
     const { scope, provider } = candidate.row.key;
     const group = [scope, provider, candidate.identity.agent, candidate.identity.requestKey].join("\n");
@@ -43,7 +43,7 @@ function collapse(candidates: readonly Candidate[]): Candidate[] {
   return [...groups.values()];
 }
 
-function freshest(sorted: readonly Candidate[], match: Match): Selection {
+function freshest<C extends Candidate>(sorted: readonly C[], match: Match): Selection<C> {
   const [first, second] = sorted;
   if (first === undefined) return { kind: "none" };
   const tie = second !== undefined && second.row.lastActivityMs === first.row.lastActivityMs;

@@ -1,0 +1,186 @@
+/** One broker: the store, the providers, the dispatcher and the service, put together. */
+import { createHash, randomUUID } from "node:crypto";
+import { mkdir, realpath } from "node:fs/promises";
+import { join } from "node:path";
+import type { Logger } from "pino";
+import { type Clock, systemClock } from "./clock.js";
+import type { Settings } from "./config/config.js";
+import { defaultCredentials, prepareData, signingKey } from "./config/tokens.js";
+import { BrokerError } from "./errors.js";
+import { sweepEarlierLives } from "./providers/marks.js";
+import { createProviders, shippedProviders } from "./providers/registry.js";
+import { Credentials } from "./rpc/credentials.js";
+import { Keys } from "./rpc/keys.js";
+import { Reservations } from "./rpc/reservations.js";
+import type { ServiceDeps } from "./rpc/service.js";
+import { readTurnRequest } from "./rpc/turn-request.js";
+import { PendingActivity } from "./sessions/pending-activity.js";
+import { freeBytes, type OpenedStore, openStore } from "./store/lmdb/open.js";
+import { schemaVersion } from "./store/lmdb/schema.js";
+import { Dispatcher } from "./turns/dispatcher.js";
+import type { Provider } from "./turns/provider.js";
+import { hasEnded, type TurnRow } from "./turns/turn.js";
+import type { Grant } from "./turns/turn-store.js";
+import { version } from "./version.js";
+
+export interface Broker extends AsyncDisposable {
+  readonly service: ServiceDeps;
+  readonly credentials: Credentials;
+  readonly dispatcher: Dispatcher;
+  readonly providers: ReadonlyMap<string, Provider>;
+}
+
+export interface BrokerOptions {
+  readonly settings: Settings;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly log: Logger;
+  readonly clock?: Clock;
+  /** The store can no longer be written by this process, which has to end. */
+  readonly onLost: (error: Error) => void;
+}
+
+const activityEveryMs = 1_000;
+const diskCheckEveryMs = 1_000;
+
+/** Opens the store, ends what a former process left, and lets waiting turns run. */
+export async function startBroker(options: BrokerOptions): Promise<Broker> {
+  const { settings, log, clock = systemClock } = options;
+  prepareData(settings.data);
+  const credentials = new Credentials([...settings.credentials, ...defaultCredentials(settings.data)]);
+  const path = join(settings.data, "store");
+  const opened = await openStore({ path, now: clock.now, onLost: options.onLost });
+  const providers = createProviders(settings.providers, options.environment);
+  const dispatcher = createDispatcher(options, opened, providers, clock);
+  const left = await sweepEarlierLives(opened.storeId, opened.instance);
+  if (left.length > 0) log.error({ pids: left }, "processes of an earlier life cannot be ended");
+  await opened.store.sweep();
+  await dispatcher.restart();
+
+  const activity = new PendingActivity();
+  const writeActivity = async (nowMs?: number) => {
+    const due = activity.take(nowMs);
+    if (due.length > 0) await opened.store.touch(due);
+  };
+  const timer = setInterval(() => {
+    writeActivity(clock.now()).catch((error: unknown) =>
+      log.warn({ err: error }, "activity could not be written"),
+    );
+  }, activityEveryMs).unref();
+
+  const keys = new Keys(settings.scope, new Set([...providers.keys(), ...shippedProviders]));
+  const reserving = { store: opened.store, keys, activity, clock, newSessionId: randomUUID };
+  return {
+    credentials,
+    dispatcher,
+    providers,
+    service: {
+      ...reserving,
+      reservations: new Reservations(reserving),
+      dispatcher,
+      providers,
+      signingKey: signingKey(settings.data),
+      checkDisk: diskGuard(path, settings.limits.diskReserveBytes, clock),
+      settings,
+      version,
+      startedAtMs: clock.now(),
+      storeState: () => ({
+        path,
+        bytes: opened.bytes(),
+        schemaVersion,
+        sessions: opened.store.liveSessions(),
+      }),
+    },
+    async [Symbol.asyncDispose]() {
+      clearInterval(timer);
+      for (const provider of providers.values()) await provider.close();
+      await writeActivity().catch(() => {});
+      await opened[Symbol.asyncDispose]();
+    },
+  };
+}
+
+function createDispatcher(
+  { settings, log }: BrokerOptions,
+  opened: OpenedStore,
+  providers: ReadonlyMap<string, Provider>,
+  clock: Clock,
+): Dispatcher {
+  return new Dispatcher({
+    store: opened.store,
+    clock,
+    providers,
+    limits: {
+      running: settings.limits.runningTurns,
+      waiting: settings.limits.waitingTurns,
+      waitingInSession: settings.limits.waitingTurnsPerSession,
+    },
+    newNativeId: randomUUID,
+    workspace: (grant) => workspaceOf(settings, grant),
+    childMark: (sessionId) => `${opened.storeId}/${opened.instance}/${sessionId}`,
+    readRequest: readTurnRequest,
+    log: (message, error) => log.error({ err: error }, message),
+    onEnded: (turn) => logTurn(log, turn),
+  });
+}
+
+/** The directory that a session's agent works in. */
+async function workspaceOf(settings: Settings, { session }: Grant): Promise<string> {
+  if (session.workspace !== "") {
+    const named = settings.scope(session.key.scope).workspaces.get(session.workspace);
+    if (named === undefined) throw new Error(`the workspace ${session.workspace} is no longer configured`);
+    return realpath(named);
+  }
+  await mkdir(settings.workspaces, { recursive: true, mode: 0o700 });
+  const root = await realpath(settings.workspaces);
+  const directory = join(root, directoryName(session.sessionId, session.recordNo));
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const real = await realpath(directory);
+  if (real !== directory) throw new Error(`the workspace ${directory} leads elsewhere, to ${real}`);
+  return real;
+}
+
+/** Explicit session ids may hold anything, and may name several sessions. */
+function directoryName(sessionId: string, recordNo: number): string {
+  const safe = /^[A-Za-z0-9-]{1,64}$/.test(sessionId);
+  return `${safe ? sessionId : createHash("sha256").update(sessionId).digest("hex").slice(0, 32)}.${recordNo}`;
+}
+
+/** Refuses turns while the disk is low; asks the system at most once a second. */
+function diskGuard(path: string, reserveBytes: number, clock: Clock): () => void {
+  let checkedAtMs = Number.NEGATIVE_INFINITY;
+  let free = Number.POSITIVE_INFINITY;
+  return () => {
+    if (clock.now() - checkedAtMs >= diskCheckEveryMs) {
+      checkedAtMs = clock.now();
+      free = freeBytes(path);
+    }
+    if (free >= reserveBytes) return;
+    throw new BrokerError(
+      "DISK_LOW",
+      `the disk of the store has ${free} bytes left, less than the reserve`,
+      {},
+      5_000,
+    );
+  };
+}
+
+function logTurn(log: Logger, turn: TurnRow): void {
+  const { usage } = turn;
+  const startedAtMs = turn.startedAtMs ?? turn.createdAtMs;
+  const endedAtMs = turn.endedAtMs ?? startedAtMs;
+  log.info(
+    {
+      turn: turn.turnId,
+      session: turn.sessionId,
+      scope: turn.key.scope,
+      provider: turn.key.provider,
+      ending: hasEnded(turn.state) ? turn.state : undefined,
+      queueMs: startedAtMs - turn.createdAtMs,
+      totalMs: endedAtMs - turn.createdAtMs,
+      inputTokens: usage.inputTokens + usage.cacheReadTokens + usage.cacheWriteTokens,
+      outputTokens: usage.outputTokens,
+      costUsd: usage.costUsd,
+    },
+    "turn ended",
+  );
+}

@@ -1,0 +1,83 @@
+/**
+ * `session-broker start`: broker and adapter as two processes under this one,
+ * for a first try. Prints a line to paste once both answer.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Settings } from "../config/config.js";
+import { tokenFile } from "../config/tokens.js";
+import { createProviders } from "../providers/registry.js";
+import { describeAddress, untilStopped } from "./process.js";
+
+export async function start(settings: Settings, passedOn: readonly string[]): Promise<void> {
+  const stop = untilStopped();
+  const children: ChildProcess[] = [];
+  try {
+    const broker = await launch("serve", passedOn, children);
+    const adapter = await launch("openai", [...passedOn, "--broker", `unix:${settings.socket}`], children);
+    process.stdout.write(greeting(settings));
+    stop.second.then(() => signalAll(children));
+    const ended = Promise.race([once(broker, "exit"), once(adapter, "exit")]);
+    await Promise.race([
+      stop.first,
+      ended.then(() => Promise.reject(new Error("a part of session-broker has ended"))),
+    ]);
+  } finally {
+    await endAll(children);
+  }
+}
+
+/** Starts a command of this program; resolves once it says that it listens. */
+async function launch(
+  command: string,
+  args: readonly string[],
+  children: ChildProcess[],
+): Promise<ChildProcess> {
+  const main = fileURLToPath(new URL("../main.js", import.meta.url));
+  // A group of its own: an interrupt from the keyboard reaches it through this process, in order.
+  const child = spawn(process.execPath, [main, command, ...args], {
+    stdio: ["ignore", "pipe", "inherit"],
+    detached: true,
+  });
+  children.push(child);
+  const ready = new Promise<void>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("exit", (code) => reject(new Error(`session-broker ${command} ended with code ${code}`)));
+    child.stdout?.once("data", () => resolve());
+  });
+  await ready;
+  child.removeAllListeners("exit");
+  return child;
+}
+
+/** The adapter first, so that its streams end before the broker drains. */
+async function endAll(children: readonly ChildProcess[]): Promise<void> {
+  for (const child of [...children].reverse()) {
+    if (child.exitCode !== null || child.signalCode !== null) continue;
+    const ended = once(child, "exit");
+    child.kill("SIGTERM");
+    await ended;
+  }
+}
+
+function signalAll(children: readonly ChildProcess[]): void {
+  for (const child of children) child.kill("SIGTERM");
+}
+
+function greeting(settings: Settings): string {
+  const [agent] = createProviders(settings.providers, process.env).keys();
+  const token = relative(process.cwd(), tokenFile(settings.data));
+  const body = JSON.stringify({ model: agent, messages: [{ role: "user", content: "My name is Ada." }] });
+  const other = agent === "echo" ? "" : ` Say "model":"echo" to be answered without an agent.`;
+  return [
+    "",
+    `session-broker answers on ${describeAddress(settings.listen)} (Connect, gRPC, gRPC-Web) and ${describeAddress(settings.adapterListen)}/v1 (OpenAI).`,
+    `The agent is ${agent}.${other} Try, twice:`,
+    "",
+    `curl -sS ${describeAddress(settings.adapterListen)}/v1/chat/completions -H "Authorization: Bearer $(cat ${token})" -H "Content-Type: application/json" -H "X-Session-Broker-Key: first-chat" -d '${body}'`,
+    "",
+    "",
+  ].join("\n");
+}

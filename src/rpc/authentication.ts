@@ -1,0 +1,36 @@
+/** Refuses what the caller's credential does not allow; each method carries the role it needs. */
+import { getOption, hasOption } from "@bufbuild/protobuf";
+import type { Interceptor } from "@connectrpc/connect";
+import { Role, required_role } from "../../gen/sessionbroker/v1/options_pb.js";
+import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
+import { BrokerError } from "../errors.js";
+import { callerKey, roleIncludes } from "./caller.js";
+import type { Credentials } from "./credentials.js";
+
+/** Health and reflection are open to all. */
+export function authenticationInterceptor(credentials: () => Credentials): Interceptor {
+  return (next) => (request) => {
+    if (request.service.typeName !== SessionBroker.typeName) return next(request);
+    const caller = credentials().find(request.header.get("authorization"));
+    if (caller === undefined) {
+      throw new BrokerError(
+        "UNAUTHENTICATED",
+        "send Authorization: Bearer <token> with a token of this broker",
+      );
+    }
+    const needed = hasOption(request.method, required_role)
+      ? getOption(request.method, required_role)
+      : Role.ADMIN;
+    if (!roleIncludes(caller.role, needed)) {
+      throw new BrokerError(
+        "ROLE_TOO_LOW",
+        `${request.method.name} needs the role ${Role[needed]?.toLowerCase()}`,
+        {
+          credential: caller.name,
+        },
+      );
+    }
+    request.contextValues.set(callerKey, caller);
+    return next(request);
+  };
+}

@@ -1,0 +1,163 @@
+/** Reserve: an established session is answered from a read; everything else is one write. */
+import { createHash } from "node:crypto";
+import { create, toBinary } from "@bufbuild/protobuf";
+import {
+  Outcome,
+  type ReserveRequest,
+  ReserveRequestSchema,
+  type ReserveResponse,
+  ReserveResponseSchema,
+  Visibility,
+} from "../../gen/sessionbroker/v1/session_pb.js";
+import type { ReserveOptions } from "../../gen/sessionbroker/v1/turn_pb.js";
+import type { Clock } from "../clock.js";
+import { resetPolicyOf } from "../config/config.js";
+import { BrokerError } from "../errors.js";
+import { isTimeZone } from "../sessions/freshness.js";
+import type { PendingActivity } from "../sessions/pending-activity.js";
+import { decideReservation, type Reservation } from "../sessions/reservation.js";
+import type {
+  IdempotencyKey,
+  ReserveCall,
+  Reserved,
+  SessionStore,
+  SessionView,
+} from "../sessions/session-store.js";
+import { outcomes } from "../turns/accepted.js";
+import { refusalError } from "../turns/dispatcher.js";
+import { rotationReasons, sessionMessage } from "../turns/session-message.js";
+import type { Caller } from "./caller.js";
+import type { CanonicalKey, Keys } from "./keys.js";
+
+export interface ReservationDeps {
+  readonly store: SessionStore;
+  readonly keys: Keys;
+  readonly activity: PendingActivity;
+  readonly clock: Clock;
+  readonly newSessionId: () => string;
+}
+
+export class Reservations {
+  constructor(private readonly deps: ReservationDeps) {}
+
+  async reserve(caller: Caller, request: ReserveRequest): Promise<ReserveResponse> {
+    if (request.key === undefined) throw new BrokerError("INVALID_FIELD", "key: it is required");
+    const canonical = this.deps.keys.canonical(caller, request.key);
+    const reservation: Reservation = {
+      ...reservationOf(canonical, request),
+      ...(request.sessionId === "" ? {} : { sessionId: request.sessionId }),
+      ...(request.expectedGeneration === undefined ? {} : { expectedGeneration: request.expectedGeneration }),
+    };
+    const call = this.callOf(reservation, idempotencyOf(request));
+    const reserved = (await this.#fromRead(call)) ?? (await this.deps.store.reserve(call));
+    return this.#answer(canonical, call, reserved);
+  }
+
+  /** A reservation as the store takes it. */
+  callOf(reservation: Reservation, idempotency?: IdempotencyKey): ReserveCall {
+    const pendingActivityMs = this.deps.activity.of(reservation.key);
+    return {
+      reservation,
+      nowMs: this.deps.clock.now(),
+      newSessionId: this.deps.newSessionId(),
+      ...(pendingActivityMs === undefined ? {} : { pendingActivityMs }),
+      ...(idempotency === undefined ? {} : { idempotency }),
+    };
+  }
+
+  /** The answer, if it changes no row; undefined if the store has to decide. */
+  async #fromRead(call: ReserveCall): Promise<Reserved | undefined> {
+    if (call.idempotency !== undefined) return undefined;
+    const view = await this.deps.store.byKey(call.reservation.key);
+    if (view === undefined) {
+      return call.reservation.internal ? { kind: "ephemeral", sessionId: call.newSessionId } : undefined;
+    }
+    const busyTurnId = view.lane.runningTurnId ?? (view.lane.queuedTurns > 0 ? "waiting" : undefined);
+    const decision = decideReservation(call.reservation, {
+      ...call,
+      row: view.row,
+      newRecordNo: 0,
+      ...(busyTurnId === undefined ? {} : { busyTurnId }),
+    });
+    switch (decision.kind) {
+      case "ephemeral":
+        return decision;
+      case "existing":
+        return decision.write ? undefined : { kind: "reserved", outcome: "EXISTING", view };
+      case "explicit":
+        return decision.write ? undefined : { kind: "reserved", outcome: "EXPLICIT", view };
+      case "rotated":
+        return decision.row === view.row
+          ? { kind: "reserved", outcome: "ROTATED", reason: decision.reason, view }
+          : undefined;
+      default:
+        return undefined;
+    }
+  }
+
+  #answer(canonical: CanonicalKey, call: ReserveCall, reserved: Reserved): ReserveResponse {
+    if (reserved.kind === "refused") throw refusalError(reserved);
+    if (reserved.kind === "ephemeral") {
+      return create(ReserveResponseSchema, {
+        outcome: Outcome.EPHEMERAL,
+        session: {
+          key: { ...canonical.key },
+          sessionId: reserved.sessionId,
+          requestKey: canonical.identity.requestKey,
+          agent: canonical.identity.agent,
+        },
+      });
+    }
+    const { view } = reserved;
+    if (!call.reservation.internal) this.#noteActivity(view, canonical, call.nowMs);
+    return create(ReserveResponseSchema, {
+      session: sessionMessage(view, canonical.identity),
+      outcome: outcomes[reserved.outcome],
+      ...(reserved.reason === undefined ? {} : { rotationReason: rotationReasons[reserved.reason] }),
+      runningTurnId: view.lane.runningTurnId ?? "",
+      queuedTurns: view.lane.queuedTurns,
+    });
+  }
+
+  #noteActivity(view: SessionView, canonical: CanonicalKey, nowMs: number): void {
+    const policy = view.row.resetPolicy ?? canonical.scope.resetPolicy;
+    this.deps.activity.note(view.row, policy.idleMs, nowMs);
+  }
+}
+
+/** The part of a reservation that Reserve and Dispatch share. */
+export function reservationOf(
+  canonical: CanonicalKey,
+  options: ReserveOptions | ReserveRequest | undefined,
+): Reservation {
+  const { key, scope } = canonical;
+  const policy = options?.resetPolicy;
+  if (policy?.daily !== undefined && !isTimeZone(policy.daily.timeZone || "UTC")) {
+    throw new BrokerError(
+      "INVALID_FIELD",
+      `reset_policy.daily.time_zone: ${policy.daily.timeZone} is no IANA time zone`,
+    );
+  }
+  const workspace = options?.workspace ?? "";
+  if (workspace !== "" && !scope.workspaces.has(workspace)) {
+    throw new BrokerError(
+      "UNKNOWN_WORKSPACE",
+      `workspace: ${workspace} is not configured for the scope ${key.scope}`,
+    );
+  }
+  return {
+    key,
+    aliases: options?.aliases ?? [],
+    internal: options?.visibility === Visibility.INTERNAL,
+    ...(policy === undefined ? {} : { resetPolicy: resetPolicyOf(policy) }),
+    scopeResetPolicy: scope.resetPolicy,
+    workspace,
+    labels: options?.labels ?? {},
+  };
+}
+
+function idempotencyOf(request: ReserveRequest): IdempotencyKey | undefined {
+  if (request.idempotencyKey === "") return undefined;
+  const requestHash = createHash("sha256").update(toBinary(ReserveRequestSchema, request)).digest();
+  return { key: request.idempotencyKey, requestHash };
+}

@@ -1,0 +1,131 @@
+/** ResolveSelection: which session an id means. */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import {
+  type ResolveSelectionRequest,
+  type ResolveSelectionResponse,
+  ResolveSelectionResponseSchema,
+  Selected_Match,
+  Selected_Source,
+} from "../../gen/sessionbroker/v1/selection_pb.js";
+import { type Candidate, type Match, type Selection, select } from "../sessions/selection.js";
+import type { IdQuery, SessionStore, SessionView, Where } from "../sessions/session-store.js";
+import { sessionMessage } from "../turns/session-message.js";
+import { hasEnded } from "../turns/turn.js";
+import type { TurnStore } from "../turns/turn-store.js";
+import { type Caller, whereOf } from "./caller.js";
+import type { Keys } from "./keys.js";
+
+export interface SelectionDeps {
+  readonly store: SessionStore & TurnStore;
+  readonly keys: Keys;
+}
+
+const shownCandidates = 10;
+/** An id that more rows own than this is ambiguous all the same. */
+const readCandidates = 10_000;
+
+interface Found extends Candidate {
+  readonly view: SessionView;
+}
+
+export async function resolveSelection(
+  deps: SelectionDeps,
+  caller: Caller,
+  request: ResolveSelectionRequest,
+): Promise<ResolveSelectionResponse> {
+  const where = whereOf(caller, request.scope, request.provider);
+  const { selector } = request;
+  switch (selector.case) {
+    case "key": {
+      const { key } = deps.keys.canonical(caller, selector.value);
+      const view = await deps.store.byKey(key);
+      const found = view === undefined || view.row.archived !== undefined ? [] : [view];
+      return answer(deps, request, found, key.externalId);
+    }
+    case "turnId":
+      return byTurn(deps, request, selector.value, where);
+    case "sessionId":
+      return byId(deps, request, { kind: "session-id", id: selector.value }, where);
+    case "nativeId":
+      return byId(deps, request, { kind: "native-id", id: selector.value }, where);
+    case "alias":
+      return byId(deps, request, { kind: "alias", id: selector.value }, where);
+    case "shortId":
+      return byId(deps, request, { kind: "short-id", id: selector.value }, where);
+    default:
+      return answer(deps, request, [], "");
+  }
+}
+
+async function byId(deps: SelectionDeps, request: ResolveSelectionRequest, query: IdQuery, where: Where) {
+  return answer(deps, request, await deps.store.byId(query, where, readCandidates), query.id);
+}
+
+/** A turn names its session, while it runs and afterwards; what is no turn may be a session id. */
+async function byTurn(deps: SelectionDeps, request: ResolveSelectionRequest, turnId: string, where: Where) {
+  const turn = await deps.store.byTurnId(turnId, where);
+  if (turn === undefined) return byId(deps, request, { kind: "session-id", id: turnId }, where);
+  const view = await deps.store.session(turn);
+  const source = hasEnded(turn.state) ? Selected_Source.STORE : Selected_Source.ACTIVE_TURN;
+  return answer(deps, request, view === undefined ? [] : [view], turnId, source);
+}
+
+function answer(
+  deps: SelectionDeps,
+  request: ResolveSelectionRequest,
+  views: readonly SessionView[],
+  id: string,
+  source = Selected_Source.STORE,
+): ResolveSelectionResponse {
+  const candidates = views
+    .map((view): Found => {
+      const scheme = deps.keys.scope(view.row.key.scope).keyScheme;
+      return { view, row: view.row, identity: deps.keys.identityOf(view.row), scheme };
+    })
+    .filter(({ identity }) => request.agent === "" || identity.agent === request.agent)
+    .filter(({ row }) => request.scope === "" || row.key.scope === request.scope)
+    .filter(({ row }) => request.provider === "" || row.key.provider === request.provider);
+  return create(ResolveSelectionResponseSchema, { selection: toMessage(select(candidates, id), source) });
+}
+
+type SelectionInit = NonNullable<MessageInitShape<typeof ResolveSelectionResponseSchema>["selection"]>;
+
+function toMessage(selection: Selection<Found>, source: Selected_Source): SelectionInit {
+  switch (selection.kind) {
+    case "none":
+      return { case: "none", value: {} };
+    case "selected": {
+      const { view, identity, row } = selection.candidate;
+      return {
+        case: "selected",
+        value: {
+          session: sessionMessage(view, identity),
+          storeKey: identity.storeKey,
+          requestKey: identity.requestKey,
+          agent: identity.agent,
+          generation: row.generation,
+          source,
+          match: matchMessages[selection.match],
+        },
+      };
+    }
+    case "ambiguous":
+      return {
+        case: "ambiguous",
+        value: {
+          candidates: selection.candidates.slice(0, shownCandidates).map(({ view, identity }) => ({
+            session: sessionMessage(view, identity),
+            storeKey: identity.storeKey,
+            requestKey: identity.requestKey,
+          })),
+          total: selection.candidates.length,
+        },
+      };
+  }
+}
+
+const matchMessages: Record<Match, Selected_Match> = {
+  EXACT: Selected_Match.EXACT,
+  STRUCTURAL: Selected_Match.STRUCTURAL,
+  FRESHEST: Selected_Match.FRESHEST,
+};

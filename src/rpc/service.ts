@@ -1,0 +1,38 @@
+/** The service as routes of a Connect router, with everything that guards it. */
+import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
+import { createValidateInterceptor } from "@connectrpc/validate";
+import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
+import { authenticationInterceptor } from "./authentication.js";
+import { callerOf } from "./caller.js";
+import type { Credentials } from "./credentials.js";
+import { errorInterceptor } from "./errors.js";
+import { resolveSelection } from "./selection.js";
+import { type ServerInfoDeps, serverInfoMethod } from "./server-info.js";
+import { type SessionRpcDeps, sessionMethods } from "./sessions.js";
+import { type TurnRpcDeps, turnMethods } from "./turns.js";
+
+export type ServiceDeps = SessionRpcDeps & TurnRpcDeps & ServerInfoDeps;
+
+/** Methods that are missing here answer UNIMPLEMENTED. */
+export function serviceRoutes(deps: ServiceDeps): (router: ConnectRouter) => void {
+  return (router) => {
+    router.service(SessionBroker, {
+      resolveSelection: (request, context) => resolveSelection(deps, callerOf(context), request),
+      ...sessionMethods(deps),
+      ...turnMethods(deps),
+      ...serverInfoMethod(deps),
+    });
+  };
+}
+
+/** From the outside in: errors, who asks, what is asked. */
+export function serviceInterceptors(
+  credentials: () => Credentials,
+  onUnexpected: (method: string, error: unknown) => void,
+): Interceptor[] {
+  return [
+    errorInterceptor(onUnexpected),
+    authenticationInterceptor(credentials),
+    createValidateInterceptor(),
+  ];
+}

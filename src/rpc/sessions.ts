@@ -1,0 +1,227 @@
+/** The RPCs about sessions. */
+import { create } from "@bufbuild/protobuf";
+import { durationMs, timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
+import type { ServiceImpl } from "@connectrpc/connect";
+import {
+  type PruneRequest,
+  type PruneResponse,
+  PruneResponse_Reason,
+  PruneResponse_SkipReason,
+  PruneResponseSchema,
+} from "../../gen/sessionbroker/v1/admin_pb.js";
+import type { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
+import {
+  type SessionKey as KeyMessage,
+  type ListSessionsRequest,
+  type Session,
+  SessionState,
+} from "../../gen/sessionbroker/v1/session_pb.js";
+import { BrokerError } from "../errors.js";
+import type { ListCursor, PruneReport, SessionSelector, SessionView } from "../sessions/session-store.js";
+import { type Dispatcher, refusalError } from "../turns/dispatcher.js";
+import { sessionMessage } from "../turns/session-message.js";
+import { type Caller, callerOf, whereOf } from "./caller.js";
+import { readToken, signToken } from "./page-token.js";
+import type { ReservationDeps, Reservations } from "./reservations.js";
+
+export interface SessionRpcDeps extends ReservationDeps {
+  readonly reservations: Reservations;
+  readonly dispatcher: Dispatcher;
+  readonly signingKey: Uint8Array;
+}
+
+type Methods = Pick<
+  ServiceImpl<typeof SessionBroker>,
+  "reserve" | "getSession" | "listSessions" | "bind" | "deleteSession" | "prune"
+>;
+
+const defaultPageSize = 100;
+
+export function sessionMethods(deps: SessionRpcDeps): Methods {
+  const message = (view: SessionView): Session => sessionMessage(view, deps.keys.identityOf(view.row));
+
+  return {
+    reserve: (request, context) => deps.reservations.reserve(callerOf(context), request),
+
+    async getSession(request, context) {
+      return { session: message(await findOne(deps, selectorOf(deps, callerOf(context), request))) };
+    },
+
+    async listSessions(request, context) {
+      const page = await listPage(deps, callerOf(context), request);
+      return { sessions: page.views.map(message), nextPageToken: page.nextPageToken };
+    },
+
+    async bind(request, context) {
+      if (request.idempotencyKey !== "") throw unsupported("idempotency_key");
+      const selector = selectorOf(deps, callerOf(context), request);
+      if (request.force) await freeLane(deps, selector);
+      const bound = await deps.store.bind(selector, {
+        aliases: request.aliases,
+        ...(request.nativeId === "" ? {} : { nativeId: request.nativeId }),
+        ...(request.fence === undefined ? {} : { fence: Number(request.fence) }),
+        ...(request.expectedGeneration === undefined
+          ? {}
+          : { expectedGeneration: request.expectedGeneration }),
+        ...(request.expectedNativeId === undefined ? {} : { expectedNativeId: request.expectedNativeId }),
+      });
+      if ("kind" in bound) throw refusalError(bound);
+      return { session: message(bound) };
+    },
+
+    async deleteSession(request, context) {
+      if (request.idempotencyKey !== "") throw unsupported("idempotency_key");
+      const selector = selectorOf(deps, callerOf(context), request);
+      if (request.force) await freeLane(deps, selector);
+      const removed = await deps.store.remove(selector, request.expectedGeneration, deps.clock.now());
+      if (removed.kind === "refused") throw refusalError(removed);
+      return {
+        session: message({ row: removed.row, lane: { queuedTurns: 0 } }),
+        deletedTurns: removed.turns,
+        note: "the agent's own transcript was left as it is",
+      };
+    },
+
+    async prune(request, context) {
+      // What was used a moment ago is not idle.
+      await deps.store.touch(deps.activity.take());
+      return pruneMessage(await deps.store.prune(pruneCall(deps, callerOf(context), request)));
+    },
+  };
+}
+
+interface SelectorRequest {
+  readonly selector:
+    | { readonly case: "key"; readonly value: KeyMessage }
+    | { readonly case: "sessionId"; readonly value: string }
+    | { readonly case: undefined };
+  readonly scope: string;
+}
+
+function selectorOf(deps: SessionRpcDeps, caller: Caller, request: SelectorRequest): SessionSelector {
+  const { selector } = request;
+  if (selector.case === "key") return { kind: "key", key: deps.keys.canonical(caller, selector.value).key };
+  if (selector.case === "sessionId") {
+    return { kind: "session-id", sessionId: selector.value, where: whereOf(caller, request.scope) };
+  }
+  throw new BrokerError("INVALID_FIELD", "selector: key or session_id is needed");
+}
+
+async function findOne(deps: SessionRpcDeps, selector: SessionSelector): Promise<SessionView> {
+  if (selector.kind === "key") {
+    const view = await deps.store.byKey(selector.key);
+    if (view !== undefined) return view;
+    throw new BrokerError("SESSION_NOT_FOUND", "no session has this key");
+  }
+  const views = await deps.store.byId({ kind: "session-id", id: selector.sessionId }, selector.where, 2);
+  const [view] = views;
+  if (view === undefined) {
+    throw new BrokerError("SESSION_NOT_FOUND", `no session has the id ${selector.sessionId}`);
+  }
+  if (views.length > 1) {
+    throw new BrokerError("AMBIGUOUS_ID", "session_id: it names several sessions; name one by its key");
+  }
+  return view;
+}
+
+/** Cancels what runs or waits in the session, and waits until its lane is free. */
+async function freeLane(deps: SessionRpcDeps, selector: SessionSelector): Promise<void> {
+  const { row } = await findOne(deps, selector);
+  await deps.dispatcher.cancelAll(row.key);
+}
+
+async function listPage(deps: SessionRpcDeps, caller: Caller, request: ListSessionsRequest) {
+  const { pageToken, pageSize, ...filter } = request;
+  const purpose = `ListSessions ${caller.name} ${JSON.stringify(filter, bigintText)}`;
+  let after =
+    pageToken === ""
+      ? undefined
+      : (readToken(deps.signingKey, purpose, pageToken, "page_token") as ListCursor);
+  const states = new Set(
+    request.states.length > 0 ? request.states : [SessionState.RESERVED, SessionState.ACTIVE],
+  );
+  const size = pageSize || defaultPageSize;
+  const listFilter = {
+    ...whereOf(caller, request.scope, request.provider),
+    live: states.has(SessionState.RESERVED) || states.has(SessionState.ACTIVE),
+    archived: states.has(SessionState.ARCHIVED),
+    ...(request.idleSince === undefined ? {} : { idleSinceMs: timestampMs(request.idleSince) }),
+  };
+  const views: SessionView[] = [];
+  // Filters that no index serves drop rows; a page that they thinned out is filled up a bounded number of times.
+  for (let round = 0; round < 10 && views.length < size; round++) {
+    const found = await deps.store.list(listFilter, after, size - views.length);
+    views.push(...found.filter((view) => matches(deps, view, request, states)));
+    const last = found.at(-1);
+    if (last === undefined || found.length === 0) return { views, nextPageToken: "" };
+    after = {
+      lastActivityMs: last.row.lastActivityMs,
+      key: last.row.key,
+      archived: last.row.archived !== undefined,
+      recordNo: last.row.recordNo,
+    };
+  }
+  return { views, nextPageToken: signToken(deps.signingKey, purpose, after) };
+}
+
+function matches(
+  deps: SessionRpcDeps,
+  { row }: SessionView,
+  request: ListSessionsRequest,
+  states: ReadonlySet<SessionState>,
+): boolean {
+  const state =
+    row.archived !== undefined
+      ? SessionState.ARCHIVED
+      : row.turnCount > 0
+        ? SessionState.ACTIVE
+        : SessionState.RESERVED;
+  return (
+    states.has(state) &&
+    Object.entries(request.labels).every(([name, value]) => row.labels[name] === value) &&
+    (request.agent === "" || deps.keys.identityOf(row).agent === request.agent)
+  );
+}
+
+function pruneCall(deps: SessionRpcDeps, caller: Caller, request: PruneRequest) {
+  const states = new Set(request.states);
+  const standard = states.size === 0;
+  return {
+    ...whereOf(caller, request.scope, request.provider),
+    ...(request.olderThan === undefined ? {} : { olderThanMs: durationMs(request.olderThan) }),
+    ...(request.maxSessions === undefined ? {} : { maxSessions: request.maxSessions }),
+    live: standard ? !request.purge : states.has(SessionState.RESERVED) || states.has(SessionState.ACTIVE),
+    archived: standard ? request.purge : states.has(SessionState.ARCHIVED),
+    purge: request.purge,
+    dryRun: request.dryRun,
+    ...(request.limit === 0 ? {} : { limit: request.limit }),
+    nowMs: deps.clock.now(),
+  };
+}
+
+function pruneMessage(report: PruneReport): PruneResponse {
+  const place = (row: PruneReport["rows"][number]["row"]) => ({
+    key: { ...row.key },
+    sessionId: row.sessionId,
+    lastActivityAt: timestampFromMs(row.lastActivityMs),
+  });
+  return create(PruneResponseSchema, {
+    archived: report.archived,
+    purged: report.purged,
+    rows: report.rows.map(({ row, reason }) => ({ ...place(row), reason: PruneResponse_Reason[reason] })),
+    skipped: report.skipped.map(({ row, reason }) => ({
+      ...place(row),
+      reason: PruneResponse_SkipReason[reason],
+    })),
+    skippedTotal: report.skippedTotal,
+    more: report.more,
+  });
+}
+
+function unsupported(field: string): BrokerError {
+  return new BrokerError("UNSUPPORTED_FIELD", `${field}: this version cannot honour it`);
+}
+
+function bigintText(_: string, value: unknown): unknown {
+  return typeof value === "bigint" ? String(value) : value;
+}

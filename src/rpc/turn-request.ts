@@ -1,0 +1,129 @@
+/** What a caller asked for, from the message it sent. */
+import { createHash } from "node:crypto";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { durationMs } from "@bufbuild/protobuf/wkt";
+import { Visibility } from "../../gen/sessionbroker/v1/session_pb.js";
+import {
+  type DispatchRequest,
+  DispatchRequestSchema,
+  type HistoryMessage,
+  HistoryMessage_Author,
+  type InputPart,
+  OnConflict,
+} from "../../gen/sessionbroker/v1/turn_pb.js";
+import { BrokerError } from "../errors.js";
+import type { Exchange, Provider, TurnInputPart } from "../turns/provider.js";
+import type { TurnRequest } from "../turns/run-turn.js";
+
+const mostHistoryBytes = 16 * 1024 * 1024;
+const mostPromptBytes = 4 * 1024 * 1024;
+
+export function readTurnRequest(encoded: Uint8Array): TurnRequest {
+  const request = fromBinary(DispatchRequestSchema, encoded);
+  return {
+    input: request.input.flatMap(inputPart),
+    history: exchanges(request.history),
+    ...(request.system === "" ? {} : { system: request.system }),
+    ...(request.model === "" ? {} : { model: request.model }),
+    ...(request.timeout === undefined ? {} : { timeoutMs: durationMs(request.timeout) }),
+  };
+}
+
+/** What makes a repeat of a turn id the same: the target and the caller's own input. */
+export function payloadHash(request: DispatchRequest): Uint8Array {
+  const own =
+    request.payloadDigest.length > 0
+      ? create(DispatchRequestSchema, { payloadDigest: request.payloadDigest })
+      : create(DispatchRequestSchema, { target: request.target, input: request.input });
+  return createHash("sha256").update(toBinary(DispatchRequestSchema, own)).digest();
+}
+
+/** @throws BrokerError that names the field which this version or the provider cannot honour */
+export function checkTurnRequest(request: DispatchRequest, provider: Provider): void {
+  const { onConflict, reserve } = request;
+  if (onConflict >= OnConflict.INTERRUPT) {
+    throw unsupported(`on_conflict: ${OnConflict[onConflict]} is not available yet; use ENQUEUE or REJECT`);
+  }
+  if (reserve?.visibility === Visibility.INTERNAL) {
+    throw unsupported("reserve.visibility: INTERNAL is available with Reserve only");
+  }
+  if (provider.models.length > 0 && request.model !== "" && !provider.models.includes(request.model)) {
+    throw new BrokerError(
+      "UNKNOWN_MODEL",
+      `model: ${provider.id} has no ${request.model}; it has ${provider.models.join(", ")}`,
+    );
+  }
+  checkSizes(request);
+  for (const [index, { part }] of request.input.entries()) {
+    const taken = part.case === "text" || (part.case === "image" && provider.capabilities.images);
+    if (!taken) {
+      throw new BrokerError(
+        "UNSUPPORTED_BY_PROVIDER",
+        `input[${index}].${part.case}: ${provider.id} takes none`,
+      );
+    }
+  }
+}
+
+function checkSizes(request: DispatchRequest): void {
+  const promptBytes = request.input.reduce((sum, part) => sum + partBytes(part), 0);
+  const textBytes = request.input.reduce(
+    (sum, part) => sum + (part.part.case === "text" ? partBytes(part) : 0),
+    0,
+  );
+  if (textBytes > mostPromptBytes) {
+    throw new BrokerError("INVALID_FIELD", `input: its text has ${textBytes} bytes, and 4 MiB is the most`);
+  }
+  const historyBytes = request.history
+    .flatMap((message) => message.parts)
+    .reduce((sum, part) => sum + partBytes(part), promptBytes);
+  if (historyBytes > mostHistoryBytes) {
+    throw new BrokerError("INVALID_FIELD", `history: it has ${historyBytes} bytes, and 16 MiB is the most`);
+  }
+}
+
+function partBytes({ part }: InputPart): number {
+  if (part.case === "text") return Buffer.byteLength(part.value);
+  return part.value?.data.length ?? 0;
+}
+
+function inputPart({ part }: InputPart): TurnInputPart[] {
+  switch (part.case) {
+    case "text":
+      return [{ kind: "text", text: part.value }];
+    case "image":
+    case "file":
+      return [
+        { kind: part.case, mediaType: part.value.mediaType, name: part.value.name, data: part.value.data },
+      ];
+    default:
+      return [];
+  }
+}
+
+/** Pairs of what was asked and what was answered; messages of one author in a row are joined. */
+function exchanges(history: readonly HistoryMessage[]): Exchange[] {
+  const pairs: { user: string[]; assistant: string[] }[] = [];
+  for (const message of history) {
+    const text = message.parts.map(({ part }) => (part.case === "text" ? part.value : "")).join("\n");
+    let last = pairs.at(-1);
+    if (message.author === HistoryMessage_Author.USER) {
+      if (last === undefined || last.assistant.length > 0) {
+        last = { user: [], assistant: [] };
+        pairs.push(last);
+      }
+      last.user.push(text);
+    } else {
+      if (last === undefined) {
+        last = { user: [], assistant: [] };
+        pairs.push(last);
+      }
+      last.assistant.push(text);
+    }
+  }
+  return pairs.map(({ user, assistant }) => ({ user: user.join("\n"), assistant: assistant.join("\n") }));
+}
+
+function unsupported(message: string): BrokerError {
+  return new BrokerError("UNSUPPORTED_FIELD", message);
+}

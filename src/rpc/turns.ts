@@ -1,0 +1,179 @@
+/** The RPCs about turns. */
+import { randomUUID } from "node:crypto";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { durationMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
+import {
+  CancelTurnResponse_Action,
+  type DispatchRequest,
+  DispatchRequestSchema,
+  OnConflict,
+  OnDisconnect,
+  type Turn,
+  TurnEventSchema,
+  TurnSchema,
+  TurnState,
+} from "../../gen/sessionbroker/v1/turn_pb.js";
+import { BrokerError } from "../errors.js";
+import { type Dispatcher, refusalError } from "../turns/dispatcher.js";
+import type { Provider } from "../turns/provider.js";
+import { usageMessage } from "../turns/session-message.js";
+import type { TurnRow } from "../turns/turn.js";
+import type { TurnStore } from "../turns/turn-store.js";
+import { type Caller, callerOf, whereOf } from "./caller.js";
+import type { CanonicalKey } from "./keys.js";
+import { type ReservationDeps, type Reservations, reservationOf } from "./reservations.js";
+import { checkTurnRequest, payloadHash } from "./turn-request.js";
+
+export interface TurnRpcDeps extends ReservationDeps {
+  readonly store: ReservationDeps["store"] & TurnStore;
+  readonly reservations: Reservations;
+  readonly dispatcher: Dispatcher;
+  readonly providers: ReadonlyMap<string, Provider>;
+  /** @throws BrokerError DISK_LOW */
+  readonly checkDisk: () => void;
+}
+
+type Methods = Pick<ServiceImpl<typeof SessionBroker>, "dispatch" | "attach" | "cancelTurn" | "getTurn">;
+
+const queueTimeoutMs = 10 * 60_000;
+
+export function turnMethods(deps: TurnRpcDeps): Methods {
+  return {
+    async *dispatch(request, context) {
+      const turn = await admit(deps, callerOf(context), request);
+      for await (const event of deps.dispatcher.follow(turn, 0, context.signal)) yield { event };
+    },
+
+    async *attach(request, context) {
+      const turn = await findTurn(deps, callerOf(context), request);
+      for await (const event of deps.dispatcher.follow(turn, request.afterSequence, context.signal))
+        yield { event };
+    },
+
+    async cancelTurn(request, context) {
+      const turn = await findTurn(deps, callerOf(context), request);
+      const action = await deps.dispatcher.cancel(turn);
+      const after = (await deps.store.byTurnNo(turn.turnNo)) ?? turn;
+      return { action: CancelTurnResponse_Action[action], turn: turnMessage(after) };
+    },
+
+    async getTurn(request, context) {
+      return { turn: turnMessage(await findTurn(deps, callerOf(context), request)) };
+    },
+  };
+}
+
+async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest): Promise<TurnRow> {
+  const { canonical, onlySessionId } = await targetOf(deps, caller, request);
+  const provider = deps.providers.get(canonical.key.provider);
+  if (provider === undefined) {
+    const running = [...deps.providers.keys()].join(", ");
+    throw new BrokerError(
+      "UNSUPPORTED_BY_PROVIDER",
+      `provider ${canonical.key.provider} is not configured here; configured are ${running}`,
+    );
+  }
+  checkTurnRequest(request, provider);
+  deps.checkDisk();
+  const reserve = deps.reservations.callOf(reservationOf(canonical, request.reserve));
+  const admission = await deps.dispatcher.admit({
+    reserve,
+    identity: canonical.identity,
+    ...(onlySessionId === undefined ? {} : { onlySessionId }),
+    turnId: request.turnId || randomUUID(),
+    clientChoseId: request.turnId !== "",
+    payloadHash: payloadHash(request),
+    credential: caller.name,
+    grant: caller.baseScope,
+    cancelOnDisconnect: request.onDisconnect === OnDisconnect.CANCEL,
+    rejectIfBusy: request.onConflict === OnConflict.REJECT,
+    queueDeadlineMs:
+      reserve.nowMs +
+      (request.queueTimeout === undefined ? queueTimeoutMs : durationMs(request.queueTimeout)),
+    labels: request.labels,
+    request: toBinary(DispatchRequestSchema, request),
+    ...(request.responseId === "" ? {} : { responseId: request.responseId }),
+  });
+  switch (admission.kind) {
+    case "admitted":
+    case "repeated":
+      return admission.turn;
+    case "id-reused":
+      throw new BrokerError(
+        "TURN_ID_REUSED",
+        `turn_id: ${request.turnId} was used with another target or input`,
+        {
+          turn_id: request.turnId,
+        },
+      );
+    case "refused":
+      throw refusalError(admission);
+  }
+}
+
+async function targetOf(
+  deps: TurnRpcDeps,
+  caller: Caller,
+  { target }: DispatchRequest,
+): Promise<{ canonical: CanonicalKey; onlySessionId?: string }> {
+  switch (target.case) {
+    case "key":
+      return { canonical: deps.keys.canonical(caller, target.value) };
+    case "sessionId":
+      return { canonical: await keyOfSession(deps, caller, target.value), onlySessionId: target.value };
+    default:
+      throw new BrokerError(
+        "UNSUPPORTED_FIELD",
+        "by_history: it is not available yet; name a key or a session_id",
+      );
+  }
+}
+
+async function keyOfSession(deps: TurnRpcDeps, caller: Caller, sessionId: string): Promise<CanonicalKey> {
+  const views = await deps.store.byId({ kind: "session-id", id: sessionId }, whereOf(caller, ""), 64);
+  const live = views.filter(({ row }) => row.archived === undefined);
+  const [view] = live;
+  if (view === undefined) {
+    if (views.length > 0)
+      throw new BrokerError("ARCHIVED", `session_id: ${sessionId} is archived and takes no turns`);
+    throw new BrokerError("SESSION_NOT_FOUND", `no session has the id ${sessionId}`);
+  }
+  if (live.length > 1) {
+    throw new BrokerError("AMBIGUOUS_ID", "session_id: it names several sessions; name one by its key");
+  }
+  const { key } = view.row;
+  return { key, identity: deps.keys.identityOf(view.row), scope: deps.keys.scope(key.scope) };
+}
+
+async function findTurn(
+  deps: TurnRpcDeps,
+  caller: Caller,
+  request: { readonly turnId: string; readonly scope: string },
+): Promise<TurnRow> {
+  const turn = await deps.store.byTurnId(request.turnId, whereOf(caller, request.scope));
+  if (turn !== undefined) return turn;
+  throw new BrokerError("TURN_NOT_FOUND", `no turn has the id ${request.turnId}`);
+}
+
+function turnMessage(turn: TurnRow): Turn {
+  return create(TurnSchema, {
+    turnId: turn.turnId,
+    key: { ...turn.key },
+    sessionId: turn.sessionId,
+    generation: turn.generation,
+    state: TurnState[turn.state],
+    createdAt: timestampFromMs(turn.createdAtMs),
+    ...(turn.startedAtMs === undefined ? {} : { startedAt: timestampFromMs(turn.startedAtMs) }),
+    ...(turn.endedAtMs === undefined ? {} : { endedAt: timestampFromMs(turn.endedAtMs) }),
+    fence: BigInt(turn.fence ?? 0),
+    attempt: turn.attempt,
+    lastSequence: turn.lastSequence,
+    firstSequence: 1,
+    usage: usageMessage(turn.usage),
+    labels: { ...turn.labels },
+    nativeId: turn.nativeId ?? "",
+    ...(turn.ending === undefined ? {} : { ending: fromBinary(TurnEventSchema, turn.ending) }),
+  });
+}
