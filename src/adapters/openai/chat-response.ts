@@ -1,0 +1,79 @@
+/** The objects of a chat completion, streamed or not. */
+import { type Completed, FinishReason } from "../../../gen/sessionbroker/v1/turn_pb.js";
+import type { Usage } from "../../../gen/sessionbroker/v1/usage_pb.js";
+
+/** What all objects of one answer share. */
+export interface AnswerHead {
+  readonly id: string;
+  /** Seconds since 1970. */
+  readonly created: number;
+  /** As the request names it. */
+  readonly model: string;
+}
+
+export interface ChunkDelta {
+  readonly role?: "assistant";
+  readonly content?: string;
+  readonly reasoning_content?: string;
+}
+
+export function toCompletion(head: AnswerHead, ending: Completed, reasoning: string) {
+  return {
+    ...inOrder(head, "chat.completion"),
+    choices: [
+      {
+        index: 0,
+        message: {
+          role: "assistant",
+          content: ending.text,
+          refusal: null,
+          ...(reasoning === "" ? {} : { reasoning_content: reasoning }),
+        },
+        logprobs: null,
+        finish_reason: toFinishReason(ending.finishReason),
+      },
+    ],
+    usage: toUsage(ending.usage),
+  };
+}
+
+/** With `withUsage` every chunk but the last says that its usage is unknown. */
+export function toChunk(
+  head: AnswerHead,
+  delta: ChunkDelta,
+  finishReason: string | null,
+  withUsage: boolean,
+) {
+  return {
+    ...inOrder(head, "chat.completion.chunk"),
+    choices: [{ index: 0, delta, logprobs: null, finish_reason: finishReason }],
+    ...(withUsage ? { usage: null } : {}),
+  };
+}
+
+export function toUsageChunk(head: AnswerHead, usage: Usage | undefined) {
+  return { ...inOrder(head, "chat.completion.chunk"), choices: [], usage: toUsage(usage) };
+}
+
+function inOrder({ id, created, model }: AnswerHead, object: string) {
+  return { id, object, created, model };
+}
+
+export function toFinishReason(reason: FinishReason): "stop" | "length" | "content_filter" {
+  if (reason === FinishReason.LENGTH) return "length";
+  return reason === FinishReason.REFUSAL ? "content_filter" : "stop";
+}
+
+/** OpenAI counts what was read from or written to a cache as prompt. */
+export function toUsage(usage: Usage | undefined) {
+  const cached = Number(usage?.cacheReadTokens ?? 0n);
+  const prompt = Number(usage?.inputTokens ?? 0n) + cached + Number(usage?.cacheWriteTokens ?? 0n);
+  const completion = Number(usage?.outputTokens ?? 0n);
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    total_tokens: prompt + completion,
+    prompt_tokens_details: { cached_tokens: cached },
+    completion_tokens_details: { reasoning_tokens: Number(usage?.reasoningTokens ?? 0n) },
+  };
+}

@@ -1,0 +1,79 @@
+/** Runs a turn and follows it to its end, over broken connections. */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { type CallOptions, type Client, Code, ConnectError } from "@connectrpc/connect";
+import type { SessionBroker } from "../../../gen/sessionbroker/v1/session_broker_pb.js";
+import type { DispatchRequestSchema, TurnEvent } from "../../../gen/sessionbroker/v1/turn_pb.js";
+import { isTransportFailure, reasonOf } from "./errors.js";
+import type { Timers } from "./time.js";
+
+export interface FollowOptions {
+  readonly broker: Client<typeof SessionBroker>;
+  readonly request: MessageInitShape<typeof DispatchRequestSchema> & { readonly turnId: string };
+  /** Narrows the search for the turn when attaching. */
+  readonly scope: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal;
+  readonly timers: Pick<Timers, "sleep">;
+  /** How often in a row, without an event in between, a broken stream is taken up again. */
+  readonly reattachAttempts: number;
+  /** Before the first attempt; doubles with each. */
+  readonly reattachDelayMs: number;
+}
+
+/**
+ * Yields each event of the turn once. A stream that breaks, or ends without an
+ * ending, is taken up where it was. One that breaks before the turn is accepted
+ * may have reached the broker all the same, so it is sent again: with its turn
+ * id it runs once, and a client that is told to try again would make it two.
+ */
+export async function* followTurn(options: FollowOptions): AsyncGenerator<TurnEvent, void> {
+  const { broker, request, scope, signal } = options;
+  const call: CallOptions = { headers: options.headers, signal };
+  let stream: AsyncIterable<{ readonly event?: TurnEvent | undefined }> = broker.dispatch(request, call);
+  let accepted = false;
+  let mayHaveArrived = false;
+  let afterSequence = 0;
+  for (let failures = 0; ; ) {
+    let failure: ConnectError;
+    try {
+      for await (const { event } of stream) {
+        if (event === undefined) continue;
+        if (event.sequence > 0) {
+          if (event.sequence <= afterSequence) continue;
+          afterSequence = event.sequence;
+          failures = 0;
+        }
+        accepted ||= event.event.case === "accepted";
+        yield event;
+        if (isEnding(event)) return;
+      }
+      failure = new ConnectError("the stream ended before the turn", Code.Aborted);
+    } catch (error) {
+      failure = ConnectError.from(error);
+    }
+    failures++;
+    // Unavailable is a connection that was not made.
+    mayHaveArrived ||= isTransportFailure(failure) && failure.code !== Code.Unavailable;
+    const again = accepted ? canAttach(failure) : mayHaveArrived && isTransportFailure(failure);
+    if (!again || signal.aborted || failures > options.reattachAttempts) throw failure;
+    await options.timers.sleep(options.reattachDelayMs * 2 ** (failures - 1), signal);
+    stream = accepted
+      ? broker.attach({ turnId: request.turnId, scope, afterSequence }, call)
+      : broker.dispatch(request, call);
+  }
+}
+
+/** Whether the event is the turn's last. */
+export function isEnding({ event }: TurnEvent): boolean {
+  return (
+    event.case === "completed" ||
+    event.case === "failed" ||
+    event.case === "cancelled" ||
+    event.case === "interrupted"
+  );
+}
+
+/** Anything but the broker's own answer; or the broker is going away, and the turn is not. */
+function canAttach(failure: ConnectError): boolean {
+  return reasonOf(failure) === undefined || failure.code === Code.Unavailable;
+}

@@ -1,0 +1,29 @@
+/** GET /v1/models and GET /v1/models/{id} */
+import type { GetServerInfoResponse } from "../../../gen/sessionbroker/v1/admin_pb.js";
+import type { Call } from "./call.js";
+import { unknownModel } from "./model.js";
+
+export interface Model {
+  readonly id: string;
+  readonly object: "model";
+  readonly created: number;
+  readonly owned_by: "session-broker";
+}
+
+/** Each provider, for its default model, and each of its models. */
+export function toModels({ providers, startedAt }: GetServerInfoResponse): Model[] {
+  const created = Number(startedAt?.seconds ?? 0n);
+  return providers
+    .flatMap(({ id, models }) => [id, ...models.map((model) => `${id}/${model}`)])
+    .map((id) => ({ id, object: "model", created, owned_by: "session-broker" }));
+}
+
+export async function handleModels(call: Call): Promise<void> {
+  call.sendJson({ object: "list", data: toModels(await call.serverInfo()) });
+}
+
+export async function handleModel(call: Call, id: string): Promise<void> {
+  const model = toModels(await call.serverInfo()).find((candidate) => candidate.id === id);
+  if (model === undefined) throw unknownModel(id);
+  call.sendJson(model);
+}

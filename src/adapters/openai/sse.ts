@@ -1,0 +1,63 @@
+/** Server-sent events. https://html.spec.whatwg.org/multipage/server-sent-events.html */
+import type { ServerResponse } from "node:http";
+
+export interface EventStream {
+  /** Resolves when the client can take more, or has left. */
+  send(data: unknown): Promise<void>;
+  /** Shows the client, and what lies between, that the connection lives. */
+  keepAlive(): void;
+  /** Ends with OpenAI's final mark. */
+  end(): Promise<void>;
+}
+
+/** Sends the head at once, and a comment whenever nothing was sent between two calls of `every`. */
+export function openEventStream(
+  res: ServerResponse,
+  headers: Readonly<Record<string, string>>,
+  every: (callback: () => void) => () => void,
+): EventStream {
+  res.writeHead(200, {
+    ...headers,
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    // Tells nginx not to buffer.
+    "x-accel-buffering": "no",
+  });
+  res.flushHeaders();
+
+  let silent = true;
+  const stop = every(() => {
+    if (silent) keepAlive();
+    silent = true;
+  });
+  res.once("close", stop);
+
+  function keepAlive(): void {
+    // A client that does not read what it has needs no sign of life.
+    if (!res.writableEnded && !res.writableNeedDrain) res.write(": keep-alive\n\n");
+  }
+
+  async function write(text: string): Promise<void> {
+    silent = false;
+    if (res.destroyed || res.write(text)) return;
+    await new Promise<void>((resolve) => {
+      const done = () => {
+        res.off("drain", done);
+        res.off("close", done);
+        resolve();
+      };
+      res.on("drain", done);
+      res.on("close", done);
+    });
+  }
+
+  return {
+    send: (data) => write(`data: ${JSON.stringify(data)}\n\n`),
+    keepAlive,
+    async end() {
+      stop();
+      await write("data: [DONE]\n\n");
+      res.end();
+    },
+  };
+}

@@ -1,0 +1,74 @@
+/** grpc.health.v1, for load balancers and supervisors. */
+import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
+import {
+  Health,
+  HealthCheckResponse_ServingStatus as ServingStatus,
+} from "../../gen/grpc/health/v1/health_pb.js";
+
+export { ServingStatus };
+
+export interface HealthState {
+  /** The status of the server and of each of its services. */
+  readonly status: ServingStatus;
+  /** Watchers are told at once. */
+  set(status: ServingStatus): void;
+  readonly routes: (router: ConnectRouter) => void;
+}
+
+/**
+ * Health of a server with these services, NOT_SERVING until `set` says
+ * otherwise. The empty service name stands for the server as a whole.
+ */
+export function createHealth(services: readonly string[]): HealthState {
+  const known = new Set(["", ...services]);
+  const waiting = new Set<() => void>();
+  let status = ServingStatus.NOT_SERVING;
+
+  /** Resolves at the next change, or when the signal is aborted. */
+  function changed(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = () => {
+        waiting.delete(wake);
+        signal.removeEventListener("abort", wake);
+        resolve();
+      };
+      waiting.add(wake);
+      signal.addEventListener("abort", wake);
+    });
+  }
+
+  return {
+    get status() {
+      return status;
+    },
+    set(next) {
+      if (next === status) return;
+      status = next;
+      for (const wake of [...waiting]) wake();
+    },
+    routes(router) {
+      router.service(Health, {
+        check({ service }) {
+          if (!known.has(service)) throw new ConnectError(`unknown service ${service}`, Code.NotFound);
+          return { status };
+        },
+        list() {
+          return { statuses: Object.fromEntries([...known].map((service) => [service, { status }])) };
+        },
+        async *watch({ service }, { signal }) {
+          let sent: ServingStatus | undefined;
+          for (;;) {
+            signal.throwIfAborted();
+            const current = known.has(service) ? status : ServingStatus.SERVICE_UNKNOWN;
+            if (current === sent) {
+              await changed(signal);
+            } else {
+              yield { status: current };
+              sent = current;
+            }
+          }
+        },
+      });
+    },
+  };
+}

@@ -1,0 +1,87 @@
+import { describe, expect, it } from "vitest";
+import { type HostFacts, judgeHost, reachableAddresses } from "./host-guard.js";
+
+const rules = { hosts: ["broker.lan", "192.0.2.7", "2001:db8::7"], origins: ["https://app.example.com"] };
+
+function judge(facts: Partial<HostFacts> & { token?: boolean }) {
+  const { token = false, ...given } = facts;
+  const { allowed } = judgeHost(
+    {
+      authorities: ["localhost:8080"],
+      origin: undefined,
+      fromBrowser: given.origin !== undefined,
+      hasValidToken: () => token,
+      ...given,
+    },
+    rules,
+  );
+  return allowed;
+}
+
+describe("judgeHost", () => {
+  it.each([
+    ["localhost", true],
+    ["localhost:8080", true],
+    ["LocalHost.:8080", true],
+    ["127.0.0.1:1", true],
+    ["[::1]:8080", true],
+    ["[::1]", true],
+    ["broker.lan:443", true],
+    ["192.0.2.7", true],
+    ["[2001:db8::7]:8080", true],
+    ["evil.example", false],
+    ["localhost.evil.example", false],
+    ["127.0.0.1.evil.example", false],
+    ["localhost@evil.example", false],
+    ["evil.example:localhost", false],
+    ["[::1", false],
+    ["", false],
+  ])("host %j without a token: %j", (authority, allowed) => {
+    expect(judge({ authorities: [authority] })).toBe(allowed);
+  });
+
+  it("refuses a request without any host", () => {
+    expect(judge({ authorities: [] })).toBe(false);
+  });
+
+  it("wants both Host and :authority to be known", () => {
+    expect(judge({ authorities: ["localhost", "evil.example"] })).toBe(false);
+  });
+
+  it("does not look at the host of a program with a valid token", () => {
+    expect(judge({ authorities: ["any.example"], token: true })).toBe(true);
+  });
+
+  it("looks at the host of a browser even with a valid token", () => {
+    expect(judge({ authorities: ["any.example"], token: true, fromBrowser: true })).toBe(false);
+    expect(judge({ token: true, fromBrowser: true })).toBe(true);
+  });
+
+  it.each([
+    ["https://app.example.com", true],
+    ["https://app.example.com:444", false],
+    ["http://app.example.com", false],
+    ["http://localhost:8080", false],
+    ["null", false],
+    ["", false],
+  ])("origin %j: %j", (origin, allowed) => {
+    expect(judge({ origin, token: true })).toBe(allowed);
+  });
+
+  it("never allows the origin null", () => {
+    const facts = {
+      authorities: ["localhost"],
+      origin: "null",
+      fromBrowser: true,
+      hasValidToken: () => true,
+    };
+    expect(judgeHost(facts, { hosts: [], origins: ["null"] }).allowed).toBe(false);
+  });
+});
+
+describe("reachableAddresses", () => {
+  it("is the address itself, or every address for a wildcard", () => {
+    expect(reachableAddresses("192.0.2.7")).toEqual(["192.0.2.7"]);
+    expect(reachableAddresses("0.0.0.0")).toContain("127.0.0.1");
+  });
+});

@@ -1,0 +1,85 @@
+/**
+ * Keeps web pages from reaching a server on the user's machine: a page can make
+ * a browser send requests here, under a host name of its own (DNS rebinding),
+ * but it cannot forge Host or Origin.
+ */
+import { networkInterfaces } from "node:os";
+import type { RequestHandler } from "./handler.js";
+
+export interface HostRules {
+  /** Names of this server besides the loopback names. A port is ignored. */
+  readonly hosts: readonly string[];
+  /** Origins whose pages may call, such as `https://app.example.com`. */
+  readonly origins: readonly string[];
+}
+
+export interface HostFacts {
+  /** `Host` and `:authority`, those that were sent. */
+  readonly authorities: readonly string[];
+  readonly origin: string | undefined;
+  /** The request has an `Origin` or a `Sec-Fetch-Site`. */
+  readonly fromBrowser: boolean;
+  /** Asked only if the answer matters. */
+  readonly hasValidToken: () => boolean;
+}
+
+export type HostVerdict = { readonly allowed: true } | { readonly allowed: false; readonly message: string };
+
+const loopbackNames: readonly string[] = ["localhost", "127.0.0.1", "::1"];
+
+export function judgeHost(facts: HostFacts, rules: HostRules): HostVerdict {
+  if (!facts.fromBrowser && facts.hasValidToken()) return { allowed: true };
+
+  const known = new Set([...loopbackNames, ...rules.hosts.map(hostName)]);
+  const name = facts.authorities.length > 0 ? facts.authorities.find((a) => !known.has(hostName(a))) : "";
+  if (name !== undefined) {
+    return { allowed: false, message: `${JSON.stringify(name)} is not a known host name of this server` };
+  }
+  // "null" stands for any sandboxed or local page, so it is never an allowed origin.
+  if (facts.origin !== undefined && (facts.origin === "null" || !rules.origins.includes(facts.origin))) {
+    return { allowed: false, message: `origin ${JSON.stringify(facts.origin)} is not allowed` };
+  }
+  return { allowed: true };
+}
+
+/** Answers a request that is not allowed with 403, in the form of a Connect error. */
+export function guardHost(
+  handler: RequestHandler,
+  rules: HostRules,
+  isValidToken: (authorization: string) => boolean,
+): RequestHandler {
+  return (req, res) => {
+    const { authorization, host, origin } = req.headers;
+    const authority = req.headers[":authority"];
+    const verdict = judgeHost(
+      {
+        authorities: [authority, host].filter((value) => typeof value === "string"),
+        origin,
+        fromBrowser: origin !== undefined || req.headers["sec-fetch-site"] !== undefined,
+        hasValidToken: () => authorization !== undefined && isValidToken(authorization),
+      },
+      rules,
+    );
+    if (verdict.allowed) return handler(req, res);
+    const body = JSON.stringify({ code: "permission_denied", message: verdict.message });
+    res.writeHead(403, { "content-type": "application/json", "content-length": Buffer.byteLength(body) });
+    res.end(body);
+  };
+}
+
+/** The addresses at which a server bound to `address` is reached; those of every interface for a wildcard. */
+export function reachableAddresses(address: string): string[] {
+  if (address !== "0.0.0.0" && address !== "::") return [address];
+  return Object.values(networkInterfaces()).flatMap(
+    (entries) => entries?.map((entry) => entry.address) ?? [],
+  );
+}
+
+/** Lower case, without port, brackets and the final dot of a full domain name. */
+function hostName(authority: string): string {
+  const text = authority.trim().toLowerCase();
+  const bracketed = /^\[([^\]]*)\](?::\d*)?$/.exec(text);
+  if (bracketed?.[1] !== undefined) return bracketed[1];
+  const isIpv6 = text.indexOf(":") !== text.lastIndexOf(":");
+  return (isIpv6 ? text : text.replace(/:\d*$/, "")).replace(/\.$/, "");
+}

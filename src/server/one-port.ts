@@ -1,0 +1,111 @@
+/**
+ * Listening: HTTP/1.1 and HTTP/2 with prior knowledge on one cleartext TCP
+ * port, and on a unix socket.
+ */
+import { type AddressInfo, createServer, type Server } from "node:net";
+import { type ConnectionLimits, type Connections, createConnections, defaultLimits } from "./connections.js";
+import type { RequestHandler } from "./handler.js";
+import { toListenError } from "./listen-error.js";
+import { listenOnSocket } from "./unix-socket.js";
+
+export interface ListenOptions {
+  readonly host: string;
+  /** 0: any free port. */
+  readonly port: number;
+  /** Path of a unix socket to listen on as well, with mode 0600. */
+  readonly socketPath?: string;
+  readonly handler: RequestHandler;
+  /** For requests on the unix socket. Default: `handler`. */
+  readonly socketHandler?: RequestHandler;
+  readonly limits?: Partial<ConnectionLimits>;
+  /** Told when a connection cannot be accepted. */
+  readonly onError?: (error: Error) => void;
+}
+
+export interface Listening {
+  readonly port: number;
+  /** The IP address that is listened on. */
+  readonly address: string;
+  /**
+   * Takes no more connections, lets running requests end, and resolves when
+   * every connection is closed. What is left after `graceMs` is cut off.
+   */
+  close(graceMs: number): Promise<void>;
+}
+
+/** Resolves once every address is listened on; otherwise rejects with a ListenError, and none is. */
+export async function listen(options: ListenOptions): Promise<Listening> {
+  const limits = { ...defaultLimits, ...options.limits };
+  const tcp = createDoor(options.handler, limits);
+  const doors = [tcp];
+  try {
+    await listenOnPort(tcp.server, options.host, options.port);
+    if (options.socketPath !== undefined) {
+      const unix = createDoor(options.socketHandler ?? options.handler, limits);
+      doors.push(unix);
+      await listenOnSocket(unix.server, options.socketPath);
+    }
+  } catch (error) {
+    await closeDoors(doors, 0);
+    throw error;
+  }
+  for (const { server } of doors) server.on("error", (error) => options.onError?.(error));
+
+  const { port, address } = tcp.server.address() as AddressInfo;
+  let closed: Promise<void> | undefined;
+  return {
+    port,
+    address,
+    close(graceMs) {
+      closed ??= closeDoors(doors, graceMs);
+      return closed;
+    },
+  };
+}
+
+interface Door {
+  readonly server: Server;
+  readonly connections: Connections;
+}
+
+function createDoor(handler: RequestHandler, limits: ConnectionLimits): Door {
+  const connections = createConnections(handler, limits);
+  const server = createServer(
+    { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 },
+    (socket) => connections.accept(socket),
+  );
+  server.maxConnections = limits.connections;
+  return { server, connections };
+}
+
+function listenOnPort(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onError = (error: Error) => {
+      reject(toListenError(`${host.includes(":") ? `[${host}]` : host}:${port}`, error));
+    };
+    server.once("error", onError);
+    server.listen({ host, port }, () => {
+      server.off("error", onError);
+      resolve();
+    });
+  });
+}
+
+async function closeDoors(doors: readonly Door[], graceMs: number): Promise<void> {
+  const destroy = () => {
+    for (const { connections } of doors) connections.destroy();
+  };
+  const timer = setTimeout(destroy, graceMs);
+  try {
+    await Promise.all(
+      doors.map(({ server, connections }) => {
+        const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+        connections.drain();
+        return closed;
+      }),
+    );
+  } finally {
+    clearTimeout(timer);
+    destroy();
+  }
+}
