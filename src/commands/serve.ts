@@ -7,6 +7,7 @@ import { type Broker, startBroker } from "../broker.js";
 import type { Settings } from "../config/config.js";
 import { tokenFile } from "../config/tokens.js";
 import { createHealth, type HealthState, ServingStatus } from "../rpc/health.js";
+import { readMalformedTextAsReplacement } from "../rpc/malformed-text.js";
 import { reflectionRoutes } from "../rpc/reflection.js";
 import { serviceInterceptors, serviceRoutes } from "../rpc/service.js";
 import { guardHost, reachableAddresses } from "../server/host-guard.js";
@@ -22,6 +23,7 @@ export async function serve(settings: Settings): Promise<void> {
     pino.destination(2),
   );
   const stop = untilStopped();
+  readMalformedTextAsReplacement();
   const broker = await startBroker({
     settings,
     environment: process.env,

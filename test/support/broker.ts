@@ -1,0 +1,178 @@
+/** A real broker process in a folder of its own, for system tests. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Client, createClient, type Transport } from "@connectrpc/connect";
+import {
+  createConnectTransport,
+  createGrpcTransport,
+  createGrpcWebTransport,
+} from "@connectrpc/connect-node";
+import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
+
+const main = new URL("../../dist/src/main.js", import.meta.url).pathname;
+
+export type BrokerClient = Client<typeof SessionBroker>;
+export type Protocol = "connect" | "connect-h2" | "grpc" | "grpc-web";
+
+export interface BrokerOptions {
+  /** Settings as YAML. */
+  readonly config?: string;
+  readonly environment?: Readonly<Record<string, string>>;
+  /** Words before the program, such as those of `unshare`. */
+  readonly wrapper?: readonly string[];
+}
+
+export class TestBroker {
+  readonly folder = mkdtempSync(join(tmpdir(), "broker-"));
+  readonly data = join(this.folder, "data");
+  readonly socket = join(this.folder, "b.sock");
+  readonly output: string[] = [];
+  port = 0;
+  #child: ChildProcess | undefined;
+  #adapter: ChildProcess | undefined;
+
+  constructor(private readonly options: BrokerOptions = {}) {}
+
+  static async start(options: BrokerOptions = {}): Promise<TestBroker> {
+    const broker = new TestBroker(options);
+    await broker.start();
+    return broker;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  get pid(): number {
+    return this.#child?.pid ?? 0;
+  }
+
+  get token(): string {
+    return readFileSync(join(this.data, "token"), "utf8");
+  }
+
+  get adminToken(): string {
+    return readFileSync(join(this.data, "admin-token"), "utf8");
+  }
+
+  /** Starts the process, on the same store and port each time. */
+  async start(): Promise<void> {
+    if (this.port === 0) this.port = await freePort();
+    const args = ["--data", this.data, "--listen", `127.0.0.1:${this.port}`, "--socket", this.socket];
+    if (this.options.config !== undefined) {
+      const file = join(this.folder, "config.yaml");
+      writeFileSync(file, this.options.config);
+      args.push("--config", file);
+    }
+    const [program = process.execPath, ...words] = [
+      ...(this.options.wrapper ?? []),
+      process.execPath,
+      main,
+      "serve",
+      ...args,
+    ];
+    this.#child = this.#spawn(program, words);
+    await this.#ready(this.#child, "session-broker listens");
+  }
+
+  /** Starts the OpenAI-compatible adapter in front of it; answers its base URL. */
+  async startAdapter(): Promise<string> {
+    const port = await freePort();
+    const args = [main, "openai", "--openai-listen", `127.0.0.1:${port}`, "--broker", `unix:${this.socket}`];
+    this.#adapter = this.#spawn(process.execPath, args);
+    await this.#ready(this.#adapter, "session-broker openai listens");
+    return `http://127.0.0.1:${port}`;
+  }
+
+  async kill(signal: NodeJS.Signals = "SIGKILL"): Promise<number | null> {
+    const code = await end(this.#child, signal);
+    this.#child = undefined;
+    return code;
+  }
+
+  async restart(signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
+    await this.kill(signal);
+    await this.start();
+  }
+
+  transport(protocol: Protocol = "connect-h2", token = this.adminToken): Transport {
+    const options = {
+      baseUrl: this.url,
+      interceptors: [
+        (next) => (request) => {
+          if (token !== "") request.header.set("authorization", `Bearer ${token}`);
+          return next(request);
+        },
+      ],
+    } satisfies Pick<Parameters<typeof createGrpcTransport>[0], "baseUrl" | "interceptors">;
+    switch (protocol) {
+      case "connect":
+        return createConnectTransport({ ...options, httpVersion: "1.1" });
+      case "connect-h2":
+        return createConnectTransport({ ...options, httpVersion: "2" });
+      case "grpc":
+        return createGrpcTransport(options);
+      case "grpc-web":
+        return createGrpcWebTransport({ ...options, httpVersion: "1.1" });
+    }
+  }
+
+  client(protocol?: Protocol, token?: string): BrokerClient {
+    return createClient(SessionBroker, this.transport(protocol, token));
+  }
+
+  async close(): Promise<void> {
+    await end(this.#adapter, "SIGKILL");
+    await end(this.#child, "SIGKILL");
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  #spawn(program: string, words: readonly string[]): ChildProcess {
+    const environment = { PATH: process.env.PATH, HOME: this.folder, ...this.options.environment };
+    const child = spawn(program, words, {
+      env: environment,
+      cwd: this.folder,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    child.stdout?.on("data", (chunk) => this.output.push(String(chunk)));
+    child.stderr?.on("data", (chunk) => this.output.push(String(chunk)));
+    return child;
+  }
+
+  async #ready(child: ChildProcess, line: string): Promise<void> {
+    const before = this.output.length;
+    const said = () => this.output.slice(before).join("");
+    const ended = once(child, "exit").then(([code, signal]) => {
+      throw new Error(`the process ended with ${code ?? signal} before it listened:\n${said()}`);
+    });
+    const listens = (async () => {
+      while (!said().includes(line)) await once(child.stdout ?? child, "data");
+    })();
+    // Whichever comes first; the other one no longer matters.
+    ended.catch(() => {});
+    await Promise.race([listens, ended]);
+  }
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  server.close();
+  await once(server, "close");
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
+
+async function end(child: ChildProcess | undefined, signal: NodeJS.Signals): Promise<number | null> {
+  if (child === undefined || child.exitCode !== null || child.signalCode !== null)
+    return child?.exitCode ?? null;
+  const ended = once(child, "exit");
+  child.kill(signal);
+  await ended;
+  return child.exitCode;
+}
