@@ -1,5 +1,6 @@
 /** Every write there is, by name: what the writing thread can be asked to do. */
 import { BrokerError } from "../../errors.js";
+import { freeBytes } from "./disk.js";
 import { OwnershipLost, releaseOwnership, renewOwnership } from "./owner.js";
 import { bind, pruneStep, remove, reserve, sweepGarbage, touch } from "./session-commands.js";
 import type { Tables } from "./tables.js";
@@ -35,7 +36,11 @@ export interface CommandCall {
 export type CommandAnswer = { readonly value: unknown } | { readonly failure: CommandFailure };
 
 export interface CommandFailure {
-  readonly kind: "full" | "damaged" | "lost" | "failed";
+  /**
+   * `full` passes when there is room again. After `lost` and `broken` this
+   * process must not write any more.
+   */
+  readonly kind: "full" | "damaged" | "lost" | "broken" | "failed";
   readonly message: string;
 }
 
@@ -54,8 +59,8 @@ export function runBatch(tables: Tables, instance: string, batch: readonly Comma
       return answers;
     });
   } catch (error) {
-    const failure = describe(error);
-    if (batch.length === 1 || failure.kind === "full" || failure.kind === "lost") {
+    const failure = describe(error, tables.path);
+    if (batch.length === 1 || (failure.kind !== "failed" && failure.kind !== "damaged")) {
       return batch.map(() => ({ failure }));
     }
     return batch.flatMap((call) => runBatch(tables, instance, [call]));
@@ -69,16 +74,22 @@ function run(tx: Transaction, name: CommandName, input: unknown): unknown {
 
 /** LMDB hands on the code of the system: 28 ENOSPC, 122 EDQUOT; -30792 is a full map. */
 const fullCodes = new Set<unknown>([28, 122, -30792, "ENOSPC", "EDQUOT"]);
+const inputOutputCodes = new Set<unknown>([5, "EIO"]);
+/** A write that the last bytes of a disk cut short is told as EIO. */
+const nearlyFullBytes = 1024 * 1024;
 
-function describe(error: unknown): CommandFailure {
+function describe(error: unknown, path: string): CommandFailure {
   if (error instanceof OwnershipLost) return { kind: "lost", message: error.message };
   if (error instanceof BrokerError && error.reason === "STORE_DAMAGED") {
     return { kind: "damaged", message: error.message };
   }
   if (!(error instanceof Error)) return { kind: "failed", message: String(error) };
   const { code } = error as NodeJS.ErrnoException;
-  if (fullCodes.has(code) || /no space left/i.test(error.message)) {
-    return { kind: "full", message: "the disk that holds the store is full" };
+  const full: CommandFailure = { kind: "full", message: "the disk that holds the store is full" };
+  if (fullCodes.has(code) || /no space left/i.test(error.message)) return full;
+  if (inputOutputCodes.has(code) || /input\/output error/i.test(error.message)) {
+    if (freeBytes(path) < nearlyFullBytes) return full;
+    return { kind: "broken", message: `the disk that holds the store failed: ${error.message}` };
   }
   return { kind: "failed", message: error.stack ?? error.message };
 }

@@ -4,7 +4,7 @@
  *     nothing ──▶ creating ──▶ ready ──▶ checked in a child ──▶ owned by this process
  */
 import { randomUUID } from "node:crypto";
-import { mkdirSync, statfsSync, statSync } from "node:fs";
+import { mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { open, type RootDatabase } from "lmdb";
 import { type Marker, readMarker, writeMarker } from "./marker.js";
@@ -57,7 +57,7 @@ export async function openStore(options: OpenStoreOptions): Promise<OpenedStore>
   }
   const root = open(environmentOptions(path));
   try {
-    const tables = new Tables(root);
+    const tables = new Tables(root, path);
     const instance = randomUUID();
     own(tables, instance, path, now());
     if (marker.state === "creating") writeMarker(path, { ...marker, state: "ready" });
@@ -122,10 +122,4 @@ function serve(
       await root.close();
     },
   };
-}
-
-/** Bytes that are free on the disk of a directory. */
-export function freeBytes(path: string): number {
-  const { bavail, bsize } = statfsSync(path);
-  return bavail * bsize;
 }

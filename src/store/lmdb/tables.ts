@@ -20,7 +20,11 @@ type Table = Database<Buffer, (string | number | Buffer)[] | string | number>;
 export class Tables {
   readonly #tables: Readonly<Record<DatabaseName, Table>>;
 
-  constructor(readonly root: RootDatabase) {
+  constructor(
+    readonly root: RootDatabase,
+    /** Directory of the store. */
+    readonly path: string,
+  ) {
     const names = Object.keys(databaseNames) as DatabaseName[];
     this.#tables = Object.fromEntries(
       names.map((name) => [name, root.openDB({ name: databaseNames[name], encoding: "binary" })]),

@@ -8,7 +8,7 @@ import type { WriterThreadData } from "./writer.js";
 
 const { path, instance } = workerData as WriterThreadData;
 const root = open(environmentOptions(path));
-const tables = new Tables(root);
+const tables = new Tables(root, path);
 
 parentPort?.on("message", async (message: readonly CommandCall[] | "close") => {
   if (message === "close") {

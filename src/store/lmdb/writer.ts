@@ -88,10 +88,11 @@ export class Writer {
         return new BrokerError("DISK_LOW", failure.message, {}, 5_000);
       case "damaged":
         return new BrokerError("STORE_DAMAGED", failure.message);
-      case "lost": {
-        const lost = new OwnershipLost();
-        this.onLost(lost);
-        return lost;
+      case "lost":
+      case "broken": {
+        const error = failure.kind === "lost" ? new OwnershipLost() : new Error(failure.message);
+        this.onLost(error);
+        return error;
       }
       case "failed":
         return new Error(failure.message);

@@ -1,0 +1,92 @@
+// Everything that CI does: formatting, lint, the contract, types, and the tests
+// on this Node and again on Node 24. Ends with 1 if any step failed.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+process.chdir(fileURLToPath(new URL("..", import.meta.url)));
+const scratch = mkdtempSync(join(tmpdir(), "verify-"));
+const bin = (name) => join("node_modules", ".bin", name);
+const failures = [];
+
+function run(title, command, args, environment = {}) {
+  process.stdout.write(`\n== ${title}\n`);
+  const { status, error } = spawnSync(command, args, {
+    stdio: "inherit",
+    env: {
+      ...process.env,
+      PATH: `${join(process.cwd(), "node_modules", ".bin")}:${process.env.PATH}`,
+      ...environment,
+    },
+  });
+  if (error !== undefined) process.stdout.write(`${error.message}\n`);
+  if (status !== 0) failures.push(title);
+  return status === 0;
+}
+
+function capture(command, args) {
+  return spawnSync(command, args, { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] }).stdout.trim();
+}
+
+/** The contract must stay compatible with the newest release; before the first one, with the first commit. */
+function contractBase() {
+  const tag = capture("git", ["tag", "--list", "v*", "--sort=-v:refname", "--merged", "HEAD"]).split("\n")[0];
+  return tag || capture("git", ["rev-list", "--max-parents=0", "HEAD"]).split("\n")[0];
+}
+
+/** The path of the pinned claude CLI, or nothing where it cannot be installed. */
+function installClaude() {
+  process.stdout.write("\n== claude, for the tests with the real agent\n");
+  const folder = join("node_modules", ".cache", "session-broker", "claude");
+  const { status, stdout } = spawnSync(process.execPath, ["scripts/install-claude.mjs", folder], {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  if (status === 0) return stdout.trim().split("\n").at(-1);
+  process.stdout.write("it cannot be installed: its tests are SKIPPED\n");
+  return undefined;
+}
+
+function tests(title, command, args, environment) {
+  const report = join(scratch, `${title.replaceAll(/\W+/g, "-")}.json`);
+  run(
+    title,
+    command,
+    [...args, "--reporter=default", "--reporter=json", `--outputFile.json=${report}`],
+    environment,
+  );
+  try {
+    const { numPassedTests, numFailedTests, numPendingTests } = JSON.parse(readFileSync(report, "utf8"));
+    return `${numPassedTests} passed, ${numFailedTests} failed, ${numPendingTests} skipped`;
+  } catch {
+    return "0 passed, 1 failed";
+  }
+}
+
+run("format and lint", bin("biome"), ["check", "."]);
+run("contract: format", bin("buf"), ["format", "--diff", "--exit-code"]);
+run("contract: lint", bin("buf"), ["lint"]);
+run("contract: breaking changes", bin("buf"), ["breaking", "--against", `.git#ref=${contractBase()}`]);
+run("generated code: make", bin("buf"), ["generate", "--output", scratch]);
+run("generated code: is it the committed one", "diff", ["-r", join(scratch, "gen"), "gen"]);
+run("types", bin("tsc"), ["--noEmit"]);
+
+const claude = installClaude();
+const environment = claude === undefined ? {} : { SESSION_BROKER_TEST_CLAUDE: claude };
+const here = tests("tests", "npm", ["test", "--"], environment);
+const vitest = join("node_modules", "vitest", "vitest.mjs");
+const on24 = tests(
+  "unit and wire tests on Node 24",
+  "npx",
+  ["--yes", "node@24", vitest, "run", "src", "test/wire"],
+  {},
+);
+
+rmSync(scratch, { recursive: true });
+process.stdout.write(`\nNode ${process.versions.node}: ${here}\nNode 24: ${on24}\n`);
+process.stdout.write(
+  failures.length === 0 ? "verify: all steps passed\n" : `verify: FAILED: ${failures.join("; ")}\n`,
+);
+process.exit(failures.length === 0 ? 0 : 1);
