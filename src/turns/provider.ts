@@ -106,7 +106,12 @@ export type ProviderEvent =
   | { readonly kind: "tool-result"; readonly id: string; readonly output: string; readonly isError: boolean }
   | { readonly kind: "notice"; readonly message: string }
   /** Once, last. */
-  | { readonly kind: "end"; readonly outcome: TurnOutcome };
+  | {
+      readonly kind: "end";
+      readonly outcome: TurnOutcome;
+      /** Pids that could not be ended: while they live, no other turn may run in the session. */
+      readonly survivors?: readonly number[];
+    };
 
 export type TurnOutcome =
   | {

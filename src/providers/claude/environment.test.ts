@@ -1,0 +1,36 @@
+import { expect, test } from "vitest";
+import { claudeEnvironment } from "./environment.js";
+
+test.each([
+  ["2.1.329 (Claude Code)", undefined],
+  ["2.1.330 (Claude Code)", undefined],
+  ["2.2.0 (Claude Code)", undefined],
+  ["10.0.0", undefined],
+  ["2.1.197 (Claude Code)", "1"],
+  ["2.0.400", "1"],
+  ["1.9.999", "1"],
+  ["nightly", "1"],
+  [undefined, "1"],
+])("attachments of version %s: off is %s", (version, off) => {
+  const environment = claudeEnvironment({}, {}, version);
+  expect(environment.CLAUDE_CODE_DISABLE_FILE_MENTIONS).toBe("1");
+  expect(environment.CLAUDE_CODE_DISABLE_ATTACHMENTS).toBe(off);
+});
+
+test("the agent's own variables are inherited, other providers' and those of an outer agent are not", () => {
+  const parent = {
+    ANTHROPIC_API_KEY: "key",
+    CLAUDE_CONFIG_DIR: "/config",
+    CLAUDECODE: "1",
+    CLAUDE_CODE_ENTRYPOINT: "cli",
+    CLAUDE_CODE_DISABLE_FILE_MENTIONS: "0",
+    GEMINI_API_KEY: "other",
+  };
+  expect(claudeEnvironment(parent, { CLAUDE_CONFIG_DIR: "/mine" }, "2.1.329")).toEqual({
+    ANTHROPIC_API_KEY: "key",
+    CLAUDE_CONFIG_DIR: "/mine",
+    CLAUDE_CODE_DISABLE_FILE_MENTIONS: "1",
+    CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: "1",
+    DISABLE_AUTOUPDATER: "1",
+  });
+});

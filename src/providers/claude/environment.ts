@@ -1,0 +1,50 @@
+/** What the CLI is told by its environment. */
+import { childEnvironment } from "../environment.js";
+
+/** The variables of the CLI that it takes from the broker's environment. */
+const inherited: readonly string[] = [
+  "ANTHROPIC_*",
+  "CLAUDE_CONFIG_DIR",
+  "CLAUDE_CODE_OAUTH_TOKEN",
+  "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
+  "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
+  "CLAUDE_CODE_MAX_RETRIES",
+  "CLAUDE_CODE_TMPDIR",
+];
+
+/** Settings that keep a message a message, and a turn from outliving itself. */
+const defaults: Readonly<Record<string, string>> = {
+  CLAUDE_CODE_DISABLE_FILE_MENTIONS: "1",
+  CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: "1",
+  DISABLE_AUTOUPDATER: "1",
+};
+
+/** The oldest version that is known to heed CLAUDE_CODE_DISABLE_FILE_MENTIONS. */
+const fileMentionsSince = [2, 1, 329] as const;
+
+/**
+ * The CLI's environment, without the mark. An older version, such as 2.1.197,
+ * sends any file that a message names as `@path` to the model; there all that
+ * it attaches by itself is switched off, lists of skills included.
+ *
+ * @param version what `--version` prints; undefined if it cannot be asked
+ * @param configured from the configuration; wins over everything else
+ */
+export function claudeEnvironment(
+  parent: Readonly<Record<string, string | undefined>>,
+  configured: Readonly<Record<string, string>>,
+  version: string | undefined,
+): Record<string, string> {
+  const guard = heedsFileMentions(version) ? {} : { CLAUDE_CODE_DISABLE_ATTACHMENTS: "1" };
+  return childEnvironment(parent, inherited, { ...defaults, ...guard, ...configured });
+}
+
+function heedsFileMentions(version: string | undefined): boolean {
+  const parts = /^(\d+)\.(\d+)\.(\d+)/
+    .exec(version ?? "")
+    ?.slice(1)
+    .map(Number);
+  if (parts === undefined) return false;
+  const at = fileMentionsSince.findIndex((number, index) => parts[index] !== number);
+  return at === -1 || (parts[at] ?? 0) > (fileMentionsSince[at] ?? 0);
+}

@@ -1,0 +1,141 @@
+/** Claude Code as an agent: one run of its command line a turn, resumed by its session id. */
+import { accessSync, constants, statSync } from "node:fs";
+import { delimiter, isAbsolute, join } from "node:path";
+import { execa } from "execa";
+import type { Provider, ProviderHealth } from "../../turns/provider.js";
+import type { OutputLimits } from "../lines.js";
+import { type EndingStep, endingSteps } from "../marks.js";
+import type { Child } from "../process.js";
+import { claudeEnvironment } from "./environment.js";
+import { type RunSettings, runTurn } from "./run.js";
+
+export interface ClaudeOptions {
+  readonly id: string;
+  /** Path or name of the executable. */
+  readonly executable: string;
+  /** Names that a request may ask for; the first is the default. Empty: the CLI's own default, and any name. */
+  readonly models: readonly string[];
+  /** Default 30 minutes. */
+  readonly timeoutMs?: number;
+  /** Longest time without any output. Default 10 minutes. */
+  readonly silenceTimeoutMs?: number;
+  /** Default 4. */
+  readonly maxRunning?: number;
+  /** Further arguments; they win over the provider's own. */
+  readonly extraArgs?: readonly string[];
+  /** Further variables of the agent; they win over inherited ones and the provider's own. */
+  readonly environment?: Readonly<Record<string, string>>;
+  /** The environment to inherit from, by an allow-list. */
+  readonly parentEnvironment: Readonly<Record<string, string | undefined>>;
+  /** How long the CLI may take to end after its terminal record. Default 10 s. */
+  readonly lingerMs?: number;
+  readonly limits?: Partial<OutputLimits>;
+  /** Default: SIGINT, with 3 s for the CLI to write down what it has. */
+  readonly interrupt?: EndingStep;
+  readonly endingSteps?: readonly EndingStep[];
+}
+
+const healthLifetimeMs = 60_000;
+const healthTimeoutMs = 10_000;
+
+export function createClaudeProvider(options: ClaudeOptions): Provider {
+  const timeoutMs = options.timeoutMs ?? 30 * 60_000;
+  const environmentFor = (version: string | undefined) =>
+    claudeEnvironment(options.parentEnvironment, options.environment ?? {}, version);
+  let ownVersion: string | undefined;
+  const closing = new AbortController();
+  const children = new Set<Child>();
+  const settings: RunSettings = {
+    executable: options.executable,
+    extraArgs: options.extraArgs ?? [],
+    async environment() {
+      if (ownVersion === undefined) {
+        const { available, detail } = await health();
+        if (available) ownVersion = detail;
+      }
+      return environmentFor(ownVersion);
+    },
+    timeoutMs,
+    silenceTimeoutMs: options.silenceTimeoutMs ?? 10 * 60_000,
+    lingerMs: options.lingerMs ?? 10_000,
+    limits: options.limits ?? {},
+    interrupt: options.interrupt ?? { signal: "SIGINT", waitMs: 3_000 },
+    endingSteps: options.endingSteps ?? endingSteps,
+    closing: closing.signal,
+    children,
+    ...(options.models[0] === undefined ? {} : { defaultModel: options.models[0] }),
+  };
+  let asked: { readonly until: number; readonly answer: Promise<ProviderHealth> } | undefined;
+  function health(): Promise<ProviderHealth> {
+    const now = performance.now();
+    if (asked === undefined || now >= asked.until) {
+      const answer = askVersion(options.executable, environmentFor(undefined));
+      asked = { until: now + healthLifetimeMs, answer };
+    }
+    return asked.answer;
+  }
+
+  return {
+    id: options.id,
+    kind: "claude",
+    capabilities: {
+      assignsNativeId: "broker",
+      resume: true,
+      interrupt: true,
+      steer: false,
+      warm: false,
+      fork: false,
+      reasoning: true,
+      images: true,
+      usage: true,
+      cost: true,
+      toolEvents: true,
+      permissionRequests: false,
+    },
+    models: options.models,
+    timeoutMs,
+    maxRunning: options.maxRunning ?? 4,
+    run: (turn) => runTurn(settings, turn),
+    health,
+    async close() {
+      closing.abort();
+      await Promise.all([...children].map((child) => child.end()));
+    },
+  };
+}
+
+/** The first executable named `claude` on a PATH. */
+export function findClaude(pathEnv: string | undefined): string | undefined {
+  return (pathEnv ?? "")
+    .split(delimiter)
+    .filter((folder) => isAbsolute(folder))
+    .map((folder) => join(folder, "claude"))
+    .find(isExecutable);
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
+}
+
+async function askVersion(
+  executable: string,
+  environment: Readonly<Record<string, string>>,
+): Promise<ProviderHealth> {
+  const result = await execa(executable, ["--version"], {
+    env: environment,
+    extendEnv: false,
+    stdin: "ignore",
+    reject: false,
+    timeout: healthTimeoutMs,
+    killSignal: "SIGKILL",
+    maxBuffer: 64 * 1024,
+  });
+  if (!result.failed) return { available: true, detail: result.stdout.trim() };
+  const reason = result.code ?? (result.timedOut ? "no answer" : result.stderr.trim() || result.shortMessage);
+  return { available: false, detail: `Cannot run ${executable} --version: ${reason}` };
+}

@@ -1,0 +1,195 @@
+/** One child process: started in a group of its own, read line by line, and ended for certain. */
+import { setTimeout as delay } from "node:timers/promises";
+import { execa } from "execa";
+import { defaultOutputLimits, LineSplitter, type OutputLimits } from "./lines.js";
+import { type EndingStep, endingSteps, endProcesses } from "./marks.js";
+
+export interface ChildOptions {
+  readonly executable: string;
+  readonly args: readonly string[];
+  readonly cwd: string;
+  /** All of it: nothing is inherited. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** Value of SESSION_BROKER_CHILD in `environment`; finds what left the process group. */
+  readonly mark?: string;
+  /** Written to the standard input, which is then closed. */
+  readonly input: string;
+  /** Longest time without any output. */
+  readonly silenceMs: number;
+  readonly limits?: Partial<OutputLimits>;
+  /** A polite signal for the child alone, before its group is ended. */
+  readonly interrupt?: EndingStep;
+  /** Default: SIGTERM, and SIGKILL 5 s later. */
+  readonly steps?: readonly EndingStep[];
+}
+
+export interface ChildExit {
+  /** Null if a signal ended it. */
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+export interface Child {
+  /**
+   * Lines of the standard output. To be read once and to its end; throws
+   * OutputLimitError and SilenceError. Reading slowly slows the child down.
+   */
+  lines(): AsyncIterable<string>;
+  /** Resolves when the child has exited; what it started may still run. */
+  readonly exit: Promise<ChildExit>;
+  /** The last 64 KiB of the standard error. */
+  errorOutput(): string;
+  /**
+   * Ends the child, its group and all that carries its mark; does so by itself
+   * once the child has exited. Any number of calls is one.
+   */
+  end(): Promise<ChildEnd>;
+}
+
+export interface ChildEnd {
+  /** Absent if the child itself could not be ended. */
+  readonly exit?: ChildExit;
+  /** Pids that are left; none, unless the system cannot end them. */
+  readonly survivors: readonly number[];
+}
+
+/** The executable cannot be started. */
+export class SpawnError extends Error {
+  override readonly name = "SpawnError";
+}
+
+/** The child wrote nothing for too long. */
+export class SilenceError extends Error {
+  override readonly name = "SilenceError";
+}
+
+const errorTailBytes = 64 * 1024;
+/** How long to wait for the end of the output after every known process is gone: a stranger may hold the pipe. */
+const afterEndMs = 1_000;
+
+/** Starts the child. Throws SpawnError. */
+export async function startChild(options: ChildOptions): Promise<Child> {
+  const subprocess = execa(options.executable, [...options.args], {
+    cwd: options.cwd,
+    env: options.environment,
+    extendEnv: false,
+    detached: true,
+    cleanup: false,
+    buffer: false,
+    reject: false,
+    encoding: "buffer",
+    stdin: "pipe",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const { pid, stdin, stdout, stderr } = subprocess;
+  if (pid === undefined) {
+    const result = await subprocess;
+    throw new SpawnError(result.code ?? result.shortMessage ?? "it did not start");
+  }
+
+  const exit = new Promise<ChildExit>((resolve) => {
+    subprocess.once("exit", (code, signal) => resolve({ code, signal }));
+  });
+  let lastOutputAt = performance.now();
+  const tail = new Tail(errorTailBytes);
+  stderr.on("data", (chunk: Buffer) => {
+    lastOutputAt = performance.now();
+    tail.push(chunk);
+  });
+  // A child that does not read its input, or is gone, is judged by its exit.
+  stdin.on("error", () => {});
+  stdin.end(options.input);
+
+  let ending: Promise<ChildEnd> | undefined;
+  let reportEnd: () => void;
+  const ended = new Promise<void>((resolve) => {
+    reportEnd = resolve;
+  });
+  const end = () => {
+    ending ??= endChild(pid).finally(() => reportEnd());
+    return ending;
+  };
+  async function endChild(leader: number): Promise<ChildEnd> {
+    if (options.interrupt !== undefined && subprocess.exitCode === null && subprocess.signalCode === null) {
+      subprocess.kill(options.interrupt.signal);
+      await settlesWithin(exit, options.interrupt.waitMs);
+    }
+    const survivors = await endProcesses(leader, options.mark, options.steps ?? endingSteps);
+    return survivors.includes(leader) ? { survivors } : { exit: await exit, survivors };
+  }
+  exit.then(end);
+
+  async function* lines(): AsyncGenerator<string> {
+    const splitter = new LineSplitter({ ...defaultOutputLimits, ...options.limits });
+    const chunks = stdout[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+    try {
+      lastOutputAt = performance.now();
+      for (;;) {
+        const chunk = await nextChunk(chunks);
+        if (chunk === undefined) break;
+        lastOutputAt = performance.now();
+        yield* splitter.push(chunk);
+        // The reader's time is not the child's silence.
+        lastOutputAt = performance.now();
+      }
+      yield* splitter.end();
+    } finally {
+      stdout.destroy();
+      stderr.destroy();
+    }
+  }
+
+  async function nextChunk(chunks: AsyncIterator<Buffer>): Promise<Buffer | undefined> {
+    const stop = new AbortController();
+    const silence = async (): Promise<never> => {
+      for (;;) {
+        const leftMs = lastOutputAt + options.silenceMs - performance.now();
+        if (leftMs <= 0) throw new SilenceError(`no output for ${options.silenceMs} ms`);
+        await delay(leftMs, undefined, { signal: stop.signal });
+      }
+    };
+    const held = ended.then(() => delay(afterEndMs, undefined, { signal: stop.signal }));
+    const next = chunks.next();
+    const contenders = [next, silence(), held];
+    for (const contender of contenders) contender.catch(() => {});
+    try {
+      const first = await Promise.race(contenders);
+      return first?.done === true ? undefined : first?.value;
+    } finally {
+      stop.abort();
+    }
+  }
+
+  return { lines, exit, errorOutput: () => tail.text(), end };
+}
+
+/** Waits for the promise, but no longer than `waitMs`. Whether it was settled in time. */
+export async function settlesWithin(promise: Promise<unknown>, waitMs: number): Promise<boolean> {
+  const stop = new AbortController();
+  try {
+    const late = delay(waitMs, false, { signal: stop.signal });
+    late.catch(() => {});
+    return await Promise.race([promise.then(() => true), late]);
+  } finally {
+    stop.abort();
+  }
+}
+
+/** The last bytes of a stream. */
+class Tail {
+  readonly #maxBytes: number;
+  #kept = Buffer.alloc(0);
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  push(chunk: Buffer): void {
+    this.#kept = Buffer.concat([this.#kept, chunk]).subarray(-this.#maxBytes);
+  }
+
+  text(): string {
+    return this.#kept.toString("utf8");
+  }
+}

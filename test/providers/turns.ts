@@ -1,0 +1,67 @@
+import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import type { Provider, ProviderEvent, ProviderTurn, TurnOutcome } from "../../src/turns/provider.js";
+
+export function turnOf(
+  text: string,
+  fields: Partial<ProviderTurn> & Pick<ProviderTurn, "workspace">,
+): ProviderTurn {
+  return {
+    turnId: randomUUID(),
+    sessionId: randomUUID(),
+    attempt: 1,
+    turnNumber: 1,
+    input: [{ kind: "text", text }],
+    binding: { state: "fresh", nativeId: randomUUID() },
+    unseen: [],
+    childMark: `${randomUUID()}/life/session`,
+    timeoutMs: 60_000,
+    signal: new AbortController().signal,
+    ...fields,
+  };
+}
+
+export interface Ran {
+  readonly events: readonly ProviderEvent[];
+  /** The text events, one after another. */
+  readonly text: string;
+  readonly outcome: TurnOutcome;
+  readonly survivors: readonly number[];
+}
+
+/** Runs a turn to its end. `onEvent` sees each event as it comes. */
+export async function runTurn(
+  provider: Provider,
+  turn: ProviderTurn,
+  onEvent: (event: ProviderEvent) => void = () => {},
+): Promise<Ran> {
+  const events: ProviderEvent[] = [];
+  for await (const event of provider.run(turn)) {
+    events.push(event);
+    onEvent(event);
+  }
+  const last = events.at(-1);
+  if (last?.kind !== "end") throw new Error("the turn has no end");
+  if (events.filter((event) => event.kind === "end").length !== 1) throw new Error("the turn ends twice");
+  return { events, text: textOf(events), outcome: last.outcome, survivors: last.survivors ?? [] };
+}
+
+export function textOf(events: readonly ProviderEvent[]): string {
+  return events.map((event) => (event.kind === "text" ? event.text : "")).join("");
+}
+
+/** The answer of a completed turn. Throws if it is anything else. */
+export function answerOf(ran: Ran): string {
+  if (ran.outcome.status !== "completed") throw new Error(`the turn ended: ${JSON.stringify(ran.outcome)}`);
+  return ran.outcome.text;
+}
+
+/** Whether the process runs; one that has ended and was not waited for does not. */
+export function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return process.platform !== "linux" || !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, "latin1"));
+  } catch {
+    return false;
+  }
+}
