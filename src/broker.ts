@@ -7,7 +7,7 @@ import { type Clock, systemClock } from "./clock.js";
 import type { Settings } from "./config/config.js";
 import { defaultCredentials, prepareData, signingKey } from "./config/tokens.js";
 import { BrokerError } from "./errors.js";
-import { sweepEarlierLives } from "./providers/marks.js";
+import { findMarked, sweepEarlierLives } from "./providers/marks.js";
 import { createProviders, shippedProviders } from "./providers/registry.js";
 import { Credentials } from "./rpc/credentials.js";
 import { Keys } from "./rpc/keys.js";
@@ -118,6 +118,10 @@ function createDispatcher(
     newNativeId: randomUUID,
     workspace: (grant) => workspaceOf(settings, grant),
     childMark: (sessionId) => `${opened.storeId}/${opened.instance}/${sessionId}`,
+    stillRunning: async (pids) => {
+      const marked = await findMarked(() => true);
+      return pids.filter((pid) => marked.some((found) => found.pid === pid));
+    },
     readRequest: readTurnRequest,
     log: (message, error) => log.error({ err: error }, message),
     onEnded: (turn) => logTurn(log, turn),

@@ -4,7 +4,10 @@ export function describeAddress({ host, port }: Address): string {
   return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
-/** The first and the second request to stop: SIGTERM or SIGINT. */
+/** Set for a process that shall stop when its standard input ends: then its parent has gone. */
+export const stopWithInput = "SESSION_BROKER_STOP_WITH_INPUT";
+
+/** The first and the second request to stop: SIGTERM, SIGINT, or the end of the parent. */
 export function untilStopped(): { readonly first: Promise<void>; readonly second: Promise<void> } {
   let stopFirst = () => {};
   let stopSecond = () => {};
@@ -22,5 +25,6 @@ export function untilStopped(): { readonly first: Promise<void>; readonly second
   };
   process.on("SIGTERM", ask);
   process.on("SIGINT", ask);
+  if (process.env[stopWithInput] !== undefined) process.stdin.on("end", ask).on("error", ask).resume();
   return { first, second };
 }

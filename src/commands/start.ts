@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import type { Settings } from "../config/config.js";
 import { tokenFile } from "../config/tokens.js";
 import { createProviders } from "../providers/registry.js";
-import { describeAddress, untilStopped } from "./process.js";
+import { describeAddress, stopWithInput, untilStopped } from "./process.js";
 
 export async function start(settings: Settings, passedOn: readonly string[]): Promise<void> {
   const stop = untilStopped();
@@ -38,8 +38,9 @@ async function launch(
   const main = fileURLToPath(new URL("../main.js", import.meta.url));
   // A group of its own: an interrupt from the keyboard reaches it through this process, in order.
   const child = spawn(process.execPath, [main, command, ...args], {
-    stdio: ["ignore", "pipe", "inherit"],
+    stdio: ["pipe", "pipe", "inherit"],
     detached: true,
+    env: { ...process.env, [stopWithInput]: "1" },
   });
   children.push(child);
   const ready = new Promise<void>((resolve, reject) => {

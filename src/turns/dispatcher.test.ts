@@ -28,6 +28,7 @@ class ScriptedAgent implements Provider {
   readonly models = [];
   readonly timeoutMs = 60_000;
   maxRunning = 10;
+  survivorChecks = 0;
   readonly turns: ProviderTurn[] = [];
   script: (turn: ProviderTurn) => AsyncIterable<ProviderEvent> = answer;
   readonly capabilities = {
@@ -64,7 +65,13 @@ async function* answer(turn: ProviderTurn): AsyncGenerator<ProviderEvent> {
   yield { kind: "end", outcome: { status: "completed", text, finishReason: FinishReason.STOP } };
 }
 
-function dispatcherFor(agent: ScriptedAgent, limits = { running: 10, waiting: 100, waitingInSession: 3 }) {
+function dispatcherFor(
+  agent: ScriptedAgent,
+  limits = { running: 10, waiting: 100, waitingInSession: 3 },
+  log: (message: string, error: unknown) => void = (message, error) => {
+    throw new Error(message, { cause: error });
+  },
+) {
   let native = 0;
   return new Dispatcher({
     store: opened.store,
@@ -74,9 +81,11 @@ function dispatcherFor(agent: ScriptedAgent, limits = { running: 10, waiting: 10
     newNativeId: () => `native-${++native}`,
     workspace: async () => folder,
     childMark: (sessionId) => sessionId,
-    log: (message, error) => {
-      throw new Error(message, { cause: error });
+    stillRunning: async () => {
+      agent.survivorChecks += 1;
+      return agent.survivorChecks < 2 ? [4242] : [];
     },
+    log,
     readRequest: (encoded) => ({
       input: [{ kind: "text", text: Buffer.from(encoded).toString() }],
       history: [],
@@ -262,6 +271,21 @@ describe("a turn", () => {
     hold.release();
     await dispatcher.drain(10_000);
   });
+});
+
+it("a process that cannot be ended keeps the lane shut until it is gone", async () => {
+  const agent = new ScriptedAgent();
+  const dispatcher = dispatcherFor(agent, undefined, () => {});
+  let checksAtSecond = 0;
+  agent.script = async function* (turn) {
+    if (agent.turns.length === 2) checksAtSecond = agent.survivorChecks;
+    for await (const event of answer(turn)) {
+      yield event.kind === "end" && agent.turns.length === 1 ? { ...event, survivors: [4242] } : event;
+    }
+  };
+  await run(dispatcher, request("chat"));
+  await run(dispatcher, request("chat"));
+  expect(checksAtSecond).toBe(2);
 });
 
 describe("a lost native conversation", () => {

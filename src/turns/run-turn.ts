@@ -31,6 +31,8 @@ export interface RunTurnDeps {
   readonly workspace: (grant: Grant) => Promise<string>;
   /** Mark of every process that is started for a session. */
   readonly childMark: (sessionId: string) => string;
+  /** Which of these processes still run. */
+  readonly stillRunning: (pids: readonly number[]) => Promise<readonly number[]>;
   readonly log: (message: string, error: unknown) => void;
 }
 
@@ -47,6 +49,7 @@ export interface TurnRequest {
 /** Kept history that a new native conversation is given, at most. */
 const seedBytes = 1024 * 1024;
 const endRetryMs = 1_000;
+const survivorCheckMs = 1_000;
 
 /** Never throws; the lane may be released when it resolves. */
 export async function runTurn(
@@ -58,15 +61,16 @@ export async function runTurn(
 ): Promise<void> {
   const run = new TurnRun(deps, provider, active, grant, request);
   const outcome = await run.attempt(1, firstBinding(grant), await run.unseen());
-  if (!run.wasLost(outcome)) return run.end(outcome);
-  const retried = await run.recover();
-  return run.end(retried ?? outcome);
+  const retried = run.wasLost(outcome) ? await run.recover() : undefined;
+  await run.end(retried ?? outcome);
+  await run.survivorsGone();
 }
 
 class TurnRun {
   #text = "";
   #delivered = false;
   #nativeId: string | undefined;
+  #survivors: readonly number[] = [];
 
   constructor(
     private readonly deps: RunTurnDeps,
@@ -94,7 +98,10 @@ class TurnRun {
     try {
       const turn = await this.#providerTurn(attempt, binding, unseen);
       for await (const event of this.provider.run(turn)) {
-        if (event.kind === "end") return event.outcome;
+        if (event.kind === "end") {
+          this.#survivors = event.survivors ?? [];
+          return event.outcome;
+        }
         await this.#take(event, attempt);
       }
       return internalFailure("the provider ended without an outcome");
@@ -111,6 +118,7 @@ class TurnRun {
       outcome.code === TurnErrorCode.NATIVE_SESSION_LOST &&
       outcome.modelNotAsked &&
       !this.#delivered &&
+      this.#survivors.length === 0 &&
       !this.active.signal.aborted
     );
   }
@@ -154,6 +162,21 @@ class TurnRun {
         this.deps.log("the ending of a turn could not be written; its lane stays held", error);
         await this.deps.pause(endRetryMs);
       }
+    }
+  }
+
+  /** While a process of the turn lives, no other turn may run in the session. */
+  async survivorsGone(): Promise<void> {
+    let left = this.#survivors;
+    if (left.length > 0) {
+      this.deps.log(
+        "processes of a turn cannot be ended; its lane stays shut",
+        new Error(`pids ${left.join(", ")}`),
+      );
+    }
+    while (left.length > 0) {
+      await this.deps.pause(survivorCheckMs);
+      left = await this.deps.stillRunning(left);
     }
   }
 
