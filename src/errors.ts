@@ -105,6 +105,13 @@ export const errorTable = {
     retryable: true,
     when: "A turn runs or waits in the session; the detail holds its id.",
   },
+  REPLAY_OUTDATED: {
+    code: Code.Aborted,
+    http: 409,
+    openaiType: "conflict_error",
+    retryable: false,
+    when: "The idempotency key was used, and the session has another generation since.",
+  },
   ALIAS_TAKEN: {
     code: Code.AlreadyExists,
     http: 409,

@@ -10,6 +10,7 @@ import { createHealth, type HealthState, ServingStatus } from "../rpc/health.js"
 import { readMalformedTextAsReplacement } from "../rpc/malformed-text.js";
 import { reflectionRoutes } from "../rpc/reflection.js";
 import { serviceInterceptors, serviceRoutes } from "../rpc/service.js";
+import { withPlainGrpcMessages, withUsableAuthority } from "../server/grpc-compat.js";
 import { guardHost, reachableAddresses } from "../server/host-guard.js";
 import { type Listening, listen } from "../server/one-port.js";
 import { describeAddress, untilStopped } from "./process.js";
@@ -67,21 +68,23 @@ async function openDoors(
 ): Promise<Listening> {
   const reflection = reflectionRoutes([SessionBroker, Health]);
   const service = serviceRoutes(broker.service);
-  const handler = connectNodeAdapter({
-    routes: (router) => {
-      service(router);
-      health.routes(router);
-      reflection(router);
-    },
-    interceptors: serviceInterceptors(
-      () => broker.credentials,
-      (method, error) => log.error({ method, err: error }, "a request failed unexpectedly"),
-    ),
-    // A misspelt field is told instead of being passed over.
-    jsonOptions: { ignoreUnknownFields: false },
-    readMaxBytes: settings.limits.messageBytes,
-    shutdownSignal,
-  });
+  const handler = withPlainGrpcMessages(
+    connectNodeAdapter({
+      routes: (router) => {
+        service(router);
+        health.routes(router);
+        reflection(router);
+      },
+      interceptors: serviceInterceptors(
+        () => broker.credentials,
+        (method, error) => log.error({ method, err: error }, "a request failed unexpectedly"),
+      ),
+      // A misspelt field is told instead of being passed over.
+      jsonOptions: { ignoreUnknownFields: false },
+      readMaxBytes: settings.limits.messageBytes,
+      shutdownSignal,
+    }),
+  );
   const rules = { hosts: [...settings.hosts, ...reachableAddresses(settings.listen.host)], origins: [] };
   return listen({
     ...settings.listen,
@@ -91,7 +94,7 @@ async function openDoors(
       rules,
       (authorization) => broker.credentials.find(authorization) !== undefined,
     ),
-    socketHandler: handler,
+    socketHandler: withUsableAuthority(handler),
     limits: { connections: settings.limits.connections },
     onError: (error) => log.error({ err: error }, "a connection could not be accepted"),
   });

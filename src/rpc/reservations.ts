@@ -159,5 +159,5 @@ export function reservationOf(
 function idempotencyOf(request: ReserveRequest): IdempotencyKey | undefined {
   if (request.idempotencyKey === "") return undefined;
   const requestHash = createHash("sha256").update(toBinary(ReserveRequestSchema, request)).digest();
-  return { key: request.idempotencyKey, requestHash };
+  return { owner: request.key?.scope ?? "", key: request.idempotencyKey, requestHash };
 }

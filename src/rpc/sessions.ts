@@ -1,5 +1,6 @@
 /** The RPCs about sessions. */
-import { create } from "@bufbuild/protobuf";
+import { createHash } from "node:crypto";
+import { create, type DescMessage, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { durationMs, timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import {
@@ -11,13 +12,24 @@ import {
 } from "../../gen/sessionbroker/v1/admin_pb.js";
 import type { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
 import {
+  BindRequestSchema,
+  DeleteSessionRequestSchema,
   type SessionKey as KeyMessage,
   type ListSessionsRequest,
+  PinSessionRequestSchema,
+  ResetSessionRequestSchema,
   type Session,
   SessionState,
 } from "../../gen/sessionbroker/v1/session_pb.js";
 import { BrokerError } from "../errors.js";
-import type { ListCursor, PruneReport, SessionSelector, SessionView } from "../sessions/session-store.js";
+import type { Refusal } from "../sessions/refusal.js";
+import type {
+  Place,
+  PruneReport,
+  SessionCall,
+  SessionSelector,
+  SessionView,
+} from "../sessions/session-store.js";
 import { type Dispatcher, refusalError } from "../turns/dispatcher.js";
 import { sessionMessage } from "../turns/session-message.js";
 import { type Caller, callerOf, whereOf } from "./caller.js";
@@ -32,7 +44,14 @@ export interface SessionRpcDeps extends ReservationDeps {
 
 type Methods = Pick<
   ServiceImpl<typeof SessionBroker>,
-  "reserve" | "getSession" | "listSessions" | "bind" | "deleteSession" | "prune"
+  | "reserve"
+  | "getSession"
+  | "listSessions"
+  | "bind"
+  | "resetSession"
+  | "pinSession"
+  | "deleteSession"
+  | "prune"
 >;
 
 const defaultPageSize = 100;
@@ -53,10 +72,9 @@ export function sessionMethods(deps: SessionRpcDeps): Methods {
     },
 
     async bind(request, context) {
-      if (request.idempotencyKey !== "") throw unsupported("idempotency_key");
-      const selector = selectorOf(deps, callerOf(context), request);
-      if (request.force) await freeLane(deps, selector);
-      const bound = await deps.store.bind(selector, {
+      const caller = callerOf(context);
+      const call = sessionCall(deps, caller, BindRequestSchema, request);
+      const binding = {
         aliases: request.aliases,
         ...(request.nativeId === "" ? {} : { nativeId: request.nativeId }),
         ...(request.fence === undefined ? {} : { fence: Number(request.fence) }),
@@ -64,17 +82,40 @@ export function sessionMethods(deps: SessionRpcDeps): Methods {
           ? {}
           : { expectedGeneration: request.expectedGeneration }),
         ...(request.expectedNativeId === undefined ? {} : { expectedNativeId: request.expectedNativeId }),
-      });
-      if ("kind" in bound) throw refusalError(bound);
-      return { session: message(bound) };
+      };
+      const bound = await withForce(deps, request.force, call.selector, () =>
+        deps.store.bind({ ...call, binding, callerScopes: caller.scopes }),
+      );
+      return { session: message(accepted(bound)) };
+    },
+
+    async resetSession(request, context) {
+      if (request.expectedGeneration === undefined && request.idempotencyKey === "") {
+        throw new BrokerError(
+          "INVALID_FIELD",
+          "expected_generation or idempotency_key is needed: a retry must not reset twice",
+        );
+      }
+      const call = sessionCall(deps, callerOf(context), ResetSessionRequestSchema, request);
+      const newSessionId = deps.newSessionId();
+      const reset = accepted(
+        await withForce(deps, request.force, call.selector, () =>
+          deps.store.reset({ ...call, newSessionId }),
+        ),
+      );
+      return { session: message(reset.view), previousSessionId: reset.previousSessionId };
+    },
+
+    async pinSession(request, context) {
+      const call = sessionCall(deps, callerOf(context), PinSessionRequestSchema, request);
+      return { session: message(accepted(await deps.store.pin({ ...call, pinned: request.pinned }))) };
     },
 
     async deleteSession(request, context) {
-      if (request.idempotencyKey !== "") throw unsupported("idempotency_key");
-      const selector = selectorOf(deps, callerOf(context), request);
-      if (request.force) await freeLane(deps, selector);
-      const removed = await deps.store.remove(selector, request.expectedGeneration, deps.clock.now());
-      if (removed.kind === "refused") throw refusalError(removed);
+      const call = sessionCall(deps, callerOf(context), DeleteSessionRequestSchema, request);
+      const removed = accepted(
+        await withForce(deps, request.force, call.selector, () => deps.store.remove(call)),
+      );
       return {
         session: message({ row: removed.row, lane: { queuedTurns: 0 } }),
         deletedTurns: removed.turns,
@@ -124,19 +165,61 @@ async function findOne(deps: SessionRpcDeps, selector: SessionSelector): Promise
   return view;
 }
 
-/** Cancels what runs or waits in the session, and waits until its lane is free. */
-async function freeLane(deps: SessionRpcDeps, selector: SessionSelector): Promise<void> {
-  const { row } = await findOne(deps, selector);
-  await deps.dispatcher.cancelAll(row.key);
+interface ChangeRequest extends SelectorRequest {
+  readonly expectedGeneration?: number | undefined;
+  readonly idempotencyKey: string;
+}
+
+function sessionCall<D extends DescMessage>(
+  deps: SessionRpcDeps,
+  caller: Caller,
+  schema: D,
+  request: ChangeRequest & MessageShape<D>,
+): SessionCall {
+  const { expectedGeneration, idempotencyKey: key } = request;
+  const requestHash = createHash("sha256").update(schema.typeName).update(toBinary(schema, request)).digest();
+  return {
+    selector: selectorOf(deps, caller, request),
+    nowMs: deps.clock.now(),
+    ...(expectedGeneration === undefined ? {} : { expectedGeneration }),
+    // No scope begins like this, so that it is nobody's key of Reserve.
+    ...(key === "" ? {} : { idempotency: { owner: `@${caller.name}`, key, requestHash } }),
+  };
+}
+
+function accepted<T extends object>(answer: T | Refusal): T {
+  if ("kind" in answer && answer.kind === "refused") throw refusalError(answer as Refusal);
+  return answer as T;
+}
+
+/** A turn may slip in between the cancelling and the change; then both are done again. */
+const forceRounds = 10;
+
+/** Acts at once; if turns are in the way and it is to be forced, cancels them and waits for the lane first. */
+async function withForce<T extends object>(
+  deps: SessionRpcDeps,
+  force: boolean,
+  selector: SessionSelector,
+  act: () => Promise<T | Refusal>,
+): Promise<T | Refusal> {
+  let answer = await act();
+  for (let round = 0; force && isBusy(answer) && round < forceRounds; round++) {
+    const { row } = await findOne(deps, selector);
+    await deps.dispatcher.cancelAll(row.key);
+    answer = await act();
+  }
+  return answer;
+}
+
+function isBusy(answer: object): boolean {
+  return "reason" in answer && answer.reason === "SESSION_BUSY";
 }
 
 async function listPage(deps: SessionRpcDeps, caller: Caller, request: ListSessionsRequest) {
   const { pageToken, pageSize, ...filter } = request;
   const purpose = `ListSessions ${caller.name} ${JSON.stringify(filter, bigintText)}`;
   let after =
-    pageToken === ""
-      ? undefined
-      : (readToken(deps.signingKey, purpose, pageToken, "page_token") as ListCursor);
+    pageToken === "" ? undefined : (readToken(deps.signingKey, purpose, pageToken, "page_token") as Place);
   const states = new Set(
     request.states.length > 0 ? request.states : [SessionState.RESERVED, SessionState.ACTIVE],
   );
@@ -216,10 +299,6 @@ function pruneMessage(report: PruneReport): PruneResponse {
     skippedTotal: report.skippedTotal,
     more: report.more,
   });
-}
-
-function unsupported(field: string): BrokerError {
-  return new BrokerError("UNSUPPORTED_FIELD", `${field}: this version cannot honour it`);
 }
 
 function bigintText(_: string, value: unknown): unknown {

@@ -44,12 +44,16 @@ export function turnMethods(deps: TurnRpcDeps): Methods {
     async *dispatch(request, context) {
       const turn = await admit(deps, callerOf(context), request);
       for await (const event of deps.dispatcher.follow(turn, 0, context.signal)) yield { event };
+      context.signal.throwIfAborted();
     },
 
     async *attach(request, context) {
       const turn = await findTurn(deps, callerOf(context), request);
-      for await (const event of deps.dispatcher.follow(turn, request.afterSequence, context.signal))
+      for await (const event of deps.dispatcher.follow(turn, request.afterSequence, context.signal)) {
         yield { event };
+      }
+      // A reader that left, or whose time is over, was not told the ending.
+      context.signal.throwIfAborted();
     },
 
     async cancelTurn(request, context) {

@@ -12,7 +12,8 @@ export interface Refusal {
     | "AMBIGUOUS_ID"
     | "ALIAS_TAKEN"
     | "ARCHIVED"
-    | "IDEMPOTENCY_KEY_REUSED";
+    | "IDEMPOTENCY_KEY_REUSED"
+    | "REPLAY_OUTDATED";
   readonly message: string;
   readonly metadata?: Readonly<Record<string, string>>;
 }

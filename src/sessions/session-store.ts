@@ -60,6 +60,8 @@ export type Reserved =
   | Refusal;
 
 export interface IdempotencyKey {
+  /** Whose key it is: two owners may use the same one. */
+  readonly owner: string;
   readonly key: string;
   /** Digest of the request. */
   readonly requestHash: Uint8Array;
@@ -80,12 +82,33 @@ export interface ListFilter extends Where {
   readonly idleSinceMs?: number;
 }
 
-/** Where a page ended: the place of its last row in the order of the list. */
-export interface ListCursor {
+/** Where a row stands in the order of activity. */
+export interface Place {
   readonly lastActivityMs: number;
   readonly key: SessionKey;
   readonly archived: boolean;
   readonly recordNo: number;
+}
+
+/** What the calls about an existing session have in common. */
+export interface SessionCall {
+  readonly selector: SessionSelector;
+  readonly expectedGeneration?: number;
+  readonly idempotency?: IdempotencyKey;
+  readonly nowMs: number;
+}
+
+export interface Reset {
+  readonly kind: "reset";
+  readonly view: SessionView;
+  readonly previousSessionId: string;
+}
+
+export interface Removed {
+  readonly kind: "removed";
+  /** As it was. */
+  readonly row: SessionRow;
+  readonly turns: number;
 }
 
 export interface PruneCall extends Where {
@@ -129,15 +152,16 @@ export interface SessionStore {
   /** Every row that owns the id, verified, at most `limit`. */
   byId(query: IdQuery, where: Where, limit: number): Promise<readonly SessionView[]>;
   /** Latest activity first. */
-  list(filter: ListFilter, after: ListCursor | undefined, limit: number): Promise<readonly SessionView[]>;
+  list(filter: ListFilter, after: Place | undefined, limit: number): Promise<readonly SessionView[]>;
   reserve(call: ReserveCall): Promise<Reserved>;
-  bind(selector: SessionSelector, binding: Binding): Promise<SessionView | Refusal>;
+  bind(
+    call: SessionCall & { readonly binding: Binding; readonly callerScopes: readonly ScopePattern[] },
+  ): Promise<SessionView | Refusal>;
+  /** Gives the key a new session; the old one stays, found by its ids. */
+  reset(call: SessionCall & { readonly newSessionId: string }): Promise<Reset | Refusal>;
+  pin(call: SessionCall & { readonly pinned: boolean }): Promise<SessionView | Refusal>;
   /** Deletes the row with all that hangs on it. */
-  remove(
-    selector: SessionSelector,
-    expectedGeneration: number | undefined,
-    nowMs: number,
-  ): Promise<{ readonly kind: "removed"; readonly row: SessionRow; readonly turns: number } | Refusal>;
+  remove(call: SessionCall): Promise<Removed | Refusal>;
   prune(call: PruneCall): Promise<PruneReport>;
   /** Moves last activity forward, written behind the answers. */
   touch(activities: readonly Activity[]): Promise<void>;

@@ -2,7 +2,9 @@
 import { BrokerError } from "../../errors.js";
 import { freeBytes } from "./disk.js";
 import { OwnershipLost, releaseOwnership, renewOwnership } from "./owner.js";
-import { bind, pruneStep, remove, reserve, sweepGarbage, touch } from "./session-commands.js";
+import { expireReplays, pruneStep, sweepGarbage } from "./prune-commands.js";
+import { reserve } from "./reserve-commands.js";
+import { bind, pin, remove, reset, touch } from "./session-commands.js";
 import type { Tables } from "./tables.js";
 import { Transaction } from "./transaction.js";
 import { admit, append, bindNative, end, grant, retry } from "./turn-commands.js";
@@ -10,10 +12,13 @@ import { admit, append, bindNative, end, grant, retry } from "./turn-commands.js
 const commands = {
   reserve,
   bind,
+  reset,
+  pin,
   remove,
-  pruneStep,
   touch,
+  pruneStep,
   sweepGarbage,
+  expireReplays,
   admit,
   grant,
   retry,

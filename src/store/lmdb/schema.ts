@@ -16,14 +16,18 @@ export const databaseNames = {
   archive: "archive",
   /** [scope, kind, id, external id, provider, record no] → nothing; kinds: s session id, n native id, a alias */
   ids: "ids",
-  /** [scope, provider, "l" live | "a" archived, last activity ms, external id, record no] → nothing */
+  /** [scope, provider, "l" live | "a" archived, -(last activity ms), external id, record no] → nothing */
   activity: "activity",
   /** [scope, provider] → ScopeRecord */
   scopes: "scopes",
   /** [scope, external id, provider] → TombstoneRecord */
   tombstones: "tombstones",
-  /** [scope, idempotency key] → ReplayRecord */
+  /** [scope or credential, idempotency key] → ReplayRecord */
   replays: "replays",
+  /** [expiry ms, scope or credential, idempotency key] → nothing */
+  replayExpiry: "replay-expiry",
+  /** revision → ChangeRecord */
+  changes: "changes",
   /** turn no → TurnRecord */
   turns: "turns",
   /** [scope, turn id] → turn no */

@@ -1,21 +1,22 @@
 /** The ports of sessions and turns over one LMDB environment: reads here, writes by the writer. */
 
 import { ScopeRecordSchema } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
-import type { Binding } from "../../sessions/binding.js";
 import type { SessionKey } from "../../sessions/key.js";
 import type { Refusal } from "../../sessions/refusal.js";
 import type {
   Activity,
   IdQuery,
-  ListCursor,
   ListFilter,
+  Place,
   PruneCall,
   PruneReport,
   PruneRow,
   PruneSkip,
+  Removed,
   ReserveCall,
   Reserved,
-  SessionSelector,
+  Reset,
+  SessionCall,
   SessionStore,
   SessionView,
   Where,
@@ -30,11 +31,11 @@ import type {
   TurnEndCall,
   TurnStore,
 } from "../../turns/turn-store.js";
+import { type Stretch, walkActivity } from "./activity.js";
 import { decodeBatch, decodeExchange, unseal, unsealMessage } from "./codec.js";
 import type { CommandInput } from "./commands.js";
-import { listSessions } from "./listing.js";
+import { type PruneStepResult, pruneScopes } from "./prune-commands.js";
 import { afterAll } from "./schema.js";
-import type { PruneStepResult } from "./session-commands.js";
 import type { Key, Tables } from "./tables.js";
 import type { Writer } from "./writer.js";
 
@@ -59,29 +60,41 @@ export class LmdbStore implements SessionStore, TurnStore {
     return this.tables.byId(query, where, limit).map((row) => this.tables.view(row));
   }
 
-  async list(
-    filter: ListFilter,
-    after: ListCursor | undefined,
-    limit: number,
-  ): Promise<readonly SessionView[]> {
+  async list(filter: ListFilter, after: Place | undefined, limit: number): Promise<readonly SessionView[]> {
     this.tables.refresh();
-    return listSessions(this.tables, filter, after, limit);
+    const views: SessionView[] = [];
+    for (const place of walkActivity(
+      this.tables,
+      this.#stretches(filter),
+      "newest",
+      after,
+      filter.idleSinceMs,
+    )) {
+      const row = this.tables.row(place.key, place.recordNo);
+      if (row !== undefined) views.push(this.tables.view(row));
+      if (views.length >= limit) break;
+    }
+    return views;
   }
 
   reserve(call: ReserveCall): Promise<Reserved> {
     return this.writer.run("reserve", call);
   }
 
-  bind(selector: SessionSelector, binding: Binding): Promise<SessionView | Refusal> {
-    return this.writer.run("bind", { selector, binding });
+  bind(call: CommandInput<"bind">): Promise<SessionView | Refusal> {
+    return this.writer.run("bind", call);
   }
 
-  async remove(selector: SessionSelector, expectedGeneration: number | undefined, nowMs: number) {
-    const removed = await this.writer.run("remove", {
-      selector,
-      nowMs,
-      ...(expectedGeneration === undefined ? {} : { expectedGeneration }),
-    });
+  reset(call: CommandInput<"reset">): Promise<Reset | Refusal> {
+    return this.writer.run("reset", call);
+  }
+
+  pin(call: CommandInput<"pin">): Promise<SessionView | Refusal> {
+    return this.writer.run("pin", call);
+  }
+
+  async remove(call: SessionCall): Promise<Removed | Refusal> {
+    const removed = await this.writer.run("remove", call);
     if (removed.kind === "removed") await this.sweep();
     return removed;
   }
@@ -93,28 +106,26 @@ export class LmdbStore implements SessionStore, TurnStore {
       rows: [] as PruneRow[],
       skipped: [] as PruneSkip[],
       skippedTotal: 0,
-      more: false,
     };
     let left = call.limit ?? Number.POSITIVE_INFINITY;
-    for (const { scope, provider, state, overCap } of this.#pruneStretches(call)) {
-      let after: Key | undefined;
-      let capLeft = overCap;
-      for (let done = false; !done; ) {
+    this.tables.refresh();
+    for (const { scope, overCap } of pruneScopes(this.tables, call)) {
+      let step: Pick<PruneStepResult, "after" | "overCap" | "done"> = { overCap, done: false };
+      while (!step.done) {
         if (left <= 0) return { ...report, more: true };
-        const step = { call, scope, provider, state, overCap: capLeft, limit: left };
-        const result: PruneStepResult = await this.writer.run(
-          "pruneStep",
-          after === undefined ? step : { ...step, after },
-        );
+        const result: PruneStepResult = await this.writer.run("pruneStep", {
+          ...step,
+          call,
+          scope,
+          limit: left,
+        });
         left -= result.rows.length;
-        capLeft -= result.rows.length + result.skipped.length;
         count(report, result, call.purge);
-        after = result.after;
-        done = result.done;
+        step = result;
       }
     }
     if (call.purge && !call.dryRun) await this.sweep();
-    return report;
+    return { ...report, more: false };
   }
 
   touch(activities: readonly Activity[]): Promise<void> {
@@ -223,19 +234,13 @@ export class LmdbStore implements SessionStore, TurnStore {
     return [turnNo, 0];
   }
 
-  /** The stretches of the activity index a prune looks at, with how many rows each is over the cap. */
-  #pruneStretches(call: PruneCall): { scope: string; provider: string; state: "l" | "a"; overCap: number }[] {
-    this.tables.refresh();
-    const stretches: { scope: string; provider: string; state: "l" | "a"; overCap: number }[] = [];
-    for (const scope of this.tables.scopesOf(call.scopes)) {
-      for (const { key, value } of [...this.tables.entriesBetween("scopes", [scope], [scope, afterAll])]) {
-        const provider = String(key[1]);
-        if (call.provider !== undefined && provider !== call.provider) continue;
-        const counts = unsealMessage(ScopeRecordSchema, value, "scopes");
-        const over = (held: number) =>
-          call.maxSessions === undefined ? 0 : Math.max(0, held - call.maxSessions);
-        if (call.live) stretches.push({ scope, provider, state: "l", overCap: over(counts.live) });
-        if (call.archived) stretches.push({ scope, provider, state: "a", overCap: over(counts.archived) });
+  #stretches(filter: ListFilter): Stretch[] {
+    const stretches: Stretch[] = [];
+    for (const scope of this.tables.scopesOf(filter.scopes)) {
+      for (const [, provider] of [...this.tables.keysBelow("scopes", [scope])]) {
+        if (filter.provider !== undefined && provider !== filter.provider) continue;
+        if (filter.live) stretches.push([scope, String(provider), "l"]);
+        if (filter.archived) stretches.push([scope, String(provider), "a"]);
       }
     }
     return stretches;

@@ -77,12 +77,15 @@ export class Tables {
     start: Key,
     end: Key,
     reverse = false,
+    limit = Number.POSITIVE_INFINITY,
   ): Generator<{ key: Key; value: Buffer }> {
+    let left = limit;
     for (const { key, value } of this.#tables[table].getRange({
       start: mutable(start),
       end: mutable(end),
       reverse,
     })) {
+      if (left-- <= 0) return;
       yield { key: key as Key, value };
     }
   }
@@ -191,12 +194,6 @@ export function idKeys(row: SessionRow): Key[] {
   if (row.nativeId !== undefined) keys.push([scope, "n", row.nativeId, ...place]);
   for (const alias of row.aliases) keys.push([scope, "a", alias.id, ...place]);
   return keys;
-}
-
-export function activityKey(row: SessionRow): Key {
-  const { scope, externalId, provider } = row.key;
-  const state = row.archived === undefined ? "l" : "a";
-  return [scope, provider, state, row.lastActivityMs, externalId, row.recordNo];
 }
 
 export function idEntry(key: Key): { externalId: string; provider: string; recordNo: number } {

@@ -3,9 +3,10 @@ import { create } from "@bufbuild/protobuf";
 import { type ScopeRecord, ScopeRecordSchema } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
 import type { SessionRow } from "../../sessions/session.js";
 import type { TurnRow } from "../../turns/turn.js";
+import { activityKey } from "./activity.js";
 import { encodeSession, encodeTurn, sealJson, sealMessage, unsealJson, unsealMessage } from "./codec.js";
 import { OwnershipLost, readOwner } from "./owner.js";
-import { activityKey, idKeys, type Key, sessionKey, type Tables } from "./tables.js";
+import { idKeys, type Key, sessionKey, type Tables } from "./tables.js";
 
 interface Counters {
   fence: number;

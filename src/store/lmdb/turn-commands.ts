@@ -7,7 +7,7 @@ import { acceptedEvent } from "../../turns/accepted.js";
 import { hasEnded, type TurnRow } from "../../turns/turn.js";
 import type { Admission, AdmitCall, Grant, JournalEntry, TurnEndCall } from "../../turns/turn-store.js";
 import { encodeBatch, encodeExchange, seal } from "./codec.js";
-import { applyReservation } from "./session-commands.js";
+import { applyReservation } from "./reserve-commands.js";
 import { encodeLane, encodeNumber, type Key, sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
 

@@ -1,0 +1,129 @@
+/** Reservations, each inside one transaction. */
+import { TombstoneRecordSchema } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
+import type { SessionKey } from "../../sessions/key.js";
+import { type Refusal, refuse } from "../../sessions/refusal.js";
+import { decideReservation, type ReservationDecision } from "../../sessions/reservation.js";
+import type { SessionRow } from "../../sessions/session.js";
+import type { ReserveCall, Reserved } from "../../sessions/session-store.js";
+import { unsealMessage } from "./codec.js";
+import { replayed } from "./replays.js";
+import { sessionKey } from "./tables.js";
+import type { Transaction } from "./transaction.js";
+
+export function reserve(tx: Transaction, call: ReserveCall): Reserved {
+  return replayed<Reserved>(tx, call.idempotency, call.nowMs, () => applyReservation(tx, call));
+}
+
+/** Decides about the key and writes the answer; the part that Reserve and Dispatch share. */
+export function applyReservation(tx: Transaction, call: ReserveCall): Reserved {
+  const { key, sessionId } = call.reservation;
+  const row = tx.tables.current(key);
+  const archivedMatch =
+    sessionId === undefined || row?.sessionId === sessionId ? undefined : findArchived(tx, key, sessionId);
+  const tombstone = row === undefined ? tx.tables.get("tombstones", sessionKey(key)) : undefined;
+  const busyTurnId = tx.tables.busyTurnId(key);
+  const decision = decideReservation(call.reservation, {
+    ...(row === undefined ? {} : { row }),
+    ...(archivedMatch === undefined ? {} : { archivedMatch }),
+    ...(tombstone === undefined
+      ? {}
+      : { purgedGeneration: unsealMessage(TombstoneRecordSchema, tombstone, "tombstones").generation }),
+    ...(call.pendingActivityMs === undefined ? {} : { pendingActivityMs: call.pendingActivityMs }),
+    ...(busyTurnId === undefined ? {} : { busyTurnId }),
+    nowMs: call.nowMs,
+    newSessionId: call.newSessionId,
+    newRecordNo: tx.next("recordNo"),
+  });
+  return write(tx, row, decision);
+}
+
+function write(tx: Transaction, before: SessionRow | undefined, decision: ReservationDecision): Reserved {
+  switch (decision.kind) {
+    case "refused":
+      return decision;
+    case "ephemeral":
+      return { kind: "ephemeral", sessionId: decision.sessionId };
+    case "existing": {
+      if (!decision.write) return reserved(tx, "EXISTING", decision.row);
+      const taken = findTakenAlias(tx, decision.row, before);
+      return taken ?? reserved(tx, "EXISTING", tx.putSession(decision.row, before));
+    }
+    case "created": {
+      const taken = findTakenAlias(tx, decision.row, before);
+      if (taken !== undefined) return taken;
+      tx.tables.delete("tombstones", sessionKey(decision.row.key));
+      return reserved(tx, "CREATED", tx.putSession(decision.row, undefined), decision.reason);
+    }
+    case "rotated": {
+      const taken = findTakenAlias(tx, decision.row, before);
+      if (taken !== undefined) return taken;
+      if (decision.replaced === undefined) {
+        const row = decision.row.revision === 0 ? tx.putSession(decision.row, before) : decision.row;
+        return reserved(tx, "ROTATED", row, decision.reason);
+      }
+      tx.putSession(decision.replaced, before);
+      return reserved(tx, "ROTATED", tx.putSession(decision.row, undefined), decision.reason);
+    }
+    case "explicit": {
+      if (!decision.write) return reserved(tx, "EXPLICIT", decision.row);
+      const taken = findTakenAlias(tx, decision.row, before);
+      if (taken !== undefined) return taken;
+      tx.tables.delete("tombstones", sessionKey(decision.row.key));
+      if (decision.replaced !== undefined) tx.putSession(decision.replaced, before);
+      const rival = decision.revived ?? (decision.replaced === undefined ? before : undefined);
+      return reserved(tx, "EXPLICIT", tx.putSession(decision.row, rival));
+    }
+  }
+}
+
+function reserved(
+  tx: Transaction,
+  outcome: "CREATED" | "EXISTING" | "ROTATED" | "EXPLICIT",
+  row: SessionRow,
+  reason?: SessionRow["owedRotation"],
+): Reserved {
+  return {
+    kind: "reserved",
+    outcome,
+    ...(reason === undefined ? {} : { reason }),
+    view: tx.tables.view(row),
+  };
+}
+
+/** A platform alias of the row that another live session of the scope and provider has. */
+export function findTakenAlias(
+  tx: Transaction,
+  row: SessionRow,
+  before: SessionRow | undefined,
+): Refusal | undefined {
+  const { scope, provider } = row.key;
+  const had = new Set(before?.aliases.map((alias) => alias.id));
+  for (const alias of row.aliases) {
+    if (alias.kind !== "platform" || had.has(alias.id)) continue;
+    const owners = tx.tables.byId({ kind: "alias", id: alias.id }, { scopes: [scope], provider }, 16);
+    const rival = owners.find((owner) => !sameConversation(owner, row) && hasPlatformAlias(owner, alias.id));
+    if (rival !== undefined) {
+      return refuse("ALIAS_TAKEN", `aliases: ${JSON.stringify(alias.id)} names another session`, {
+        alias: alias.id,
+      });
+    }
+  }
+  return undefined;
+}
+
+function sameConversation(a: SessionRow, b: SessionRow): boolean {
+  return (
+    a.key.externalId === b.key.externalId && a.key.provider === b.key.provider && a.key.scope === b.key.scope
+  );
+}
+
+function hasPlatformAlias(row: SessionRow, id: string): boolean {
+  return row.aliases.some((alias) => alias.id === id && alias.kind === "platform");
+}
+
+function findArchived(tx: Transaction, key: SessionKey, sessionId: string): SessionRow | undefined {
+  const where = { scopes: [key.scope], provider: key.provider };
+  return tx.tables
+    .byId({ kind: "session-id", id: sessionId }, where, 64)
+    .find((row) => row.archived === "rotated" && row.key.externalId === key.externalId);
+}
