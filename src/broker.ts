@@ -3,7 +3,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { mkdir, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
-import { type Clock, systemClock } from "./clock.js";
+import { type Clock, ClockGuard, systemClock } from "./clock.js";
 import type { Settings } from "./config/config.js";
 import { defaultCredentials, prepareData, signingKey } from "./config/tokens.js";
 import { BrokerError } from "./errors.js";
@@ -14,6 +14,7 @@ import { Keys } from "./rpc/keys.js";
 import { Reservations } from "./rpc/reservations.js";
 import type { ServiceDeps } from "./rpc/service.js";
 import { readTurnRequest } from "./rpc/turn-request.js";
+import { maintain } from "./sessions/maintenance.js";
 import { PendingActivity } from "./sessions/pending-activity.js";
 import { freeBytes } from "./store/lmdb/disk.js";
 import { type OpenedStore, openStore } from "./store/lmdb/open.js";
@@ -62,14 +63,26 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     const due = activity.take(nowMs);
     if (due.length > 0) await opened.store.touch(due);
   };
-  const timer = setInterval(() => {
-    writeActivity(clock.now()).catch((error: unknown) =>
-      log.warn({ err: error }, "activity could not be written"),
-    );
-  }, activityEveryMs).unref();
+  const clockGuard = new ClockGuard(clock, (byMs) => {
+    log.warn({ byMs }, "the wall clock jumped: sessions do not age until it has been steady for an hour");
+  });
+  const timers = [
+    setInterval(() => {
+      clockGuard.believed();
+      writeActivity(clock.now()).catch((error: unknown) =>
+        log.warn({ err: error }, "activity could not be written"),
+      );
+    }, activityEveryMs).unref(),
+    setInterval(() => {
+      if (!clockGuard.believed()) return;
+      maintain(opened.store, settings.maintenance, clock.now()).catch((error: unknown) =>
+        log.warn({ err: error }, "the background maintenance failed and will be tried again"),
+      );
+    }, settings.maintenance.everyMs).unref(),
+  ];
 
   const keys = new Keys(settings.scope, new Set([...providers.keys(), ...shippedProviders]));
-  const reserving = { store: opened.store, keys, activity, clock, newSessionId: randomUUID };
+  const reserving = { store: opened.store, keys, activity, clock, clockGuard, newSessionId: randomUUID };
   return {
     credentials,
     dispatcher,
@@ -92,7 +105,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       }),
     },
     async [Symbol.asyncDispose]() {
-      clearInterval(timer);
+      for (const timer of timers) clearInterval(timer);
       for (const provider of providers.values()) await provider.close();
       await writeActivity().catch(() => {});
       await opened[Symbol.asyncDispose]();

@@ -154,6 +154,13 @@ export const errorTable = {
     retryable: false,
     when: "Events after this sequence are no longer kept.",
   },
+  REVISION_EXPIRED: {
+    code: Code.OutOfRange,
+    http: 410,
+    openaiType: "invalid_request_error",
+    retryable: false,
+    when: "Changes since this revision are no longer kept; list the sessions and watch from now.",
+  },
   CURSOR_AHEAD: {
     code: Code.OutOfRange,
     http: 400,

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { create, fromJson, type JsonValue } from "@bufbuild/protobuf";
-import { durationMs } from "@bufbuild/protobuf/wkt";
+import { type Duration, durationMs } from "@bufbuild/protobuf/wkt";
 import { createValidator } from "@bufbuild/protovalidate";
 import { parseDocument } from "yaml";
 import {
@@ -14,6 +14,7 @@ import {
 import type { Role } from "../../gen/sessionbroker/v1/options_pb.js";
 import type { ResetPolicy as ResetPolicyMessage } from "../../gen/sessionbroker/v1/session_pb.js";
 import type { KeyScheme as Scheme } from "../sessions/key-scheme.js";
+import type { MaintenanceSettings } from "../sessions/maintenance.js";
 import type { ResetPolicy } from "../sessions/session.js";
 import { type ScopePattern, scopeMatches } from "../sessions/session-store.js";
 
@@ -55,6 +56,7 @@ export interface Settings {
     readonly connections: number;
     readonly diskReserveBytes: number;
   };
+  readonly maintenance: MaintenanceSettings;
 }
 
 /** What the command line and the environment may set. */
@@ -100,6 +102,11 @@ export function loadSettings(overrides: Overrides): Settings {
       connections: config.limits?.connections || 10_000,
       diskReserveBytes: Number(config.limits?.diskReserveBytes || 64n * 1024n * 1024n),
     },
+    maintenance: {
+      archiveAfterMs: spanMs(config.maintenance?.archiveAfter, thirtyDaysMs),
+      purgeAfterMs: spanMs(config.maintenance?.purgeAfter, thirtyDaysMs),
+      everyMs: spanMs(config.maintenance?.every, 10 * 60_000),
+    },
   };
   refuseSharedDirectories(settings, config);
   return settings;
@@ -112,6 +119,12 @@ export function resetPolicyOf(message: ResetPolicyMessage): ResetPolicy {
       ? {}
       : { daily: { hour: message.daily.hour, timeZone: message.daily.timeZone || "UTC" } }),
   };
+}
+
+const thirtyDaysMs = 30 * 24 * 3_600_000;
+
+function spanMs(span: Duration | undefined, otherwise: number): number {
+  return span === undefined ? otherwise : durationMs(span);
 }
 
 function readConfig(path: string): Config {

@@ -10,7 +10,7 @@ import {
   Visibility,
 } from "../../gen/sessionbroker/v1/session_pb.js";
 import type { ReserveOptions } from "../../gen/sessionbroker/v1/turn_pb.js";
-import type { Clock } from "../clock.js";
+import type { Clock, ClockGuard } from "../clock.js";
 import { resetPolicyOf } from "../config/config.js";
 import { BrokerError } from "../errors.js";
 import { isTimeZone } from "../sessions/freshness.js";
@@ -34,6 +34,7 @@ export interface ReservationDeps {
   readonly keys: Keys;
   readonly activity: PendingActivity;
   readonly clock: Clock;
+  readonly clockGuard: ClockGuard;
   readonly newSessionId: () => string;
 }
 
@@ -58,6 +59,7 @@ export class Reservations {
     const pendingActivityMs = this.deps.activity.of(reservation.key);
     return {
       reservation,
+      clockBelieved: this.deps.clockGuard.believed(),
       nowMs: this.deps.clock.now(),
       newSessionId: this.deps.newSessionId(),
       ...(pendingActivityMs === undefined ? {} : { pendingActivityMs }),

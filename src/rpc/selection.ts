@@ -58,7 +58,16 @@ export async function resolveSelection(
 }
 
 async function byId(deps: SelectionDeps, request: ResolveSelectionRequest, query: IdQuery, where: Where) {
-  return answer(deps, request, await deps.store.byId(query, where, readCandidates), query.id);
+  const views = await deps.store.byId(query, where, readCandidates);
+  const trimmed = query.id.trim();
+  if (views.length > 0 || trimmed === query.id) return answer(deps, request, views, query.id);
+  // An id is looked up as it is given; white space around it is a slip only if nothing has that id.
+  return answer(
+    deps,
+    request,
+    await deps.store.byId({ ...query, id: trimmed }, where, readCandidates),
+    trimmed,
+  );
 }
 
 /** A turn names its session, while it runs and afterwards; what is no turn may be a session id. */

@@ -9,7 +9,9 @@ import { errorInterceptor } from "./errors.js";
 import { resolveSelection } from "./selection.js";
 import { type ServerInfoDeps, serverInfoMethod } from "./server-info.js";
 import { type SessionRpcDeps, sessionMethods } from "./sessions.js";
+import { exportSessions, importSessions } from "./transfer.js";
 import { type TurnRpcDeps, turnMethods } from "./turns.js";
+import { watchSessions } from "./watch.js";
 
 export type ServiceDeps = SessionRpcDeps & TurnRpcDeps & ServerInfoDeps;
 
@@ -18,6 +20,9 @@ export function serviceRoutes(deps: ServiceDeps): (router: ConnectRouter) => voi
   return (router) => {
     router.service(SessionBroker, {
       resolveSelection: (request, context) => resolveSelection(deps, callerOf(context), request),
+      watchSessions: (request, context) => watchSessions(deps, request, context),
+      exportSessions: (request, context) => exportSessions(deps, request, context),
+      importSessions: (requests, context) => importSessions(deps, requests, context),
       ...sessionMethods(deps),
       ...turnMethods(deps),
       ...serverInfoMethod(deps),

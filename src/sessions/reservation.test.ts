@@ -43,7 +43,7 @@ const owed: SessionRow = { ...fresh, owedRotation: "DAILY", previousSessionId: "
 function decide(more: Partial<Reservation>, facts: Partial<ReservationFacts>) {
   return decideReservation(
     { ...request, ...more },
-    { nowMs: now, newSessionId: "new", newRecordNo: 2, ...facts },
+    { clockBelieved: true, nowMs: now, newSessionId: "new", newRecordNo: 2, ...facts },
   );
 }
 
@@ -63,6 +63,12 @@ describe("a reservation", () => {
       "a stale row that was used since",
       {},
       { row: stale, pendingActivityMs: now },
+      { kind: "existing", write: false },
+    ],
+    [
+      "a stale row under a clock that jumped",
+      {},
+      { row: stale, clockBelieved: false },
       { kind: "existing", write: false },
     ],
     ["a policy of the request", { resetPolicy: {} }, { row: stale }, { kind: "existing" }],

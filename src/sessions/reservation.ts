@@ -35,6 +35,8 @@ export interface ReservationFacts {
   readonly pendingActivityMs?: number;
   /** A turn that runs or waits in the key's lane. */
   readonly busyTurnId?: string;
+  /** False while the wall clock cannot be believed: then no age makes a session stale. */
+  readonly clockBelieved: boolean;
   readonly nowMs: number;
   readonly newSessionId: string;
   readonly newRecordNo: number;
@@ -238,14 +240,14 @@ function merge(row: SessionRow, request: Reservation): SessionRow | undefined {
   };
 }
 
-/** Why the row may not go on; never while a turn runs or waits in it. */
+/** Why the row may not go on; never for its age while a turn runs or waits in it. */
 function staleReason(
   row: SessionRow,
   request: Reservation,
   facts: ReservationFacts,
 ): RotationReason | undefined {
   if (row.archived !== undefined) return "PRUNED";
-  if (facts.busyTurnId !== undefined) return undefined;
+  if (facts.busyTurnId !== undefined || !facts.clockBelieved) return undefined;
   const policy = request.resetPolicy ?? row.resetPolicy ?? request.scopeResetPolicy;
   const lastActivityMs = Math.max(row.lastActivityMs, facts.pendingActivityMs ?? 0);
   const freshness = judgeFreshness({ startedAtMs: row.startedAtMs, lastActivityMs }, policy, facts.nowMs);

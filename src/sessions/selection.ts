@@ -46,7 +46,7 @@ function collapse<C extends Candidate>(candidates: readonly C[]): C[] {
 function freshest<C extends Candidate>(sorted: readonly C[], match: Match): Selection<C> {
   const [first, second] = sorted;
   if (first === undefined) return { kind: "none" };
-  const tie = second !== undefined && second.row.lastActivityMs === first.row.lastActivityMs;
+  const tie = second !== undefined && compareAge(second.row, first.row) === 0;
   return tie ? { kind: "ambiguous", candidates: sorted } : { kind: "selected", candidate: first, match };
 }
 
@@ -59,9 +59,21 @@ function endsWithId({ identity, scheme }: Candidate, id: string): boolean {
   );
 }
 
-/** Latest activity first, then the key in code point order. */
+/** The freshest first, then the key in code point order. */
 function byFreshness(a: Candidate, b: Candidate): number {
-  return b.row.lastActivityMs - a.row.lastActivityMs || compareText(keyOf(a), keyOf(b));
+  return compareAge(a.row, b.row) || compareText(keyOf(a), keyOf(b));
+}
+
+/**
+ * Latest activity first; within one millisecond the row that was changed last.
+ * The order in which rows were imported says nothing about their age.
+ */
+function compareAge(a: SessionRow, b: SessionRow): number {
+  return b.lastActivityMs - a.lastActivityMs || changedAt(b) - changedAt(a);
+}
+
+function changedAt(row: SessionRow): number {
+  return row.importedKey !== undefined && row.turnCount === 0 ? 0 : row.revision;
 }
 
 function keyOf({ row }: Candidate): string {

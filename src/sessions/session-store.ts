@@ -8,7 +8,7 @@ import type { Binding } from "./binding.js";
 import type { SessionKey } from "./key.js";
 import type { Refusal } from "./refusal.js";
 import type { Reservation } from "./reservation.js";
-import type { RotationReason, SessionRow } from "./session.js";
+import type { ResetPolicy, RotationReason, SessionRow } from "./session.js";
 
 /** `*` (all), `acme/*` (all below acme), or a scope. */
 export type ScopePattern = string;
@@ -71,6 +71,7 @@ export interface ReserveCall {
   readonly reservation: Reservation;
   readonly pendingActivityMs?: number;
   readonly idempotency?: IdempotencyKey;
+  readonly clockBelieved: boolean;
   readonly nowMs: number;
   readonly newSessionId: string;
 }
@@ -147,6 +148,42 @@ export interface Activity {
   readonly atMs: number;
 }
 
+export type ChangeKind = "CREATED" | "UPDATED" | "ROTATED" | "ARCHIVED" | "DELETED";
+
+/** That a session changed; activity alone is no change. */
+export interface Change {
+  /** Store-wide, growing. */
+  readonly revision: number;
+  readonly kind: ChangeKind;
+  readonly key: SessionKey;
+  readonly sessionId: string;
+  /** As it is now, which may be later than the change; absent once deleted. */
+  readonly view?: SessionView;
+}
+
+/** A session from somewhere else. */
+export interface ImportRow {
+  readonly key: SessionKey;
+  /** The spelling of the external id in the source, if another. */
+  readonly importedKey?: string;
+  readonly sessionId: string;
+  readonly nativeId?: string;
+  readonly aliases: readonly string[];
+  readonly labels: Readonly<Record<string, string>>;
+  readonly workspace: string;
+  readonly resetPolicy?: ResetPolicy;
+  /** Not in the future. */
+  readonly createdAtMs: number;
+  readonly startedAtMs: number;
+  readonly lastActivityMs: number;
+}
+
+export interface ImportResult {
+  readonly result: "CREATED" | "KEPT" | "CONFLICTING";
+  /** Why it was not taken, or not whole. */
+  readonly message: string;
+}
+
 export interface SessionStore {
   byKey(key: SessionKey): Promise<SessionView | undefined>;
   /** Every row that owns the id, verified, at most `limit`. */
@@ -163,6 +200,19 @@ export interface SessionStore {
   /** Deletes the row with all that hangs on it. */
   remove(call: SessionCall): Promise<Removed | Refusal>;
   prune(call: PruneCall): Promise<PruneReport>;
+  /** Takes rows of another store, or of this one, under the rules of Reserve and Bind. */
+  importRows(call: {
+    readonly rows: readonly ImportRow[];
+    readonly callerScopes: readonly ScopePattern[];
+  }): Promise<readonly ImportResult[]>;
+  /** The revision of the latest change. */
+  revision(): Promise<number>;
+  /** Changes after a revision, in order; `gone` if some of them are no longer kept. */
+  changes(after: number, limit: number): Promise<readonly Change[] | "gone">;
+  /** Resolves at the next write, or when the signal aborts. */
+  written(signal: AbortSignal): Promise<void>;
+  /** Deletes what is no longer to be kept: answers to idempotency keys, and old changes. */
+  expire(nowMs: number): Promise<void>;
   /** Moves last activity forward, written behind the answers. */
   touch(activities: readonly Activity[]): Promise<void>;
 }

@@ -103,6 +103,7 @@ function request(chat: string, more: Partial<AdmitRequest> = {}): AdmitRequest {
     reserve: {
       reservation: { key, aliases: [], internal: false, scopeResetPolicy: {}, workspace: "", labels: {} },
       nowMs: Date.now(),
+      clockBelieved: true,
       newSessionId: crypto.randomUUID(),
     },
     identity: { storeKey: chat, requestKey: chat, agent: "" },
@@ -338,7 +339,8 @@ describe("a restart", () => {
   it("ends what ran as INTERRUPTED and runs what waited, each once", async () => {
     const agent = new ScriptedAgent();
     agent.script = held().script;
-    const before = dispatcherFor(agent);
+    // It is dead to the test once the other one has taken over.
+    const before = dispatcherFor(agent, undefined, () => {});
     const first = await before.admit(request("chat"));
     const second = await before.admit(request("chat"));
     const third = await before.admit(request("chat", { clientChoseId: false }));

@@ -1,8 +1,9 @@
 /** Every write there is, by name: what the writing thread can be asked to do. */
 import { BrokerError } from "../../errors.js";
 import { freeBytes } from "./disk.js";
+import { importRows } from "./import-commands.js";
 import { OwnershipLost, releaseOwnership, renewOwnership } from "./owner.js";
-import { expireReplays, pruneStep, sweepGarbage } from "./prune-commands.js";
+import { expireChanges, expireReplays, pruneStep, sweepGarbage } from "./prune-commands.js";
 import { reserve } from "./reserve-commands.js";
 import { bind, pin, remove, reset, touch } from "./session-commands.js";
 import type { Tables } from "./tables.js";
@@ -19,6 +20,8 @@ const commands = {
   pruneStep,
   sweepGarbage,
   expireReplays,
+  expireChanges,
+  importRows,
   admit,
   grant,
   retry,
@@ -57,7 +60,7 @@ export interface CommandFailure {
 export function runBatch(tables: Tables, instance: string, batch: readonly CommandCall[]): CommandAnswer[] {
   try {
     return tables.root.transactionSync(() => {
-      const tx = new Transaction(tables);
+      const tx = new Transaction(tables, Date.now());
       tx.assertOwner(instance);
       const answers = batch.map(({ name, input }) => ({ value: run(tx, name, input) }));
       tx.finish();

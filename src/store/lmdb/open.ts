@@ -83,7 +83,7 @@ function own(tables: Tables, instance: string, path: string, nowMs: number): voi
   tables.root.transactionSync(() => {
     takeOwnership(tables, instance, path, nowMs);
     // Fences of an earlier life stay behind every one of this life.
-    const tx = new Transaction(tables);
+    const tx = new Transaction(tables, nowMs);
     tx.next("fence");
     tx.finish();
   });

@@ -1,5 +1,9 @@
 /** Pruning and what has to be cleared away from time to time, in bounded steps. */
-import { ReplayRecordSchema, ScopeRecordSchema } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
+import {
+  ChangeRecordSchema,
+  ReplayRecordSchema,
+  ScopeRecordSchema,
+} from "../../../gen/sessionbroker/storage/v1/records_pb.js";
 import { decidePrune } from "../../sessions/prune.js";
 import type { SessionRow } from "../../sessions/session.js";
 import type { Place, PruneCall, PruneRow, PruneSkip } from "../../sessions/session-store.js";
@@ -78,8 +82,7 @@ export function pruneScopes(
 /** Deletes what hangs on deleted rows, at most `limit` entries; true if nothing is left. */
 export function sweepGarbage(tx: Transaction, limit: number): boolean {
   let left = limit;
-  for (const { key } of [...tx.tables.entriesBetween("garbage", [0], [afterAll], false, limit)]) {
-    const recordNo = Number(Array.isArray(key) ? key[0] : key);
+  for (const { key: recordNo } of [...tx.tables.numbered("garbage", limit)]) {
     for (const entry of [...tx.tables.keysBelow("sessionTurns", [recordNo], left)]) {
       const turnNo = Number(entry[1]);
       for (const event of [...tx.tables.keysBelow("events", [turnNo], left)]) {
@@ -114,6 +117,22 @@ export function expireReplays(
     if (record !== undefined && record.expiresAtMs < call.nowMs) tx.tables.delete("replays", place);
     tx.tables.delete("replayExpiry", key);
   }
+  return due.length < call.limit;
+}
+
+/** Deletes the oldest changes, at most `limit`; true if none is left that has to go. */
+export function expireChanges(
+  tx: Transaction,
+  call: { readonly before: number; readonly olderThanMs: number; readonly limit: number },
+): boolean {
+  const due: number[] = [];
+  for (const { key, value } of tx.tables.numbered("changes", call.limit)) {
+    const { atMs } = unsealMessage(ChangeRecordSchema, value, "changes");
+    if (key >= call.before && atMs >= call.olderThanMs) break;
+    due.push(key);
+  }
+  for (const key of due) tx.tables.delete("changes", key);
+  tx.forgetChanges(due.at(-1) ?? 0);
   return due.length < call.limit;
 }
 

@@ -30,6 +30,7 @@ export function applyReservation(tx: Transaction, call: ReserveCall): Reserved {
       : { purgedGeneration: unsealMessage(TombstoneRecordSchema, tombstone, "tombstones").generation }),
     ...(call.pendingActivityMs === undefined ? {} : { pendingActivityMs: call.pendingActivityMs }),
     ...(busyTurnId === undefined ? {} : { busyTurnId }),
+    clockBelieved: call.clockBelieved,
     nowMs: call.nowMs,
     newSessionId: call.newSessionId,
     newRecordNo: tx.next("recordNo"),

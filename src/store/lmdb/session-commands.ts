@@ -123,7 +123,11 @@ export function purge(tx: Transaction, row: SessionRow): number {
 }
 
 /** Another live session of the provider and workspace that has the native id. */
-export function nativeIdOwner(tx: Transaction, row: SessionRow, nativeId: string): SessionRow | undefined {
+export function nativeIdOwner(
+  tx: Transaction,
+  row: Pick<SessionRow, "key" | "recordNo" | "workspace">,
+  nativeId: string,
+): SessionRow | undefined {
   const where = { scopes: ["*"], provider: row.key.provider };
   const owners = tx.tables.byId({ kind: "native-id", id: nativeId }, where, 16);
   return owners.find(

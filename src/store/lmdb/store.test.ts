@@ -47,6 +47,7 @@ function reserveCall(externalId: string, more: Partial<Reservation> = {}, nowMs 
       ...more,
     },
     nowMs,
+    clockBelieved: true,
     newSessionId: crypto.randomUUID(),
   };
 }

@@ -1,11 +1,14 @@
 /** The ports of sessions and turns over one LMDB environment: reads here, writes by the writer. */
 
-import { ScopeRecordSchema } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
+import { ChangeRecordSchema, ScopeRecordSchema } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
 import type { SessionKey } from "../../sessions/key.js";
 import type { Refusal } from "../../sessions/refusal.js";
 import type {
   Activity,
+  Change,
+  ChangeKind,
   IdQuery,
+  ImportResult,
   ListFilter,
   Place,
   PruneCall,
@@ -42,6 +45,9 @@ import type { Writer } from "./writer.js";
 /** Rows of a report that are named; the counts go on. */
 const reportedRows = 1000;
 const sweepBatch = 1000;
+/** Changes that are kept for those who watch: this many, and those of this long. */
+const keptChanges = 100_000;
+const keptChangesMs = 24 * 3_600_000;
 
 export class LmdbStore implements SessionStore, TurnStore {
   constructor(
@@ -126,6 +132,45 @@ export class LmdbStore implements SessionStore, TurnStore {
     }
     if (call.purge && !call.dryRun) await this.sweep();
     return { ...report, more: false };
+  }
+
+  importRows(call: CommandInput<"importRows">): Promise<readonly ImportResult[]> {
+    return this.writer.run("importRows", call);
+  }
+
+  async revision(): Promise<number> {
+    this.tables.refresh();
+    return this.tables.counters().revision;
+  }
+
+  async changes(after: number, limit: number): Promise<readonly Change[] | "gone"> {
+    this.tables.refresh();
+    if (after < this.tables.counters().changesGoneThrough) return "gone";
+    const changes: Change[] = [];
+    for (const { key: revision, value } of this.tables.numbered("changes", limit, after)) {
+      const record = unsealMessage(ChangeRecordSchema, value, "changes");
+      const key = { scope: record.scope, externalId: record.externalId, provider: record.provider };
+      const row = this.tables.row(key, record.recordNo);
+      changes.push({
+        revision,
+        kind: record.kind as ChangeKind,
+        key,
+        sessionId: record.sessionId,
+        ...(row === undefined ? {} : { view: this.tables.view(row) }),
+      });
+    }
+    return changes;
+  }
+
+  written(signal: AbortSignal): Promise<void> {
+    return this.writer.written(signal);
+  }
+
+  async expire(nowMs: number): Promise<void> {
+    while (!(await this.writer.run("expireReplays", { nowMs, limit: sweepBatch })));
+    const before = (await this.revision()) - keptChanges;
+    const call = { before, olderThanMs: nowMs - keptChangesMs, limit: sweepBatch };
+    while (!(await this.writer.run("expireChanges", call)));
   }
 
   touch(activities: readonly Activity[]): Promise<void> {

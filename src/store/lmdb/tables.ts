@@ -11,11 +11,23 @@ import {
   type Where,
 } from "../../sessions/session-store.js";
 import type { TurnRow } from "../../turns/turn.js";
-import { decodeSession, decodeTurn } from "./codec.js";
+import { decodeSession, decodeTurn, unsealJson } from "./codec.js";
 import { afterAll, type DatabaseName, databaseNames } from "./schema.js";
 
 export type Key = readonly (string | number | Buffer)[];
 type Table = Database<Buffer, (string | number | Buffer)[] | string | number>;
+
+/** Store-wide counts, which only grow. */
+export interface Counters {
+  fence: number;
+  revision: number;
+  turnNo: number;
+  recordNo: number;
+  /** Changes through this revision are no longer kept. */
+  changesGoneThrough: number;
+}
+
+const noCounters: Counters = { fence: 0, revision: 0, turnNo: 0, recordNo: 0, changesGoneThrough: 0 };
 
 export class Tables {
   readonly #tables: Readonly<Record<DatabaseName, Table>>;
@@ -90,8 +102,22 @@ export class Tables {
     }
   }
 
+  /** Rows of a table whose keys are numbers, in order. */
+  *numbered(table: DatabaseName, limit: number, after = 0): Generator<{ key: number; value: Buffer }> {
+    for (const { key, value } of this.#tables[table].getRange({ start: after + 1, limit })) {
+      yield { key: Number(key), value };
+    }
+  }
+
   *all(table: DatabaseName): Generator<{ key: Key | number | string; value: Buffer }> {
     for (const { key, value } of this.#tables[table].getRange({})) yield { key: key as Key, value };
+  }
+
+  counters(): Counters {
+    const sealed = this.get("meta", "counters");
+    return sealed === undefined
+      ? { ...noCounters }
+      : { ...noCounters, ...(unsealJson(sealed, "meta") as Counters) };
   }
 
   current(key: SessionKey): SessionRow | undefined {

@@ -1,19 +1,17 @@
 /** Changing rows inside one write transaction, indexes and counts with them. */
 import { create } from "@bufbuild/protobuf";
-import { type ScopeRecord, ScopeRecordSchema } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
+import {
+  ChangeRecordSchema,
+  type ScopeRecord,
+  ScopeRecordSchema,
+} from "../../../gen/sessionbroker/storage/v1/records_pb.js";
 import type { SessionRow } from "../../sessions/session.js";
+import type { ChangeKind } from "../../sessions/session-store.js";
 import type { TurnRow } from "../../turns/turn.js";
 import { activityKey } from "./activity.js";
-import { encodeSession, encodeTurn, sealJson, sealMessage, unsealJson, unsealMessage } from "./codec.js";
+import { encodeSession, encodeTurn, sealJson, sealMessage, unsealMessage } from "./codec.js";
 import { OwnershipLost, readOwner } from "./owner.js";
-import { idKeys, type Key, sessionKey, type Tables } from "./tables.js";
-
-interface Counters {
-  fence: number;
-  revision: number;
-  turnNo: number;
-  recordNo: number;
-}
+import { type Counters, idKeys, type Key, sessionKey, type Tables } from "./tables.js";
 
 const nothing = Buffer.from([1]);
 
@@ -21,18 +19,23 @@ export class Transaction {
   readonly #counters: Counters;
   #countersChanged = false;
 
-  constructor(readonly tables: Tables) {
-    const sealed = tables.get("meta", "counters");
-    this.#counters =
-      sealed === undefined
-        ? { fence: 0, revision: 0, turnNo: 0, recordNo: 0 }
-        : (unsealJson(sealed, "meta") as Counters);
+  constructor(
+    readonly tables: Tables,
+    readonly nowMs: number,
+  ) {
+    this.#counters = tables.counters();
   }
 
   next(counter: keyof Counters): number {
     this.#countersChanged = true;
     this.#counters[counter] += 1;
     return this.#counters[counter];
+  }
+
+  /** Changes through a revision have been deleted. */
+  forgetChanges(through: number): void {
+    this.#countersChanged = true;
+    this.#counters.changesGoneThrough = Math.max(this.#counters.changesGoneThrough, through);
   }
 
   /** @throws OwnershipLost if another process has taken the store. */
@@ -50,6 +53,7 @@ export class Transaction {
    */
   putSession(row: SessionRow, before: SessionRow | undefined): SessionRow {
     const numbered = row.revision === 0 ? { ...row, revision: this.next("revision") } : row;
+    if (row.revision === 0) this.#record(numbered.revision, changeOf(numbered, before), numbered);
     this.tables.put(...placeOf(numbered), encodeSession(numbered));
     if (before !== undefined && !samePlace(before, numbered)) this.tables.delete(...placeOf(before));
     this.#moveIndexes(before, numbered);
@@ -57,12 +61,26 @@ export class Transaction {
   }
 
   deleteSession(row: SessionRow): void {
+    this.#record(this.next("revision"), "DELETED", row);
     this.tables.delete(...placeOf(row));
     this.#moveIndexes(row, undefined);
   }
 
   putTurn(row: TurnRow): void {
     this.tables.put("turns", row.turnNo, encodeTurn(row));
+  }
+
+  /** Keeps a change for those who watch. */
+  #record(revision: number, kind: ChangeKind | undefined, row: SessionRow): void {
+    if (kind === undefined) return;
+    const record = create(ChangeRecordSchema, {
+      ...row.key,
+      recordNo: row.recordNo,
+      sessionId: row.sessionId,
+      kind,
+      atMs: this.nowMs,
+    });
+    this.tables.put("changes", revision, sealMessage(ChangeRecordSchema, record));
   }
 
   #moveIndexes(before: SessionRow | undefined, after: SessionRow | undefined): void {
@@ -97,6 +115,14 @@ export class Transaction {
     if (counts.live === 0 && counts.archived === 0) this.tables.delete("scopes", place);
     else this.tables.put("scopes", place, sealMessage(ScopeRecordSchema, counts));
   }
+}
+
+/** Undefined for the old row of a rotation, which the new row's change tells. */
+function changeOf(row: SessionRow, before: SessionRow | undefined): ChangeKind | undefined {
+  if (row.archived === "rotated") return undefined;
+  if (row.archived === "pruned") return "ARCHIVED";
+  if (before === undefined) return row.generation > 1 ? "ROTATED" : "CREATED";
+  return before.sessionId === row.sessionId ? "UPDATED" : "ROTATED";
 }
 
 function placeOf(row: SessionRow): ["sessions" | "archive", Key] {

@@ -49,12 +49,14 @@ export function grant(
   const mint =
     call.newNativeId !== undefined && (nativeStateBefore === "unbound" || nativeStateBefore === "lost");
   const bound = mint ? assignNativeId(session, call.newNativeId) : session;
+  // Activity alone is no change: the first turn is, and a new native id.
+  const changed = mint || session.turnCount === 0;
   const running = tx.putSession(
     {
       ...bound,
       turnCount: session.turnCount + 1,
       lastActivityMs: Math.max(session.lastActivityMs, call.nowMs),
-      revision: 0,
+      revision: changed ? 0 : session.revision,
     },
     session,
   );
@@ -161,14 +163,14 @@ function settleSession(tx: Transaction, turn: TurnRow, call: TurnEndCall): void 
       ? session
       : native.state === "bound"
         ? withNativeId(session, native.id)
-        : { ...session, nativeId: native.id, nativeState: native.state };
+        : { ...session, nativeId: native.id, nativeState: native.state, revision: 0 };
   tx.putSession(
     {
       ...bound,
       lastActivityMs: Math.max(session.lastActivityMs, call.endedAtMs),
       usage: addUsage(session.usage, call.usage),
       totalCostUsd: call.totalCostUsd ?? session.totalCostUsd,
-      revision: 0,
+      revision: bound === session ? session.revision : 0,
     },
     session,
   );

@@ -39,6 +39,7 @@ interface Waiting {
 export class Writer {
   #waiting: Waiting[] = [];
   #running: Promise<void> | undefined;
+  readonly #watchers = new Set<() => void>();
 
   constructor(
     private readonly runner: BatchRunner,
@@ -53,10 +54,28 @@ export class Writer {
     });
   }
 
+  /** Resolves after the next batch, or when the signal aborts. */
+  async written(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      const done = () => {
+        this.#watchers.delete(done);
+        signal.removeEventListener("abort", done);
+        resolve();
+      };
+      this.#watchers.add(done);
+      signal.addEventListener("abort", done);
+    });
+  }
+
   /** Ends after everything that was asked for is done. */
   async close(): Promise<void> {
     await this.#running;
     await this.runner.close();
+  }
+
+  #wakeWatchers(): void {
+    for (const wake of [...this.#watchers]) wake();
   }
 
   async #drain(): Promise<void> {
@@ -66,6 +85,7 @@ export class Writer {
       const batch = this.#waiting.splice(0, maxBatch);
       try {
         const answers = await this.runner.run(batch.map(({ call }) => call));
+        this.#wakeWatchers();
         for (const [index, waiting] of batch.entries()) this.#settle(waiting, answers[index]);
       } catch (error) {
         const failure = error instanceof Error ? error : new Error(String(error));

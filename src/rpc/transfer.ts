@@ -1,0 +1,181 @@
+/** ExportSessions and ImportSessions. */
+import { create } from "@bufbuild/protobuf";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
+import { createValidator } from "@bufbuild/protovalidate";
+import type { HandlerContext } from "@connectrpc/connect";
+import {
+  type ExportSessionsRequest,
+  type ExportSessionsResponse,
+  ExportSessionsResponseSchema,
+  type ImportSessionsRequest,
+  type ImportSessionsResponse,
+  type ImportSessionsResponse_Row,
+  ImportSessionsResponse_RowSchema,
+  ImportSessionsResponseSchema,
+  ImportSessionsResponse_Result as Result,
+} from "../../gen/sessionbroker/v1/admin_pb.js";
+import { AliasKind, ReserveRequestSchema, type Session } from "../../gen/sessionbroker/v1/session_pb.js";
+import type { Clock } from "../clock.js";
+import { resetPolicyOf } from "../config/config.js";
+import { BrokerError } from "../errors.js";
+import type { ImportRow, Place, SessionStore } from "../sessions/session-store.js";
+import { sessionMessage } from "../turns/session-message.js";
+import { type Caller, callerOf, whereOf } from "./caller.js";
+import type { Keys } from "./keys.js";
+
+export interface TransferDeps {
+  readonly store: SessionStore;
+  readonly keys: Keys;
+  readonly clock: Clock;
+}
+
+const pageRows = 500;
+const reportedRows = 10_000;
+const validator = createValidator();
+
+export async function* exportSessions(
+  deps: TransferDeps,
+  request: ExportSessionsRequest,
+  context: HandlerContext,
+): AsyncGenerator<ExportSessionsResponse> {
+  const filter = {
+    ...whereOf(callerOf(context), request.scope, request.provider),
+    live: true,
+    archived: request.includeArchived,
+  };
+  let after: Place | undefined;
+  for (;;) {
+    const views = await deps.store.list(filter, after, pageRows);
+    for (const view of views) {
+      yield create(ExportSessionsResponseSchema, {
+        session: sessionMessage(view, deps.keys.identityOf(view.row)),
+      });
+    }
+    const last = views.at(-1)?.row;
+    if (last === undefined) return;
+    after = {
+      lastActivityMs: last.lastActivityMs,
+      key: last.key,
+      archived: last.archived !== undefined,
+      recordNo: last.recordNo,
+    };
+  }
+}
+
+export async function importSessions(
+  deps: TransferDeps,
+  requests: AsyncIterable<ImportSessionsRequest>,
+  context: HandlerContext,
+): Promise<ImportSessionsResponse> {
+  const caller = callerOf(context);
+  const report = create(ImportSessionsResponseSchema);
+  let pending: { readonly request: ImportSessionsRequest; readonly row: ImportRow }[] = [];
+  const flush = async () => {
+    const rows = pending.map(({ row }) => row);
+    const results = await deps.store.importRows({ rows, callerScopes: caller.scopes });
+    for (const [index, { request }] of pending.entries()) {
+      const { result = "CONFLICTING", message = "" } = results[index] ?? {};
+      note(report, request, Result[result], message);
+    }
+    pending = [];
+  };
+  let number = 0;
+  for await (const request of requests) {
+    number += 1;
+    const numbered = request.row === 0 ? { ...request, row: number } : request;
+    const row = readRow(deps, caller, request.session);
+    if (typeof row === "string") note(report, numbered, Result.REJECTED, row);
+    else pending.push({ request: numbered, row });
+    if (pending.length >= pageRows) await flush();
+  }
+  if (pending.length > 0) await flush();
+  return report;
+}
+
+function note(
+  report: ImportSessionsResponse,
+  request: ImportSessionsRequest,
+  result: Result,
+  message: string,
+): void {
+  if (result === Result.CREATED) report.created += 1;
+  else if (result === Result.KEPT) report.kept += 1;
+  else if (result === Result.CONFLICTING) report.conflicting += 1;
+  else report.rejected += 1;
+  if (message !== "" && report.rows.length < reportedRows)
+    report.rows.push(reportRow(request, result, message));
+}
+
+function reportRow(
+  request: ImportSessionsRequest,
+  result: Result,
+  message: string,
+): ImportSessionsResponse_Row {
+  const key = request.session?.key;
+  return create(ImportSessionsResponse_RowSchema, {
+    row: request.row,
+    result,
+    message,
+    ...(key === undefined ? {} : { key }),
+  });
+}
+
+/** The row under the rules of Reserve, or why it breaks them. */
+function readRow(deps: TransferDeps, caller: Caller, session: Session | undefined): ImportRow | string {
+  if (session?.key === undefined) return "session.key: it is required";
+  const platform = session.aliases.filter(
+    ({ kind }) => kind === AliasKind.PLATFORM || kind === AliasKind.UNSPECIFIED,
+  );
+  const aliases = platform.map(({ id }) => id);
+  const { key, sessionId, labels, workspace, nativeId } = session;
+  const rules = validator.validate(
+    ReserveRequestSchema,
+    create(ReserveRequestSchema, { key, sessionId, labels, workspace, aliases }),
+  );
+  if (rules.kind === "invalid") return rules.violations.map(String).join("; ");
+  if (rules.kind === "error") return rules.error.message;
+  if (sessionId === "") return "session.session_id: it is required";
+  if (nativeId !== "" && !/^[!-~]{1,256}$/.test(nativeId))
+    return "session.native_id: at most 256 printable characters";
+  try {
+    const canonical = deps.keys.canonical(caller, key);
+    if (workspace !== "" && !canonical.scope.workspaces.has(workspace)) {
+      return `session.workspace: ${workspace} is not configured for the scope ${key.scope}`;
+    }
+    return {
+      ...timesOf(session, deps.clock.now()),
+      ...contentOf(session, canonical.key.externalId, aliases),
+      key: canonical.key,
+    };
+  } catch (error) {
+    if (error instanceof BrokerError) return error.message;
+    throw error;
+  }
+}
+
+function contentOf(session: Session, externalId: string, aliases: readonly string[]) {
+  const given = session.importedKey || (session.key?.externalId ?? "");
+  return {
+    sessionId: session.sessionId,
+    ...(given === externalId ? {} : { importedKey: given }),
+    ...(session.nativeId === "" ? {} : { nativeId: session.nativeId }),
+    aliases,
+    labels: session.labels,
+    workspace: session.workspace,
+    ...(session.resetPolicy === undefined ? {} : { resetPolicy: resetPolicyOf(session.resetPolicy) }),
+  };
+}
+
+/** Times of the file, none of them in the future; a session that was never used is the oldest of all. */
+function timesOf(session: Session, nowMs: number) {
+  const { createdAt, startedAt, lastActivityAt } = session;
+  const past = (...stamps: (typeof createdAt)[]) => {
+    const known = stamps.find((stamp) => stamp !== undefined);
+    return known === undefined ? 0 : Math.max(0, Math.min(timestampMs(known), nowMs));
+  };
+  return {
+    createdAtMs: past(createdAt, startedAt, lastActivityAt),
+    startedAtMs: past(startedAt, createdAt, lastActivityAt),
+    lastActivityMs: past(lastActivityAt, startedAt, createdAt),
+  };
+}

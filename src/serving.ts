@@ -1,0 +1,92 @@
+/** A broker behind its doors: listening, healthy, and drained in order. */
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import type { Logger } from "pino";
+import { Health } from "../gen/grpc/health/v1/health_pb.js";
+import { SessionBroker } from "../gen/sessionbroker/v1/session_broker_pb.js";
+import { type Broker, type BrokerOptions, startBroker } from "./broker.js";
+import type { Settings } from "./config/config.js";
+import { createHealth, type HealthState, ServingStatus } from "./rpc/health.js";
+import { readMalformedTextAsReplacement } from "./rpc/malformed-text.js";
+import { reflectionRoutes } from "./rpc/reflection.js";
+import { serviceInterceptors, serviceRoutes } from "./rpc/service.js";
+import { withPlainGrpcMessages, withUsableAuthority } from "./server/grpc-compat.js";
+import { guardHost, reachableAddresses } from "./server/host-guard.js";
+import { type Listening, listen } from "./server/one-port.js";
+
+export interface Serving {
+  /** Where it listens; the port is the real one where 0 was asked for. */
+  readonly address: { readonly host: string; readonly port: number };
+  /** Refuses new turns, lets the running ones end by the deadline, and closes everything. */
+  stop(drainMs: number): Promise<void>;
+  /** Stops waiting for running turns. */
+  hurry(): void;
+}
+
+const closeMs = 5_000;
+
+export async function serveBroker(options: BrokerOptions): Promise<Serving> {
+  readMalformedTextAsReplacement();
+  const broker = await startBroker(options);
+  const shutdown = new AbortController();
+  const health = createHealth([SessionBroker.typeName]);
+  let listening: Listening;
+  try {
+    listening = await openDoors(options.settings, broker, health, shutdown.signal, options.log);
+  } catch (error) {
+    await broker[Symbol.asyncDispose]();
+    throw error;
+  }
+  health.set(ServingStatus.SERVING);
+  return {
+    address: { host: listening.address, port: listening.port },
+    hurry: () => broker.dispatcher.stopNow(),
+    async stop(drainMs) {
+      health.set(ServingStatus.NOT_SERVING);
+      await broker.dispatcher.drain(drainMs);
+      shutdown.abort();
+      await listening.close(closeMs);
+      await broker[Symbol.asyncDispose]();
+    },
+  };
+}
+
+async function openDoors(
+  settings: Settings,
+  broker: Broker,
+  health: HealthState,
+  shutdownSignal: AbortSignal,
+  log: Logger,
+): Promise<Listening> {
+  const reflection = reflectionRoutes([SessionBroker, Health]);
+  const service = serviceRoutes(broker.service);
+  const handler = withPlainGrpcMessages(
+    connectNodeAdapter({
+      routes: (router) => {
+        service(router);
+        health.routes(router);
+        reflection(router);
+      },
+      interceptors: serviceInterceptors(
+        () => broker.credentials,
+        (method, error) => log.error({ method, err: error }, "a request failed unexpectedly"),
+      ),
+      // A misspelt field is told instead of being passed over.
+      jsonOptions: { ignoreUnknownFields: false },
+      readMaxBytes: settings.limits.messageBytes,
+      shutdownSignal,
+    }),
+  );
+  const rules = { hosts: [...settings.hosts, ...reachableAddresses(settings.listen.host)], origins: [] };
+  return listen({
+    ...settings.listen,
+    socketPath: settings.socket,
+    handler: guardHost(
+      handler,
+      rules,
+      (authorization) => broker.credentials.find(authorization) !== undefined,
+    ),
+    socketHandler: withUsableAuthority(handler),
+    limits: { connections: settings.limits.connections },
+    onError: (error) => log.error({ err: error }, "a connection could not be accepted"),
+  });
+}
