@@ -1,4 +1,5 @@
 /** A broker behind its doors: listening, healthy, and drained in order. */
+import { Code, ConnectError } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
 import { Health } from "../gen/grpc/health/v1/health_pb.js";
@@ -43,7 +44,8 @@ export async function serveBroker(options: BrokerOptions): Promise<Serving> {
     async stop(drainMs) {
       health.set(ServingStatus.NOT_SERVING);
       await broker.dispatcher.drain(drainMs);
-      shutdown.abort();
+      // Readers of turns that still wait are told to come back.
+      shutdown.abort(new ConnectError("the broker is stopping; attach again", Code.Unavailable));
       await listening.close(closeMs);
       await broker[Symbol.asyncDispose]();
     },

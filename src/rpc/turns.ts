@@ -11,12 +11,14 @@ import {
   OnConflict,
   OnDisconnect,
   type Turn,
+  type TurnEvent,
   TurnEventSchema,
   TurnSchema,
   TurnState,
 } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { BrokerError } from "../errors.js";
 import { type Dispatcher, refusalError } from "../turns/dispatcher.js";
+import { isTerminal } from "../turns/follow.js";
 import type { Provider } from "../turns/provider.js";
 import { usageMessage } from "../turns/session-message.js";
 import type { TurnRow } from "../turns/turn.js";
@@ -43,17 +45,12 @@ export function turnMethods(deps: TurnRpcDeps): Methods {
   return {
     async *dispatch(request, context) {
       const turn = await admit(deps, callerOf(context), request);
-      for await (const event of deps.dispatcher.follow(turn, 0, context.signal)) yield { event };
-      context.signal.throwIfAborted();
+      yield* readTurn(deps, turn, 0, context.signal);
     },
 
     async *attach(request, context) {
       const turn = await findTurn(deps, callerOf(context), request);
-      for await (const event of deps.dispatcher.follow(turn, request.afterSequence, context.signal)) {
-        yield { event };
-      }
-      // A reader that left, or whose time is over, was not told the ending.
-      context.signal.throwIfAborted();
+      yield* readTurn(deps, turn, request.afterSequence, context.signal);
     },
 
     async cancelTurn(request, context) {
@@ -67,6 +64,20 @@ export function turnMethods(deps: TurnRpcDeps): Methods {
       return { turn: turnMessage(await findTurn(deps, callerOf(context), request)) };
     },
   };
+}
+
+async function* readTurn(
+  deps: TurnRpcDeps,
+  turn: TurnRow,
+  afterSequence: number,
+  signal: AbortSignal,
+): AsyncGenerator<{ event: TurnEvent }> {
+  for await (const event of deps.dispatcher.follow(turn, afterSequence, signal)) {
+    yield { event };
+    if (isTerminal(event)) return;
+  }
+  // A reader whose time is over, or whom the broker sends away, was not told the ending.
+  signal.throwIfAborted();
 }
 
 async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest): Promise<TurnRow> {

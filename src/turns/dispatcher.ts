@@ -52,11 +52,15 @@ export type CancelAction = "REMOVED_FROM_QUEUE" | "INTERRUPTING" | "ALREADY_ENDE
 /** How long a turn that says CANCEL goes on without a reader. */
 const disconnectGraceMs = 30_000;
 const retryAfterMs = 1_000;
+const lastWordsMs = 5_000;
+const lastWordsStepMs = 10;
 /** Between attempts of a write that failed. */
 const storeRetryMs = 1_000;
 
 export class Dispatcher {
   readonly #active = new Map<number, ActiveTurn>();
+  /** Readers of turns that had not ended when they came. */
+  readonly #reading = new Set<{ readonly active: ActiveTurn }>();
   readonly #admitting = new Set<Promise<unknown>>();
   /** By turn number; each resolves once the lane is free again. */
   readonly #runs = new Map<number, Promise<void>>();
@@ -120,10 +124,13 @@ export class Dispatcher {
   async *follow(row: TurnRow, afterSequence: number, signal: AbortSignal): AsyncGenerator<TurnEvent> {
     const active = hasEnded(row.state) ? undefined : await this.#find(row.turnNo);
     if (active !== undefined) active.readers += 1;
+    const reading = active === undefined ? undefined : { active };
+    if (reading !== undefined) this.#reading.add(reading);
     try {
       const deps = { store: this.deps.store, now: this.deps.clock.now };
       yield* followTurn(deps, active?.row ?? row, active, afterSequence, signal);
     } finally {
+      if (reading !== undefined) this.#reading.delete(reading);
       if (active !== undefined) this.#leave(active);
     }
   }
@@ -157,6 +164,17 @@ export class Dispatcher {
     const cancel = this.deps.clock.after(deadlineMs, () => this.stopNow());
     while (this.#runs.size > 0) await Promise.allSettled(this.#runs.values());
     cancel();
+    await this.#lastWords();
+  }
+
+  /** Lets readers of turns that have ended read the ending, for a while. */
+  async #lastWords(): Promise<void> {
+    const { clock } = this.deps;
+    const untilMs = clock.monotonic() + lastWordsMs;
+    const anyLeft = () => [...this.#reading].some(({ active }) => active.log.ended);
+    while (anyLeft() && clock.monotonic() < untilMs) {
+      await new Promise<void>((resolve) => clock.after(lastWordsStepMs, resolve));
+    }
   }
 
   /** Ends the running turns as INTERRUPTED. */
