@@ -16,6 +16,7 @@ import type { ServiceDeps } from "./rpc/service.js";
 import { readTurnRequest } from "./rpc/turn-request.js";
 import { maintain } from "./sessions/maintenance.js";
 import { PendingActivity } from "./sessions/pending-activity.js";
+import type { RotationReason, SessionRow } from "./sessions/session.js";
 import { freeBytes } from "./store/lmdb/disk.js";
 import { type OpenedStore, openStore } from "./store/lmdb/open.js";
 import { schemaVersion } from "./store/lmdb/schema.js";
@@ -75,14 +76,26 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     }, activityEveryMs).unref(),
     setInterval(() => {
       if (!clockGuard.believed()) return;
-      maintain(opened.store, settings.maintenance, clock.now()).catch((error: unknown) =>
+      // What was used a moment ago is not idle.
+      const maintained = writeActivity().then(() =>
+        maintain(opened.store, settings.maintenance, clock.now()),
+      );
+      maintained.catch((error: unknown) =>
         log.warn({ err: error }, "the background maintenance failed and will be tried again"),
       );
     }, settings.maintenance.everyMs).unref(),
   ];
 
   const keys = new Keys(settings.scope, new Set([...providers.keys(), ...shippedProviders]));
-  const reserving = { store: opened.store, keys, activity, clock, clockGuard, newSessionId: randomUUID };
+  const reserving = {
+    store: opened.store,
+    keys,
+    activity,
+    clock,
+    clockGuard,
+    newSessionId: randomUUID,
+    onRotated: logRotation(log),
+  };
   return {
     credentials,
     dispatcher,
@@ -178,6 +191,22 @@ function diskGuard(path: string, reserveBytes: number, clock: Clock): () => void
       `the disk of the store has ${free} bytes left, less than the reserve`,
       {},
       5_000,
+    );
+  };
+}
+
+function logRotation(log: Logger): (row: SessionRow, reason: RotationReason) => void {
+  return ({ key, sessionId, previousSessionId, generation }, reason) => {
+    log.info(
+      {
+        session: sessionId,
+        previous: previousSessionId,
+        scope: key.scope,
+        provider: key.provider,
+        generation,
+        reason,
+      },
+      "session rotated",
     );
   };
 }

@@ -16,6 +16,7 @@ import { BrokerError } from "../errors.js";
 import { isTimeZone } from "../sessions/freshness.js";
 import type { PendingActivity } from "../sessions/pending-activity.js";
 import { decideReservation, type Reservation } from "../sessions/reservation.js";
+import type { RotationReason, SessionRow } from "../sessions/session.js";
 import type {
   IdempotencyKey,
   ReserveCall,
@@ -36,6 +37,8 @@ export interface ReservationDeps {
   readonly clock: Clock;
   readonly clockGuard: ClockGuard;
   readonly newSessionId: () => string;
+  /** Told of each rotation once. */
+  readonly onRotated: (row: SessionRow, reason: RotationReason) => void;
 }
 
 export class Reservations {
@@ -50,7 +53,7 @@ export class Reservations {
       ...(request.expectedGeneration === undefined ? {} : { expectedGeneration: request.expectedGeneration }),
     };
     const call = this.callOf(reservation, idempotencyOf(request));
-    const reserved = (await this.#fromRead(call)) ?? (await this.deps.store.reserve(call));
+    const reserved = (await this.#fromRead(call)) ?? (await this.#fromStore(call));
     return this.#answer(canonical, call, reserved);
   }
 
@@ -65,6 +68,16 @@ export class Reservations {
       ...(pendingActivityMs === undefined ? {} : { pendingActivityMs }),
       ...(idempotency === undefined ? {} : { idempotency }),
     };
+  }
+
+  async #fromStore(call: ReserveCall): Promise<Reserved> {
+    const reserved = await this.deps.store.reserve(call);
+    const rotated = reserved.kind === "reserved" && reserved.outcome === "ROTATED" ? reserved : undefined;
+    // A rotation that is only told once more happened earlier.
+    if (rotated?.reason !== undefined && rotated.view.row.startedAtMs === call.nowMs) {
+      this.deps.onRotated(rotated.view.row, rotated.reason);
+    }
+    return reserved;
   }
 
   /** The answer, if it changes no row; undefined if the store has to decide. */

@@ -112,7 +112,13 @@ async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest
     ...(request.responseId === "" ? {} : { responseId: request.responseId }),
   });
   switch (admission.kind) {
-    case "admitted":
+    case "admitted": {
+      const view = admission.outcome === "ROTATED" ? await deps.store.session(admission.turn) : undefined;
+      if (view?.row.startedAtMs === reserve.nowMs && admission.reason !== undefined) {
+        deps.onRotated(view.row, admission.reason);
+      }
+      return admission.turn;
+    }
     case "repeated":
       return admission.turn;
     case "id-reused":
