@@ -35,7 +35,7 @@ export interface PruneStepResult {
 }
 
 /** Rows that one step looks at, so that other writers wait milliseconds. */
-const rowsPerStep = 100;
+const rowsPerStep = 50;
 
 export function pruneStep(tx: Transaction, step: PruneStep): PruneStepResult {
   const { call } = step;

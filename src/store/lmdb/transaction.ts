@@ -18,6 +18,7 @@ const nothing = Buffer.from([1]);
 export class Transaction {
   readonly #counters: Counters;
   #countersChanged = false;
+  readonly #counts = new Map<string, { readonly place: Key; readonly counts: ScopeRecord }>();
 
   constructor(
     readonly tables: Tables,
@@ -44,6 +45,10 @@ export class Transaction {
   }
 
   finish(): void {
+    for (const { place, counts } of this.#counts.values()) {
+      if (counts.live === 0 && counts.archived === 0) this.tables.delete("scopes", place);
+      else this.tables.put("scopes", place, sealMessage(ScopeRecordSchema, counts));
+    }
     if (this.#countersChanged) this.tables.put("meta", "counters", sealJson(this.#counters));
   }
 
@@ -106,14 +111,25 @@ export class Transaction {
   #count(before: SessionRow | undefined, after: SessionRow | undefined): void {
     const key = (after ?? before)?.key;
     if (key === undefined) return;
-    const place = [key.scope, key.provider];
-    const sealed = this.tables.get("scopes", place);
-    const counts: ScopeRecord =
-      sealed === undefined ? create(ScopeRecordSchema) : unsealMessage(ScopeRecordSchema, sealed, "scopes");
+    const counts = this.#countsOf(key.scope, key.provider);
     if (before !== undefined) counts[stateOf(before)] -= 1;
     if (after !== undefined) counts[stateOf(after)] += 1;
-    if (counts.live === 0 && counts.archived === 0) this.tables.delete("scopes", place);
-    else this.tables.put("scopes", place, sealMessage(ScopeRecordSchema, counts));
+  }
+
+  /** Held until the transaction finishes: many rows of one batch change the same counts. */
+  #countsOf(scope: string, provider: string): ScopeRecord {
+    const name = `${scope}\n${provider}`;
+    let held = this.#counts.get(name);
+    if (held === undefined) {
+      const sealed = this.tables.get("scopes", [scope, provider]);
+      const counts =
+        sealed === undefined ? create(ScopeRecordSchema) : unsealMessage(ScopeRecordSchema, sealed, "scopes");
+      held = { place: [scope, provider], counts };
+      this.#counts.set(name, held);
+      // A new scope is found by look-ups of the same transaction.
+      if (sealed === undefined) this.tables.put("scopes", held.place, sealMessage(ScopeRecordSchema, counts));
+    }
+    return held.counts;
   }
 }
 
