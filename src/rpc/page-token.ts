@@ -13,7 +13,8 @@ export function signToken(key: Uint8Array, purpose: string, content: unknown): s
 export function readToken(key: Uint8Array, purpose: string, token: string, field: string): unknown {
   const bytes = Buffer.from(token, "base64url");
   const body = bytes.subarray(macBytes);
-  if (bytes.length <= macBytes || !timingSafeEqual(bytes.subarray(0, macBytes), mac(key, purpose, body))) {
+  const whole = bytes.toString("base64url") === token && bytes.length > macBytes;
+  if (!whole || !timingSafeEqual(bytes.subarray(0, macBytes), mac(key, purpose, body))) {
     throw new BrokerError("INVALID_FIELD", `${field}: it was not given out for this request`);
   }
   return JSON.parse(body.toString());
