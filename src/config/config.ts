@@ -1,6 +1,6 @@
 /** The settings in force: the file, then flags and environment over it, then defaults. */
 import { readFileSync } from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, join, relative, resolve } from "node:path";
 import { create, fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { type Duration, durationMs } from "@bufbuild/protobuf/wkt";
 import { createValidator } from "@bufbuild/protovalidate";
@@ -79,7 +79,7 @@ export function loadSettings(overrides: Overrides): Settings {
   const settings: Settings = {
     data,
     listen: address("listen", overrides.listen || config.listen || "127.0.0.1:7410"),
-    socket: resolve(overrides.socket || config.socket || join(data, "broker.sock")),
+    socket: shortPath(resolve(overrides.socket || config.socket || join(data, "broker.sock"))),
     hosts: config.hosts,
     adapterListen: address(
       "adapter_listen",
@@ -119,6 +119,12 @@ export function resetPolicyOf(message: ResetPolicyMessage): ResetPolicy {
       ? {}
       : { daily: { hour: message.daily.hour, timeZone: message.daily.timeZone || "UTC" } }),
   };
+}
+
+/** The path of a socket has room for about 100 bytes; from the working directory it may be shorter. */
+function shortPath(path: string): string {
+  const fromHere = relative(process.cwd(), path);
+  return Buffer.byteLength(path) > 100 && fromHere.length < path.length ? fromHere : path;
 }
 
 const thirtyDaysMs = 30 * 24 * 3_600_000;

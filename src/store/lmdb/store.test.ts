@@ -1,6 +1,7 @@
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { open as openLmdb } from "lmdb";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Reservation } from "../../sessions/reservation.js";
 import type { ReserveCall } from "../../sessions/session-store.js";
@@ -155,6 +156,31 @@ describe("the store", () => {
     const purge = { ...call, archived: true, purge: true, olderThanMs: 1 };
     expect(await store.prune(purge)).toMatchObject({ purged: 3 });
     expect(await store.reserve(reserveCall("old"))).toMatchObject({ outcome: "CREATED", reason: "PURGED" });
+  });
+
+  it("refuses a data file in which a table is missing", async () => {
+    await close(await open("inline"));
+    const other = join(folder, "other");
+    const stranger = openLmdb({ path: other, encoding: "binary" });
+    await stranger.openDB({ name: "sessions", encoding: "binary" }).put("a", Buffer.from("b"));
+    await stranger.close();
+    copyFileSync(join(other, "data.mdb"), join(folder, "s", "data.mdb"));
+    await expect(open("inline")).rejects.toThrow(DamagedStore);
+  });
+
+  it("refuses a row whose bytes were changed", async () => {
+    const first = await open("inline");
+    await first.store.reserve(reserveCall("chat", { labels: { marker: "untouched-value" } }));
+    await close(first);
+    const file = join(folder, "s", "data.mdb");
+    const bytes = readFileSync(file);
+    for (let at = bytes.indexOf("untouched-value"); at >= 0; at = bytes.indexOf("untouched-value", at + 1))
+      bytes[at] = 0x55;
+    writeFileSync(file, bytes);
+    const { store } = await open("inline");
+    await expect(store.byKey({ scope: "acme", externalId: "chat", provider: "echo" })).rejects.toMatchObject({
+      reason: "STORE_DAMAGED",
+    });
   });
 
   it.each([

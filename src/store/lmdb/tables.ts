@@ -169,8 +169,8 @@ export class Tables {
       const value = this.get("turnIds", [scope, turnId]);
       if (value === undefined) continue;
       const turn = this.turn(value.readDoubleLE(0));
-      if (turn !== undefined && (where.provider === undefined || turn.key.provider === where.provider))
-        return turn;
+      if (turn?.turnId !== turnId || turn.key.scope !== scope) continue;
+      if (where.provider === undefined || turn.key.provider === where.provider) return turn;
     }
     return undefined;
   }
