@@ -1,4 +1,5 @@
 /** A broker behind its doors: listening, healthy, and drained in order. */
+import { setMaxListeners } from "node:events";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
@@ -29,6 +30,8 @@ export async function serveBroker(options: BrokerOptions): Promise<Serving> {
   readMalformedTextAsReplacement();
   const broker = await startBroker(options);
   const shutdown = new AbortController();
+  // Each request that runs listens to it.
+  setMaxListeners(0, shutdown.signal);
   const health = createHealth([SessionBroker.typeName]);
   let listening: Listening;
   try {

@@ -11,6 +11,17 @@ import { tokenFile } from "../config/tokens.js";
 import { createProviders } from "../providers/registry.js";
 import { describeAddress, stopWithInput, untilStopped } from "./process.js";
 
+/** A part could not be started, or has ended by itself; it has said why. */
+export class PartEnded extends Error {
+  override readonly name = "PartEnded";
+}
+
+interface Part {
+  readonly child: ChildProcess;
+  /** Rejects when it ends. */
+  readonly ended: Promise<never>;
+}
+
 export async function start(settings: Settings, passedOn: readonly string[]): Promise<void> {
   const stop = untilStopped();
   const children: ChildProcess[] = [];
@@ -19,22 +30,14 @@ export async function start(settings: Settings, passedOn: readonly string[]): Pr
     const adapter = await launch("openai", [...passedOn, "--broker", `unix:${settings.socket}`], children);
     process.stdout.write(greeting(settings));
     stop.second.then(() => signalAll(children));
-    const ended = Promise.race([once(broker, "exit"), once(adapter, "exit")]);
-    await Promise.race([
-      stop.first,
-      ended.then(() => Promise.reject(new Error("a part of session-broker has ended"))),
-    ]);
+    await Promise.race([stop.first, broker.ended, adapter.ended]);
   } finally {
     await endAll(children);
   }
 }
 
 /** Starts a command of this program; resolves once it says that it listens. */
-async function launch(
-  command: string,
-  args: readonly string[],
-  children: ChildProcess[],
-): Promise<ChildProcess> {
+async function launch(command: string, args: readonly string[], children: ChildProcess[]): Promise<Part> {
   const main = fileURLToPath(new URL("../main.js", import.meta.url));
   // A group of its own: an interrupt from the keyboard reaches it through this process, in order.
   const child = spawn(process.execPath, [main, command, ...args], {
@@ -43,14 +46,17 @@ async function launch(
     env: { ...process.env, [stopWithInput]: "1" },
   });
   children.push(child);
-  const ready = new Promise<void>((resolve, reject) => {
+  const ended = new Promise<never>((_, reject) => {
     child.once("error", reject);
-    child.once("exit", (code) => reject(new Error(`session-broker ${command} ended with code ${code}`)));
-    child.stdout?.once("data", () => resolve());
+    child.once("exit", (code, signal) => {
+      const how = signal === null ? `with code ${code}` : `by ${signal}`;
+      reject(new PartEnded(`session-broker ${command} ended ${how}`));
+    });
   });
-  await ready;
-  child.removeAllListeners("exit");
-  return child;
+  // It may end when nobody waits for it any more.
+  ended.catch(() => {});
+  await Promise.race([once(child.stdout, "data"), ended]);
+  return { child, ended };
 }
 
 /** The adapter first, so that its streams end before the broker drains. */
@@ -77,8 +83,13 @@ function greeting(settings: Settings): string {
     `session-broker answers on ${describeAddress(settings.listen)} (Connect, gRPC, gRPC-Web) and ${describeAddress(settings.adapterListen)}/v1 (OpenAI).`,
     `The agent is ${agent}.${other} Try, twice:`,
     "",
-    `curl -sS ${describeAddress(settings.adapterListen)}/v1/chat/completions -H "Authorization: Bearer $(cat ${token})" -H "Content-Type: application/json" -H "X-Session-Broker-Key: first-chat" -d '${body}'`,
+    `curl -sS ${describeAddress(settings.adapterListen)}/v1/chat/completions -H "Authorization: Bearer $(cat ${quoted(token)})" -H "Content-Type: application/json" -H "X-Session-Broker-Key: first-chat" -d '${body}'`,
     "",
     "",
   ].join("\n");
+}
+
+/** As one word of a shell. */
+function quoted(word: string): string {
+  return /^[\w./][\w./-]*$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }

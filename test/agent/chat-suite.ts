@@ -110,6 +110,8 @@ export function describeChats(title: string, openAgent: () => Promise<Agent>): v
       const history = historyOf(answer);
       expect(history.at(-1)).toBe("the last");
       expect(history.slice(0, -1).sort()).toEqual([...prompts].sort());
+      // Such as Node's about too many listeners.
+      expect(broker.output.join("").match(/.*Warning: .*/g)).toBeNull();
     });
 
     it("outlives kill -9 of the broker between two turns", async () => {

@@ -37,7 +37,7 @@ it("--version says the version of the package", async () => {
   expect(await run("--version")).toEqual({ exitCode: 0, stdout: version, stderr: "" });
 });
 
-describe("a wrong call ends with code 2 and says why", () => {
+describe("a wrong call ends with code 2 and says why", { timeout: 60_000 }, () => {
   it.each([
     [[], "a command is needed"],
     [["dance"], 'there is no command "dance"'],

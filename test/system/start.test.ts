@@ -1,7 +1,7 @@
 /** The first steps of a user: `npm start`, the line it prints, and the lines of the README. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,7 +11,10 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { freePort } from "../support/broker.js";
 
 const main = fileURLToPath(new URL("../../dist/src/main.js", import.meta.url));
+const fakeClaude = fileURLToPath(new URL("../fixtures/fake-claude.mjs", import.meta.url));
 const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+
+const stackTrace = /^ +at /m;
 
 let folder: string;
 let listen: string;
@@ -41,11 +44,11 @@ interface Started {
   readonly ended: Promise<number | null>;
 }
 
-function launch(): Started {
-  const args = [main, "start", "--listen", listen, "--openai-listen", openaiListen];
+function launch(...more: readonly string[]): Started {
+  const args = [main, "start", "--listen", listen, "--openai-listen", openaiListen, ...more];
   const child = spawn(process.execPath, args, {
     cwd: folder,
-    // No claude is found on this path.
+    // No claude is found on this path, unless a test puts one there.
     env: { PATH: folder, HOME: folder },
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -64,8 +67,8 @@ function launch(): Started {
 }
 
 /** Starts it; answers the line that it prints for pasting. */
-async function start(): Promise<Started & { readonly line: string }> {
-  const one = launch();
+async function start(...more: readonly string[]): Promise<Started & { readonly line: string }> {
+  const one = launch(...more);
   const ended = one.ended.then(() => true);
   for (;;) {
     const line = /^curl .*\n/m.exec(one.output())?.[0];
@@ -109,7 +112,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-describe("session-broker start in an empty folder", () => {
+describe("session-broker start in an empty folder", { timeout: 120_000 }, () => {
   it("prints a line that works as it stands, and again after a stop", async () => {
     const first = await start();
     expect(await answerTo(first.line)).toBe("turn 1: My name is Ada.");
@@ -125,6 +128,30 @@ describe("session-broker start in an empty folder", () => {
     expect(await answerTo(second.line)).toBe("turn 3: My name is Ada.");
     second.child.kill("SIGINT");
     expect(await second.ended).toBe(0);
+  });
+
+  it("asks claude if it is on the PATH, and says how to do without", async () => {
+    const programs = { claude: fakeClaude, node: process.execPath };
+    for (const [name, program] of Object.entries(programs)) symlinkSync(program, join(folder, name));
+    const one = await start();
+    expect(one.output()).toContain('The agent is claude. Say "model":"echo"');
+    expect(await answerTo(one.line)).toBe('turns=1 history=["My name is Ada."]');
+    expect(await answerTo(one.line.replace('"claude"', '"echo"'))).toBe("turn 1: My name is Ada.");
+  });
+
+  it("prints a line that works with a directory of any name", async () => {
+    const one = await start("--data", "it's at $HOME");
+    expect(await answerTo(one.line)).toBe("turn 1: My name is Ada.");
+  });
+
+  it("refuses to start twice, and the first one goes on", async () => {
+    const first = await start();
+    const second = launch("--listen", `127.0.0.1:${await freePort()}`);
+    expect(await second.ended).toBe(1);
+    expect(second.output()).toBe("");
+    expect(second.errorOutput()).toMatch(/is in use by process \d+/);
+    expect(second.errorOutput()).not.toMatch(stackTrace);
+    expect(await answerTo(first.line)).toBe("turn 1: My name is Ada.");
   });
 
   it("answers the lines of the README as the README says", async () => {
@@ -152,7 +179,8 @@ describe("session-broker start in an empty folder", () => {
       expect(await answerTo(first.line)).toMatch(/^turn 1:/);
       process.kill(partsOf(first.child.pid).get(part) ?? 0, "SIGKILL");
       expect(await first.ended).toBe(1);
-      expect(first.errorOutput()).toContain("a part of session-broker has ended");
+      expect(first.errorOutput()).toContain(`session-broker ${part} ended by SIGKILL`);
+      expect(first.errorOutput()).not.toMatch(stackTrace);
       expect(await answerTo((await start()).line)).toMatch(/^turn 2:/);
     },
   );
@@ -175,7 +203,7 @@ describe("session-broker start in an empty folder", () => {
       expect(await one.ended).toBe(1);
       expect(one.output()).toBe("");
       expect(one.errorOutput()).toContain(`cannot listen on ${address}: another process listens there`);
-      expect(one.errorOutput()).not.toMatch(/^ +at /m);
+      expect(one.errorOutput()).not.toMatch(stackTrace);
     } finally {
       holder.close();
     }
