@@ -9,7 +9,7 @@ const domain = "sessionbroker.v1";
 
 /** Errors without a place in the table are told as INTERNAL, without their text. */
 export function toConnectError(error: unknown): ConnectError {
-  if (error instanceof ConnectError) return error;
+  if (error instanceof ConnectError) return withReason(error);
   if (error instanceof BrokerError) return fromBrokerError(error);
   if (error instanceof Error && error.name === "AbortError")
     return new ConnectError("canceled", Code.Canceled);
@@ -52,6 +52,18 @@ async function* convertStream<T>(
   } catch (error) {
     throw convert(error);
   }
+}
+
+/** A request that breaks a rule of the proto says so to programs, too. */
+function withReason(error: ConnectError): ConnectError {
+  const told = error.findDetails(ErrorInfoSchema).length > 0;
+  if (error.code === Code.InvalidArgument && !told) {
+    error.details.push({
+      desc: ErrorInfoSchema,
+      value: create(ErrorInfoSchema, { reason: "INVALID_FIELD", domain }),
+    });
+  }
+  return error;
 }
 
 function fromBrokerError(error: BrokerError): ConnectError {

@@ -1,5 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { ViolationsSchema } from "../../gen/buf/validate/validate_pb.js";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import { OnConflict } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { type BrokerClient, TestBroker } from "../support/broker.js";
@@ -66,6 +67,14 @@ describe("a field that breaks its rule", () => {
     expect([Code[error.code], error.rawMessage]).toEqual([
       Code[Code.InvalidArgument],
       expect.stringContaining(field),
+    ]);
+  });
+
+  it("says so to programs: violations, and a reason", async () => {
+    const error = await failure(client.reserve({ key: { ...good, scope: "Acme" } }));
+    expect(error.findDetails(ErrorInfoSchema)).toMatchObject([{ reason: "INVALID_FIELD" }]);
+    expect(error.findDetails(ViolationsSchema)).toMatchObject([
+      { violations: [{ ruleId: "string.pattern" }] },
     ]);
   });
 
