@@ -1,10 +1,15 @@
 #!/usr/bin/env node
 /** The command line. Exit codes: 0 done, 1 failed, 2 called or configured wrongly. */
 import { parseArgs } from "node:util";
+import { brokerAccess } from "./commands/broker-client.js";
+import { CommandError } from "./commands/command-error.js";
+import { exportSessions } from "./commands/export.js";
+import { type Format, formats } from "./commands/import/source.js";
+import { importSessions } from "./commands/import.js";
 import { openai } from "./commands/openai.js";
 import { describeAddress } from "./commands/process.js";
 import { serve } from "./commands/serve.js";
-import { start } from "./commands/start.js";
+import { PartEnded, start } from "./commands/start.js";
 import { ConfigError, loadSettings, type Overrides } from "./config/config.js";
 import { ListenError } from "./server/listen-error.js";
 import { DamagedStore } from "./store/lmdb/marker.js";
@@ -19,6 +24,11 @@ Commands
   start     the broker and the OpenAI-compatible adapter together, for a first try
   serve     the broker: Connect, gRPC and gRPC-Web
   openai    the OpenAI-compatible adapter, in front of a broker
+  export    the sessions of a running broker, one JSON object a line
+  import FILE
+            sessions into a running broker: an export, TokenPak's session_map.db
+            or OpenClaw's sessions.json. Ends with 0 if every row was created or
+            kept, and with 1 if one was conflicting or rejected
 
 Options
   --config FILE          settings in YAML                 (SESSION_BROKER_CONFIG)
@@ -31,12 +41,23 @@ Options
   --openai-listen HOST:PORT
                          where the adapter listens        (SESSION_BROKER_OPENAI_LISTEN)
                          default: 127.0.0.1:7411
-  --broker URL           the broker that the adapter asks: http://host:port or
-                         unix:PATH                        (SESSION_BROKER_BROKER)
-                         default: the one that --listen names
+  --broker URL           the broker that the adapter, export and import ask:
+                         http://host:port or unix:PATH    (SESSION_BROKER_BROKER)
+                         default: the one that --listen names; for export and
+                         import the one behind --socket, if it is there
   --version, --help
 
-SESSION_BROKER_LOG_LEVEL is one of trace, debug, info (default), warn, error.
+Options of export and import
+  --scope S, --provider P
+                         export: only sessions of these. import: put the rows
+                         there, whatever the file says
+  --archived             export archived sessions as well
+  --output FILE          export to a file instead of standard output
+  --format FORMAT        auto (default), sessions, tokenpak or openclaw
+  --json                 report an import as JSON
+
+export and import ask with the token in admin-token of the data directory, or in
+SESSION_BROKER_TOKEN. SESSION_BROKER_LOG_LEVEL is one of trace, debug, info (default), warn, error.
 `;
 
 const options = {
@@ -46,6 +67,12 @@ const options = {
   socket: { type: "string" },
   "openai-listen": { type: "string" },
   broker: { type: "string" },
+  scope: { type: "string" },
+  provider: { type: "string" },
+  archived: { type: "boolean" },
+  output: { type: "string" },
+  format: { type: "string" },
+  json: { type: "boolean" },
   help: { type: "boolean", short: "h" },
   version: { type: "boolean" },
 } as const;
@@ -58,8 +85,9 @@ async function main(args: readonly string[]): Promise<void> {
   const { values, positionals } = parse(args);
   if (values.version === true) return print(`${version}\n`);
   if (values.help === true) return print(usage);
-  const [command, ...more] = positionals;
+  const [command, ...words] = positionals;
   if (command === undefined) throw new UsageError("a command is needed");
+  const [file, ...more] = command === "import" ? words : [undefined, ...words];
   if (more.length > 0) throw new UsageError(`unexpected ${JSON.stringify(more[0])}`);
   const env = process.env;
   const overrides: Overrides = {
@@ -69,6 +97,12 @@ async function main(args: readonly string[]): Promise<void> {
     socket: values.socket ?? env.SESSION_BROKER_SOCKET,
     adapterListen: values["openai-listen"] ?? env.SESSION_BROKER_OPENAI_LISTEN,
   };
+  const access = () =>
+    brokerAccess(
+      loadSettings(overrides),
+      values.broker ?? env.SESSION_BROKER_BROKER,
+      env.SESSION_BROKER_TOKEN,
+    );
   switch (command) {
     case "serve":
       return serve(loadSettings(overrides));
@@ -76,6 +110,24 @@ async function main(args: readonly string[]): Promise<void> {
       const settings = loadSettings(overrides);
       const broker = values.broker ?? env.SESSION_BROKER_BROKER ?? describeAddress(settings.listen);
       return openai({ listen: settings.adapterListen, broker });
+    }
+    case "export": {
+      const { scope = "", provider = "", archived = false } = values;
+      const filter = { scope, provider, includeArchived: archived };
+      return exportSessions({ access: access(), filter, output: values.output });
+    }
+    case "import": {
+      if (file === undefined) throw new UsageError("import needs a file");
+      const { scope, provider, json = false } = values;
+      const format = formatOf(values.format);
+      process.exitCode = await importSessions({
+        access: access(),
+        file,
+        format,
+        placement: { scope, provider },
+        json,
+      });
+      return;
     }
     case "start":
       return start(
@@ -95,15 +147,21 @@ function parse(args: readonly string[]) {
   }
 }
 
+function formatOf(name = "auto"): Format | "auto" {
+  const known = (["auto", ...formats] as const).find((format) => format === name);
+  if (known === undefined) throw new UsageError(`there is no format ${JSON.stringify(name)}`);
+  return known;
+}
+
 function print(text: string): void {
   process.stdout.write(text);
 }
 
 /** Errors that the message explains; anything else is shown with its trace. */
-const explained = [ConfigError, ListenError, StoreInUse, DamagedStore];
+const explained = [CommandError, ConfigError, ListenError, PartEnded, StoreInUse, DamagedStore];
 
 main(process.argv.slice(2)).then(
-  () => process.exit(0),
+  () => process.exit(),
   (error: unknown) => {
     const known = explained.some((kind) => error instanceof kind) || error instanceof UsageError;
     const text =

@@ -2,12 +2,12 @@
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { createClient } from "@connectrpc/connect";
-import { createConnectTransport } from "@connectrpc/connect-node";
 import { pino } from "pino";
 import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
 import { createAdapter } from "../adapters/openai/server.js";
 import type { Address } from "../config/config.js";
 import { toListenError } from "../server/listen-error.js";
+import { transportTo } from "./broker-client.js";
 import { describeAddress, untilStopped } from "./process.js";
 
 export interface OpenAiOptions {
@@ -43,13 +43,4 @@ export async function openai({ listen, broker }: OpenAiOptions): Promise<void> {
   server.closeIdleConnections();
   stop.second.then(() => server.closeAllConnections());
   await closed;
-}
-
-function transportTo(broker: string) {
-  const socketPath = /^unix:(.+)$/.exec(broker)?.[1];
-  return createConnectTransport({
-    httpVersion: "1.1",
-    baseUrl: socketPath === undefined ? broker : "http://localhost",
-    nodeOptions: { ...(socketPath === undefined ? {} : { socketPath }) },
-  });
 }

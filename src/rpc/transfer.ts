@@ -1,5 +1,5 @@
 /** ExportSessions and ImportSessions. */
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { createValidator } from "@bufbuild/protovalidate";
 import type { HandlerContext } from "@connectrpc/connect";
@@ -14,14 +14,20 @@ import {
   ImportSessionsResponseSchema,
   ImportSessionsResponse_Result as Result,
 } from "../../gen/sessionbroker/v1/admin_pb.js";
-import { AliasKind, ReserveRequestSchema, type Session } from "../../gen/sessionbroker/v1/session_pb.js";
+import {
+  AliasKind,
+  ReserveRequestSchema,
+  type Session,
+  SessionKeySchema,
+  SessionState,
+} from "../../gen/sessionbroker/v1/session_pb.js";
 import type { Clock } from "../clock.js";
-import { resetPolicyOf } from "../config/config.js";
 import { BrokerError } from "../errors.js";
 import type { ImportRow, Place, SessionStore } from "../sessions/session-store.js";
 import { sessionMessage } from "../turns/session-message.js";
 import { type Caller, callerOf, whereOf } from "./caller.js";
 import type { Keys } from "./keys.js";
+import { reservationOf } from "./reservations.js";
 
 export interface TransferDeps {
   readonly store: SessionStore;
@@ -31,8 +37,12 @@ export interface TransferDeps {
 
 const pageRows = 500;
 const reportedRows = 10_000;
+/** What a report holds of a row, which may be of any size where it breaks the rules. */
+const shownKeyBytes = 2048;
+const shownMessage = 1000;
 const validator = createValidator();
 
+/** Oldest first: a session that is active meanwhile comes again, later, and none is missed. */
 export async function* exportSessions(
   deps: TransferDeps,
   request: ExportSessionsRequest,
@@ -42,6 +52,7 @@ export async function* exportSessions(
     ...whereOf(callerOf(context), request.scope, request.provider),
     live: true,
     archived: request.includeArchived,
+    oldestFirst: true,
   };
   let after: Place | undefined;
   for (;;) {
@@ -69,15 +80,22 @@ export async function importSessions(
 ): Promise<ImportSessionsResponse> {
   const caller = callerOf(context);
   const report = create(ImportSessionsResponseSchema);
-  let pending: { readonly request: ImportSessionsRequest; readonly row: ImportRow }[] = [];
-  const flush = async () => {
-    const rows = pending.map(({ row }) => row);
+  const write = async (page: readonly Taken[]) => {
+    const rows = page.map(({ row }) => row);
     const results = await deps.store.importRows({ rows, callerScopes: caller.scopes });
-    for (const [index, { request }] of pending.entries()) {
+    for (const [index, { request }] of page.entries()) {
       const { result = "CONFLICTING", message = "" } = results[index] ?? {};
       note(report, request, Result[result], message);
     }
-    pending = [];
+  };
+  // One page is written while the next one is read.
+  let page: Taken[] = [];
+  let writing = Promise.resolve();
+  const flush = async () => {
+    await writing;
+    writing = write(page);
+    writing.catch(() => {});
+    page = [];
   };
   let number = 0;
   for await (const request of requests) {
@@ -85,11 +103,17 @@ export async function importSessions(
     const numbered = request.row === 0 ? { ...request, row: number } : request;
     const row = readRow(deps, caller, request.session);
     if (typeof row === "string") note(report, numbered, Result.REJECTED, row);
-    else pending.push({ request: numbered, row });
-    if (pending.length >= pageRows) await flush();
+    else page.push({ request: numbered, row });
+    if (page.length >= pageRows) await flush();
   }
-  if (pending.length > 0) await flush();
+  await flush();
+  await writing;
   return report;
+}
+
+interface Taken {
+  readonly request: ImportSessionsRequest;
+  readonly row: ImportRow;
 }
 
 function note(
@@ -112,11 +136,12 @@ function reportRow(
   message: string,
 ): ImportSessionsResponse_Row {
   const key = request.session?.key;
+  const isShown = key !== undefined && toBinary(SessionKeySchema, key).length <= shownKeyBytes;
   return create(ImportSessionsResponse_RowSchema, {
     row: request.row,
     result,
-    message,
-    ...(key === undefined ? {} : { key }),
+    message: message.slice(0, shownMessage),
+    ...(isShown ? { key } : {}),
   });
 }
 
@@ -127,25 +152,24 @@ function readRow(deps: TransferDeps, caller: Caller, session: Session | undefine
     ({ kind }) => kind === AliasKind.PLATFORM || kind === AliasKind.UNSPECIFIED,
   );
   const aliases = platform.map(({ id }) => id);
-  const { key, sessionId, labels, workspace, nativeId } = session;
-  const rules = validator.validate(
-    ReserveRequestSchema,
-    create(ReserveRequestSchema, { key, sessionId, labels, workspace, aliases }),
-  );
+  const { key, sessionId, labels, workspace, nativeId, resetPolicy } = session;
+  const asked = create(ReserveRequestSchema, { key, sessionId, labels, workspace, aliases });
+  if (resetPolicy !== undefined) asked.resetPolicy = resetPolicy;
+  const rules = validator.validate(ReserveRequestSchema, asked);
   if (rules.kind === "invalid") return rules.violations.map(String).join("; ");
   if (rules.kind === "error") return rules.error.message;
   if (sessionId === "") return "session.session_id: it is required";
+  if (session.state === SessionState.ARCHIVED) return "session.state: archived sessions are not imported";
   if (nativeId !== "" && !/^[!-~]{1,256}$/.test(nativeId))
     return "session.native_id: at most 256 printable characters";
   try {
     const canonical = deps.keys.canonical(caller, key);
-    if (workspace !== "" && !canonical.scope.workspaces.has(workspace)) {
-      return `session.workspace: ${workspace} is not configured for the scope ${key.scope}`;
-    }
+    const { resetPolicy } = reservationOf(canonical, asked);
     return {
       ...timesOf(session, deps.clock.now()),
       ...contentOf(session, canonical.key.externalId, aliases),
       key: canonical.key,
+      ...(resetPolicy === undefined ? {} : { resetPolicy }),
     };
   } catch (error) {
     if (error instanceof BrokerError) return error.message;
@@ -162,7 +186,6 @@ function contentOf(session: Session, externalId: string, aliases: readonly strin
     aliases,
     labels: session.labels,
     workspace: session.workspace,
-    ...(session.resetPolicy === undefined ? {} : { resetPolicy: resetPolicyOf(session.resetPolicy) }),
   };
 }
 

@@ -40,10 +40,20 @@ export function decideImport(row: ImportRow, facts: ImportFacts): ImportDecision
     };
   }
   const made = make(row, facts);
-  if (row.nativeId === undefined) return { result: "CREATED", message: "", row: made };
-  return facts.nativeIdTaken
-    ? { result: "CREATED", message: "without its native id, which cannot be bound", row: made }
-    : { result: "CREATED", message: "", row: withNativeId(made, row.nativeId) };
+  const isBound = row.nativeId !== undefined && !facts.nativeIdTaken;
+  const notes = [
+    ...(present === undefined ? [] : [displaced(present)]),
+    ...(row.nativeId === undefined || isBound ? [] : ["without its native id, which cannot be bound"]),
+  ];
+  return {
+    result: "CREATED",
+    message: notes.join("; "),
+    row: withNativeId(made, isBound ? row.nativeId : undefined),
+  };
+}
+
+function displaced({ sessionId, importedKey }: SessionRow): string {
+  return `in the place of the session ${sessionId} of the older spelling ${JSON.stringify(importedKey)}`;
 }
 
 function keep(present: SessionRow, row: ImportRow): ImportDecision {
@@ -68,7 +78,7 @@ function make(row: ImportRow, facts: ImportFacts): SessionRow {
     key: row.key,
     sessionId: row.sessionId,
     nativeState: "unbound",
-    generation: 1,
+    generation: (facts.row?.generation ?? 0) + 1,
     createdAtMs: row.createdAtMs,
     startedAtMs: row.startedAtMs,
     lastActivityMs: row.lastActivityMs,

@@ -81,6 +81,8 @@ export interface ListFilter extends Where {
   readonly live: boolean;
   /** Only rows whose last activity is before this. */
   readonly idleSinceMs?: number;
+  /** Default: latest activity first. */
+  readonly oldestFirst?: boolean;
 }
 
 /** Where a row stands in the order of activity. */
@@ -188,7 +190,6 @@ export interface SessionStore {
   byKey(key: SessionKey): Promise<SessionView | undefined>;
   /** Every row that owns the id, verified, at most `limit`. */
   byId(query: IdQuery, where: Where, limit: number): Promise<readonly SessionView[]>;
-  /** Latest activity first. */
   list(filter: ListFilter, after: Place | undefined, limit: number): Promise<readonly SessionView[]>;
   reserve(call: ReserveCall): Promise<Reserved>;
   bind(

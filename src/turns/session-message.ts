@@ -41,7 +41,7 @@ export function sessionMessage({ row, lane }: SessionView, identity: KeyIdentity
     agent: identity.agent,
     runningTurnId: lane.runningTurnId ?? "",
     queuedTurns: lane.queuedTurns,
-    importedKey: row.importedKey ?? "",
+    importedKey: row.importedKey === row.key.externalId ? "" : (row.importedKey ?? ""),
   });
 }
 

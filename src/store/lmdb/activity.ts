@@ -25,10 +25,15 @@ export function activityKey(row: SessionRow): Key {
     scope,
     provider,
     row.archived === undefined ? "l" : "a",
-    -row.lastActivityMs,
+    newestFirst(row.lastActivityMs),
     externalId,
     row.recordNo,
   ];
+}
+
+/** Negated, but for zero: a key cannot hold -0. */
+function newestFirst(ms: number): number {
+  return 0 - ms;
 }
 
 export function placeOf(row: SessionRow): Place {
@@ -75,7 +80,7 @@ function* keysOf(
   after: Place | undefined,
   idleSinceMs: number | undefined,
 ): Generator<Key, undefined> {
-  const bottom: Key = idleSinceMs === undefined ? stretch : [...stretch, -idleSinceMs, afterAll];
+  const bottom: Key = idleSinceMs === undefined ? stretch : [...stretch, newestFirst(idleSinceMs), afterAll];
   const top: Key = [...stretch, afterAll];
   const from = after === undefined ? undefined : startOf(stretch, direction, after);
   const excluded = from?.join("\n");
@@ -89,7 +94,7 @@ function* keysOf(
 
 /** Where a stretch goes on after a place, which may lie in another one. */
 function startOf(stretch: Stretch, direction: Direction, after: Place): Key {
-  const activity = -after.lastActivityMs;
+  const activity = newestFirst(after.lastActivityMs);
   const order = compareStretches(stretch, [after.key.scope, after.key.provider, after.archived ? "a" : "l"]);
   if (order === 0) return [...stretch, activity, after.key.externalId, after.recordNo];
   const tiesAreBehind = direction === "newest" ? order < 0 : order > 0;
@@ -117,7 +122,7 @@ function compareStretches(a: readonly string[], b: readonly string[]): number {
 
 function toPlace([scope, provider, state, activity, externalId, recordNo]: Key): Place {
   return {
-    lastActivityMs: -Number(activity),
+    lastActivityMs: newestFirst(Number(activity)),
     key: { scope: String(scope), externalId: String(externalId), provider: String(provider) },
     archived: state === "a",
     recordNo: Number(recordNo),

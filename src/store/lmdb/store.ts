@@ -72,7 +72,7 @@ export class LmdbStore implements SessionStore, TurnStore {
     for (const place of walkActivity(
       this.tables,
       this.#stretches(filter),
-      "newest",
+      filter.oldestFirst === true ? "oldest" : "newest",
       after,
       filter.idleSinceMs,
     )) {
