@@ -1,19 +1,10 @@
 #!/usr/bin/env node
 /** The command line. Exit codes: 0 done, 1 failed, 2 called or configured wrongly. */
 import { parseArgs } from "node:util";
-import { brokerAccess } from "./commands/broker-client.js";
-import { CommandError } from "./commands/command-error.js";
-import { exportSessions } from "./commands/export.js";
-import { type Format, formats } from "./commands/import/source.js";
-import { importSessions } from "./commands/import.js";
-import { openai } from "./commands/openai.js";
+import type { BrokerAccess } from "./commands/broker-client.js";
+import { type Format, formats } from "./commands/import/formats.js";
 import { describeAddress } from "./commands/process.js";
-import { serve } from "./commands/serve.js";
-import { PartEnded, start } from "./commands/start.js";
-import { ConfigError, loadSettings, type Overrides } from "./config/config.js";
-import { ListenError } from "./server/listen-error.js";
-import { DamagedStore } from "./store/lmdb/marker.js";
-import { StoreInUse } from "./store/lmdb/owner.js";
+import type { Overrides, Settings } from "./config/config.js";
 import { version } from "./version.js";
 
 const usage = `Usage: session-broker <command> [options]
@@ -97,31 +88,31 @@ async function main(args: readonly string[]): Promise<void> {
     socket: values.socket ?? env.SESSION_BROKER_SOCKET,
     adapterListen: values["openai-listen"] ?? env.SESSION_BROKER_OPENAI_LISTEN,
   };
-  const access = () =>
-    brokerAccess(
-      loadSettings(overrides),
-      values.broker ?? env.SESSION_BROKER_BROKER,
-      env.SESSION_BROKER_TOKEN,
-    );
+  const broker = values.broker ?? env.SESSION_BROKER_BROKER;
+  // Each command loads what it needs: an adapter has no use for the store.
   switch (command) {
-    case "serve":
-      return serve(loadSettings(overrides));
+    case "serve": {
+      const { serve } = await import("./commands/serve.js");
+      return serve(await settingsOf(overrides));
+    }
     case "openai": {
-      const settings = loadSettings(overrides);
-      const broker = values.broker ?? env.SESSION_BROKER_BROKER ?? describeAddress(settings.listen);
-      return openai({ listen: settings.adapterListen, broker });
+      const { openai } = await import("./commands/openai.js");
+      const settings = await settingsOf(overrides);
+      return openai({ listen: settings.adapterListen, broker: broker ?? describeAddress(settings.listen) });
     }
     case "export": {
+      const { exportSessions } = await import("./commands/export.js");
       const { scope = "", provider = "", archived = false } = values;
       const filter = { scope, provider, includeArchived: archived };
-      return exportSessions({ access: access(), filter, output: values.output });
+      return exportSessions({ access: await accessTo(broker, overrides), filter, output: values.output });
     }
     case "import": {
       if (file === undefined) throw new UsageError("import needs a file");
       const { scope, provider, json = false } = values;
       const format = formatOf(values.format);
+      const { importSessions } = await import("./commands/import.js");
       process.exitCode = await importSessions({
-        access: access(),
+        access: await accessTo(broker, overrides),
         file,
         format,
         placement: { scope, provider },
@@ -129,11 +120,13 @@ async function main(args: readonly string[]): Promise<void> {
       });
       return;
     }
-    case "start":
+    case "start": {
+      const { start } = await import("./commands/start.js");
       return start(
-        loadSettings(overrides),
+        await settingsOf(overrides),
         args.filter((argument) => argument !== "start"),
       );
+    }
     default:
       throw new UsageError(`there is no command ${JSON.stringify(command)}`);
   }
@@ -147,6 +140,16 @@ function parse(args: readonly string[]) {
   }
 }
 
+async function settingsOf(overrides: Overrides): Promise<Settings> {
+  const { loadSettings } = await import("./config/config.js");
+  return loadSettings(overrides);
+}
+
+async function accessTo(broker: string | undefined, overrides: Overrides): Promise<BrokerAccess> {
+  const { brokerAccess } = await import("./commands/broker-client.js");
+  return brokerAccess(await settingsOf(overrides), broker, process.env.SESSION_BROKER_TOKEN);
+}
+
 function formatOf(name = "auto"): Format | "auto" {
   const known = (["auto", ...formats] as const).find((format) => format === name);
   if (known === undefined) throw new UsageError(`there is no format ${JSON.stringify(name)}`);
@@ -157,17 +160,25 @@ function print(text: string): void {
   process.stdout.write(text);
 }
 
-/** Errors that the message explains; anything else is shown with its trace. */
-const explained = [CommandError, ConfigError, ListenError, PartEnded, StoreInUse, DamagedStore];
+/** Errors that the message explains, by name; anything else is shown with its trace. */
+const explained = new Set([
+  "CommandError",
+  "ConfigError",
+  "DamagedStore",
+  "ListenError",
+  "PartEnded",
+  "StoreInUse",
+  "UsageError",
+]);
+const wronglyCalled = new Set(["ConfigError", "UsageError"]);
 
 main(process.argv.slice(2)).then(
   () => process.exit(),
   (error: unknown) => {
-    const known = explained.some((kind) => error instanceof kind) || error instanceof UsageError;
-    const text =
-      error instanceof Error ? (known ? error.message : (error.stack ?? error.message)) : String(error);
-    const hint = error instanceof UsageError ? "; see session-broker --help" : "";
+    const { name, message, stack } = error instanceof Error ? error : new Error(String(error));
+    const text = explained.has(name) ? message : (stack ?? message);
+    const hint = name === "UsageError" ? "; see session-broker --help" : "";
     process.stderr.write(`session-broker: ${text}${hint}\n`);
-    process.exit(error instanceof UsageError || error instanceof ConfigError ? 2 : 1);
+    process.exit(wronglyCalled.has(name) ? 2 : 1);
   },
 );

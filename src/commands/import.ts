@@ -14,7 +14,8 @@ import type { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb
 import { SessionSchema } from "../../gen/sessionbroker/v1/session_pb.js";
 import { type BrokerAccess, BrokerUnreachable, brokerClient, explainCall } from "./broker-client.js";
 import { CommandError } from "./command-error.js";
-import { type Format, openSource, type Placement, type Source, type SourceRow } from "./import/source.js";
+import type { Format } from "./import/formats.js";
+import { openSource, type Placement, type Source, type SourceRow } from "./import/source.js";
 import { printable } from "./printable.js";
 import { Progress } from "./progress.js";
 

@@ -2,12 +2,10 @@
 import { type FileHandle, open } from "node:fs/promises";
 import type { Session, SessionKey } from "../../../gen/sessionbroker/v1/session_pb.js";
 import { CommandError } from "../command-error.js";
+import type { Format } from "./formats.js";
 import { readOpenClaw } from "./openclaw.js";
 import { looksLikeSession, readSessions } from "./sessions.js";
 import { readTokenPak } from "./tokenpak.js";
-
-export const formats = ["sessions", "tokenpak", "openclaw"] as const;
-export type Format = (typeof formats)[number];
 
 /** A row of a file, with its number there: line, or place, from 1. */
 export type SourceRow =
