@@ -249,7 +249,8 @@ export const SessionBroker: GenService<{
     output: typeof ListUsageResponseSchema;
   },
   /**
-   * Streams sessions with their ids and bindings.
+   * Streams sessions with their ids and bindings, the longest idle first. One
+   * that is used meanwhile may come twice, the later one being right.
    *
    * @generated from rpc sessionbroker.v1.SessionBroker.ExportSessions
    */
