@@ -151,7 +151,8 @@ function selectorOf(deps: SessionRpcDeps, caller: Caller, request: SelectorReque
 async function findOne(deps: SessionRpcDeps, selector: SessionSelector): Promise<SessionView> {
   if (selector.kind === "key") {
     const view = await deps.store.byKey(selector.key);
-    if (view !== undefined) return view;
+    // A pruned session is found by its ids alone.
+    if (view !== undefined && view.row.archived === undefined) return view;
     throw new BrokerError("SESSION_NOT_FOUND", "no session has this key");
   }
   const views = await deps.store.byId({ kind: "session-id", id: selector.sessionId }, selector.where, 2);
@@ -274,7 +275,11 @@ function pruneCall(deps: SessionRpcDeps, caller: Caller, request: PruneRequest) 
     ...(request.olderThan === undefined ? {} : { olderThanMs: durationMs(request.olderThan) }),
     ...(request.maxSessions === undefined ? {} : { maxSessions: request.maxSessions }),
     live: standard ? !request.purge : states.has(SessionState.RESERVED) || states.has(SessionState.ACTIVE),
-    archived: standard ? request.purge : states.has(SessionState.ARCHIVED),
+    // What is archived already can only be purged.
+    archived: standard ? request.purge : request.purge && states.has(SessionState.ARCHIVED),
+    ...(states.has(SessionState.RESERVED) === states.has(SessionState.ACTIVE)
+      ? {}
+      : { hasTurns: states.has(SessionState.ACTIVE) }),
     purge: request.purge,
     dryRun: request.dryRun,
     ...(request.limit === 0 ? {} : { limit: request.limit }),

@@ -81,6 +81,8 @@ async function* readTurn(
 }
 
 async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest): Promise<TurnRow> {
+  const known = await repeatedTurn(deps, caller, request);
+  if (known !== undefined) return known;
   const { canonical, onlySessionId } = await targetOf(deps, caller, request);
   const provider = deps.providers.get(canonical.key.provider);
   if (provider === undefined) {
@@ -132,6 +134,19 @@ async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest
     case "refused":
       throw refusalError(admission);
   }
+}
+
+/** The turn of an earlier try, however its session has changed since. */
+async function repeatedTurn(
+  deps: TurnRpcDeps,
+  caller: Caller,
+  request: DispatchRequest,
+): Promise<TurnRow | undefined> {
+  if (request.turnId === "" || request.target.case !== "sessionId") return undefined;
+  const turn = await deps.store.byTurnId(request.turnId, whereOf(caller, ""));
+  return turn !== undefined && Buffer.compare(turn.payloadHash, payloadHash(request)) === 0
+    ? turn
+    : undefined;
 }
 
 async function targetOf(

@@ -39,7 +39,9 @@ export function decideBinding(row: SessionRow, request: Binding, facts: BindingF
 export function withNativeId(row: SessionRow, nativeId: string | undefined): SessionRow {
   if (nativeId === undefined) return row;
   if (row.nativeId === nativeId && row.nativeState === "bound") return row;
-  const former = row.nativeId === undefined || row.nativeId === nativeId ? [] : [row.nativeId];
+  const known = new Set(row.aliases.filter(({ kind }) => kind === "former-native").map(({ id }) => id));
+  const isNew = row.nativeId !== undefined && row.nativeId !== nativeId && !known.has(row.nativeId);
+  const former = isNew ? [row.nativeId] : [];
   return {
     ...row,
     nativeId,

@@ -31,6 +31,8 @@ export interface ReservationFacts {
   readonly archivedMatch?: SessionRow;
   /** Generation that a purged row of this key had. */
   readonly purgedGeneration?: number;
+  /** Another live session has the native id of the archived one that would be revived. */
+  readonly nativeIdTaken?: boolean;
   /** Activity that is not in the row yet. */
   readonly pendingActivityMs?: number;
   /** A turn that runs or waits in the key's lane. */
@@ -124,7 +126,12 @@ function decideExplicit(
   facts: ReservationFacts,
 ): ReservationDecision {
   const { row } = facts;
+  const { archivedMatch } = facts;
   if (row === undefined) {
+    if (archivedMatch !== undefined) {
+      const generation = (facts.purgedGeneration ?? archivedMatch.generation) + 1;
+      return revive(archivedMatch, { generation }, request, facts);
+    }
     const created = create({ ...request }, { ...facts, newSessionId: sessionId });
     return { kind: "explicit", row: created.row, write: true };
   }
@@ -132,10 +139,7 @@ function decideExplicit(
     if (request.expectedGeneration !== undefined && request.expectedGeneration !== row.generation) {
       return staleGeneration(row);
     }
-    if (row.archived !== undefined) {
-      const { archived: _archived, ...live } = row;
-      return { kind: "explicit", row: { ...live, lastActivityMs: facts.nowMs, revision: 0 }, write: true };
-    }
+    if (row.archived !== undefined) return revive(row, {}, request, facts);
     const kept = keep(row, request);
     return kept.kind === "existing" ? { kind: "explicit", row: kept.row, write: kept.write } : kept;
   }
@@ -150,22 +154,55 @@ function decideExplicit(
   });
   // An explicit binding is announced by its own outcome.
   const { owedRotation: _owed, ...fresh } = next.row;
-  if (facts.archivedMatch === undefined) {
+  if (archivedMatch === undefined) {
     return { kind: "explicit", row: merge(fresh, request) ?? fresh, replaced: next.replaced, write: true };
   }
-  const { archived: _archived, ...revived } = facts.archivedMatch;
+  const { generation, aliases } = fresh;
+  const change = {
+    generation,
+    previousSessionId: row.sessionId,
+    aliases: [...archivedMatch.aliases, ...aliases],
+  };
+  return revive(archivedMatch, change, request, facts, next.replaced);
+}
+
+/** An archived session becomes the key's again, under the rules of Reserve. */
+function revive(
+  archived: SessionRow,
+  change: Partial<Pick<SessionRow, "generation" | "previousSessionId" | "aliases">>,
+  request: Reservation,
+  facts: ReservationFacts,
+  replaced?: SessionRow,
+): ReservationDecision {
+  if (facts.nativeIdTaken) {
+    return refuse("NATIVE_ID_IN_USE", "session_id: another live session has its native id");
+  }
+  if (request.workspace !== "" && request.workspace !== archived.workspace) {
+    return refuse(
+      "WORKSPACE_MISMATCH",
+      `workspace: the session has ${describeWorkspace(archived.workspace)}`,
+      {
+        workspace: archived.workspace,
+      },
+    );
+  }
+  const { archived: state, owedRotation, ...kept } = archived;
+  const begins = change.generation === undefined ? {} : { startedAtMs: facts.nowMs };
+  // A rotation that was owed before has been overtaken; a pruned session goes on as it was.
+  const owed = state === "pruned" && owedRotation !== undefined ? { owedRotation } : {};
+  const row: SessionRow = {
+    ...kept,
+    ...owed,
+    ...change,
+    ...begins,
+    lastActivityMs: facts.nowMs,
+    revision: 0,
+  };
   return {
     kind: "explicit",
-    row: {
-      ...revived,
-      generation: fresh.generation,
-      lastActivityMs: facts.nowMs,
-      previousSessionId: row.sessionId,
-      aliases: [...revived.aliases, ...fresh.aliases],
-      revision: 0,
-    },
-    replaced: next.replaced,
-    revived: facts.archivedMatch,
+    row: merge(row, request) ?? row,
+    ...(replaced === undefined ? {} : { replaced }),
+    revived: archived,
     write: true,
   };
 }

@@ -120,6 +120,8 @@ export interface PruneCall extends Where {
   /** Which rows to look at. */
   readonly live: boolean;
   readonly archived: boolean;
+  /** Of the live ones only those that had a turn, or only those that had none. */
+  readonly hasTurns?: boolean;
   readonly purge: boolean;
   readonly dryRun: boolean;
   readonly limit?: number;

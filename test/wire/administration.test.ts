@@ -265,9 +265,13 @@ describe("WatchSessions", () => {
     await client.reserve({ key: key("w", scope) });
     await client.reserve({ key: key("elsewhere", "not-watched") });
     await client.reserve({ key: key("w", scope), labels: { a: "b" } });
-    await client.resetSession({ selector: named("w", scope), expectedGeneration: 1 });
+    const { session } = await client.resetSession({ selector: named("w", scope), expectedGeneration: 1 });
     await client.prune({ scope, olderThan: { nanos: 1 } });
-    await client.deleteSession({ selector: named("w", scope) });
+    // Pruned: the key no longer names it.
+    expect(await reasonOf(client.deleteSession({ selector: named("w", scope) }))).toBe(
+      "NotFound SESSION_NOT_FOUND",
+    );
+    await client.deleteSession({ selector: { case: "sessionId", value: session?.sessionId ?? "" } });
     await watching;
     expect(changes).toEqual(["CREATED w", "UPDATED w", "ROTATED w", "ARCHIVED w", "DELETED w"]);
 

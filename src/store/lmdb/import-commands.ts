@@ -1,7 +1,7 @@
 /** Imported rows, many in one transaction. */
 import { decideImport } from "../../sessions/importing.js";
 import type { ImportResult, ImportRow, ScopePattern } from "../../sessions/session-store.js";
-import { nativeIdOwner } from "./session-commands.js";
+import { nativeIdOwner } from "./owners.js";
 import { sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
 

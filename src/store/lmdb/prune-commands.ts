@@ -42,6 +42,7 @@ export function pruneStep(tx: Transaction, step: PruneStep): PruneStepResult {
   const rows: PruneRow[] = [];
   const skipped: PruneSkip[] = [];
   let { after, overCap } = step;
+  let passed = 0;
   const end = (done: boolean): PruneStepResult => ({
     rows,
     skipped,
@@ -55,6 +56,10 @@ export function pruneStep(tx: Transaction, step: PruneStep): PruneStepResult {
     const row = tx.tables.row(place.key, place.recordNo);
     after = place;
     if (row === undefined) continue;
+    if (call.hasTurns !== undefined && row.archived === undefined && row.turnCount > 0 !== call.hasTurns) {
+      passed += 1;
+      continue;
+    }
     const decision = decidePrune(row, laneOf(tx, row), overCap > 0, call);
     if (decision.kind === "keep") return end(true);
     overCap = Math.max(0, overCap - 1);
@@ -65,7 +70,7 @@ export function pruneStep(tx: Transaction, step: PruneStep): PruneStepResult {
     rows.push({ row, reason: decision.reason });
     if (!call.dryRun) pruneRow(tx, row, call);
   }
-  return end(rows.length + skipped.length < rowsPerStep);
+  return end(rows.length + skipped.length + passed < rowsPerStep);
 }
 
 /** The scopes a prune looks at, each with the number of rows it is over the cap. */

@@ -1,11 +1,11 @@
 /** Reservations, each inside one transaction. */
 import { TombstoneRecordSchema } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
 import type { SessionKey } from "../../sessions/key.js";
-import { type Refusal, refuse } from "../../sessions/refusal.js";
 import { decideReservation, type ReservationDecision } from "../../sessions/reservation.js";
 import type { SessionRow } from "../../sessions/session.js";
 import type { ReserveCall, Reserved } from "../../sessions/session-store.js";
 import { unsealMessage } from "./codec.js";
+import { findTakenAlias, nativeIdOwner } from "./owners.js";
 import { replayed } from "./replays.js";
 import { sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
@@ -20,6 +20,10 @@ export function applyReservation(tx: Transaction, call: ReserveCall): Reserved {
   const row = tx.tables.current(key);
   const archivedMatch =
     sessionId === undefined || row?.sessionId === sessionId ? undefined : findArchived(tx, key, sessionId);
+  const revivable =
+    archivedMatch ?? (row?.archived !== undefined && row.sessionId === sessionId ? row : undefined);
+  const nativeIdTaken =
+    revivable?.nativeId !== undefined && nativeIdOwner(tx, revivable, revivable.nativeId) !== undefined;
   const tombstone = row === undefined ? tx.tables.get("tombstones", sessionKey(key)) : undefined;
   const busyTurnId = tx.tables.busyTurnId(key);
   const decision = decideReservation(call.reservation, {
@@ -30,6 +34,7 @@ export function applyReservation(tx: Transaction, call: ReserveCall): Reserved {
       : { purgedGeneration: unsealMessage(TombstoneRecordSchema, tombstone, "tombstones").generation }),
     ...(call.pendingActivityMs === undefined ? {} : { pendingActivityMs: call.pendingActivityMs }),
     ...(busyTurnId === undefined ? {} : { busyTurnId }),
+    nativeIdTaken,
     clockBelieved: call.clockBelieved,
     nowMs: call.nowMs,
     newSessionId: call.newSessionId,
@@ -89,37 +94,6 @@ function reserved(
     ...(reason === undefined ? {} : { reason }),
     view: tx.tables.view(row),
   };
-}
-
-/** A platform alias of the row that another live session of the scope and provider has. */
-export function findTakenAlias(
-  tx: Transaction,
-  row: SessionRow,
-  before: SessionRow | undefined,
-): Refusal | undefined {
-  const { scope, provider } = row.key;
-  const had = new Set(before?.aliases.map((alias) => alias.id));
-  for (const alias of row.aliases) {
-    if (alias.kind !== "platform" || had.has(alias.id)) continue;
-    const owners = tx.tables.byId({ kind: "alias", id: alias.id }, { scopes: [scope], provider }, 16);
-    const rival = owners.find((owner) => !sameConversation(owner, row) && hasPlatformAlias(owner, alias.id));
-    if (rival !== undefined) {
-      return refuse("ALIAS_TAKEN", `aliases: ${JSON.stringify(alias.id)} names another session`, {
-        alias: alias.id,
-      });
-    }
-  }
-  return undefined;
-}
-
-function sameConversation(a: SessionRow, b: SessionRow): boolean {
-  return (
-    a.key.externalId === b.key.externalId && a.key.provider === b.key.provider && a.key.scope === b.key.scope
-  );
-}
-
-function hasPlatformAlias(row: SessionRow, id: string): boolean {
-  return row.aliases.some((alias) => alias.id === id && alias.kind === "platform");
 }
 
 function findArchived(tx: Transaction, key: SessionKey, sessionId: string): SessionRow | undefined {

@@ -16,8 +16,8 @@ import type {
 } from "../../sessions/session-store.js";
 import { scopeMatches } from "../../sessions/session-store.js";
 import { sealMessage } from "./codec.js";
+import { findTakenAlias, nativeIdOwner } from "./owners.js";
 import { replayed } from "./replays.js";
-import { findTakenAlias } from "./reserve-commands.js";
 import { encodeNumber, sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
 
@@ -50,6 +50,9 @@ export function reset(
   call: SessionCall & { readonly newSessionId: string },
 ): Reset | Refusal {
   return onSession(tx, call, (row) => {
+    if (row.archived === "rotated") {
+      return refuse("ARCHIVED", `session_id: ${row.sessionId} was replaced and cannot be reset`);
+    }
     const refused = staleGeneration(call, row) ?? notFree(tx, row);
     if (refused !== undefined) return refused;
     const next = rotateRow(row, "EXPLICIT_RESET", {
@@ -99,7 +102,9 @@ export function touch(tx: Transaction, activities: readonly Activity[]): void {
 export function resolve(tx: Transaction, selector: SessionSelector): SessionRow | Refusal {
   if (selector.kind === "key") {
     const row = tx.tables.current(selector.key);
-    return row ?? refuse("SESSION_NOT_FOUND", "no session has this key");
+    // A pruned session is found by its ids alone.
+    if (row !== undefined && row.archived === undefined) return row;
+    return refuse("SESSION_NOT_FOUND", "no session has this key");
   }
   const rows = tx.tables.byId({ kind: "session-id", id: selector.sessionId }, selector.where, 2);
   const [row] = rows;
@@ -120,20 +125,6 @@ export function purge(tx: Transaction, row: SessionRow): number {
   let turns = 0;
   for (const _ of tx.tables.keysBelow("sessionTurns", [row.recordNo])) turns += 1;
   return turns;
-}
-
-/** Another live session of the provider and workspace that has the native id. */
-export function nativeIdOwner(
-  tx: Transaction,
-  row: Pick<SessionRow, "key" | "recordNo" | "workspace">,
-  nativeId: string,
-): SessionRow | undefined {
-  const where = { scopes: ["*"], provider: row.key.provider };
-  const owners = tx.tables.byId({ kind: "native-id", id: nativeId }, where, 16);
-  return owners.find(
-    (owner) =>
-      owner.recordNo !== row.recordNo && owner.archived === undefined && owner.workspace === row.workspace,
-  );
 }
 
 /** Acts on the row once for an idempotency key; the answer must still be current when it is asked for again. */
