@@ -1,0 +1,170 @@
+/** Short sequences about archived sessions, retries and pruning, spelt out. */
+import { ConnectError } from "@connectrpc/connect";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
+import { Outcome, RotationReason, SessionState } from "../../gen/sessionbroker/v1/session_pb.js";
+import type { TurnEvent } from "../../gen/sessionbroker/v1/turn_pb.js";
+import type { BrokerClient } from "../support/broker.js";
+import { InProcessBroker, ManualClock } from "../support/in-process.js";
+
+const clock = new ManualClock(Date.UTC(2025, 5, 1));
+const hourMs = 3_600_000;
+const anyAge = { nanos: 1_000_000 };
+
+let broker: InProcessBroker;
+let client: BrokerClient;
+
+beforeAll(async () => {
+  broker = await InProcessBroker.start(clock, "providers: [{ id: echo, echo: {} }]");
+  client = broker.client;
+});
+
+afterAll(() => broker.close());
+
+const key = (externalId: string, scope = "acme") => ({ scope, externalId, provider: "echo" });
+const byKey = (externalId: string, scope?: string) => ({
+  case: "key" as const,
+  value: key(externalId, scope),
+});
+const byId = (sessionId: string) => ({ case: "sessionId" as const, value: sessionId });
+
+it("a reset by the id of a replaced session leaves the key's session alone", async () => {
+  await client.reserve({ key: key("replaced"), sessionId: "replaced-1" });
+  const { session } = await client.resetSession({ selector: byKey("replaced"), expectedGeneration: 1 });
+  const again = client.resetSession({ selector: byId("replaced-1"), expectedGeneration: 1 });
+  expect(await reasonOf(again)).toBe("ARCHIVED");
+  expect((await client.getSession({ selector: byKey("replaced") })).session).toEqual(session);
+  expect((await client.getSession({ selector: byId(session?.sessionId ?? "") })).session).toEqual(session);
+});
+
+it("a pruned session is found by its id, and by its key no longer", async () => {
+  await client.reserve({ key: key("pruned", "pruned"), sessionId: "pruned-1" });
+  clock.advance(hourMs);
+  expect((await client.prune({ scope: "pruned", olderThan: anyAge })).archived).toBe(1);
+  const { session } = await client.getSession({ selector: byId("pruned-1") });
+  expect(session?.state).toBe(SessionState.ARCHIVED);
+  const selector = byKey("pruned", "pruned");
+  for (const call of [
+    client.getSession({ selector }),
+    client.pinSession({ selector, pinned: true }),
+    client.resetSession({ selector, expectedGeneration: 1 }),
+    client.deleteSession({ selector }),
+  ]) {
+    expect(await reasonOf(call)).toBe("SESSION_NOT_FOUND");
+  }
+});
+
+it("an archived session is revived, not made a second time, when its key has none", async () => {
+  await client.reserve({ key: key("revived"), sessionId: "revived-1" });
+  await say("revived", "one");
+  await client.resetSession({ selector: byKey("revived"), expectedGeneration: 1 });
+  await client.deleteSession({ selector: byKey("revived") });
+  const revived = await client.reserve({ key: key("revived"), sessionId: "revived-1" });
+  expect(revived).toMatchObject({ outcome: Outcome.EXPLICIT, session: { turnCount: 1 } });
+  expect((await client.getSession({ selector: byId("revived-1") })).session).toEqual(revived.session);
+});
+
+it.each(["rotated", "pruned"])("a %s session that is revived takes aliases and labels", async (how) => {
+  const id = `${how}-with-aliases`;
+  await client.reserve({ key: key(id, how), sessionId: id });
+  clock.advance(hourMs);
+  if (how === "pruned") await client.prune({ scope: how, olderThan: anyAge });
+  else await client.resetSession({ selector: byKey(id, how), expectedGeneration: 1 });
+  const { session } = await client.reserve({
+    key: key(id, how),
+    sessionId: id,
+    aliases: [`alias of ${id}`],
+    labels: { color: "red" },
+    ...(how === "pruned" ? {} : { expectedGeneration: 2 }),
+  });
+  expect(session?.aliases.map((alias) => alias.id)).toEqual([`alias of ${id}`]);
+  expect(session?.labels).toEqual({ color: "red" });
+});
+
+it("a revived session has its native id only if no other live session took it", async () => {
+  const bind = (externalId: string) =>
+    client.bind({
+      selector: byKey(externalId),
+      nativeId: "taken",
+      expectedGeneration: 1,
+      expectedNativeId: "",
+    });
+  await client.reserve({ key: key("first owner"), sessionId: "first-owner" });
+  await bind("first owner");
+  await client.resetSession({ selector: byKey("first owner"), expectedGeneration: 1 });
+  await client.reserve({ key: key("second owner") });
+  await bind("second owner");
+  const revival = { key: key("first owner"), sessionId: "first-owner", expectedGeneration: 2 };
+  expect(await reasonOf(client.reserve(revival))).toBe("NATIVE_ID_IN_USE");
+});
+
+it("a revived session is not announced with the reason it once had, and begins anew", async () => {
+  const resetPolicy = { daily: { hour: 4 } };
+  await client.reserve({ key: key("announced"), resetPolicy });
+  const { session } = await client.resetSession({ selector: byKey("announced"), expectedGeneration: 1 });
+  await client.reserve({ key: key("announced"), sessionId: "announced-3", expectedGeneration: 2 });
+  clock.advance(48 * hourMs);
+  const revival = { key: key("announced"), sessionId: session?.sessionId ?? "", expectedGeneration: 3 };
+  expect((await client.reserve(revival)).outcome).toBe(Outcome.EXPLICIT);
+  expect(await client.reserve({ key: key("announced") })).toMatchObject({
+    outcome: Outcome.EXISTING,
+    rotationReason: RotationReason.UNSPECIFIED,
+  });
+});
+
+it("a prune of RESERVED passes over sessions that had a turn", async () => {
+  await client.reserve({ key: key("reserved", "states") });
+  await say("active", "one", { scope: "states" });
+  clock.advance(hourMs);
+  const report = await client.prune({
+    scope: "states",
+    olderThan: anyAge,
+    states: [SessionState.RESERVED],
+  });
+  expect(report.rows.map((row) => row.key?.externalId)).toEqual(["reserved"]);
+});
+
+it("a former native id is an alias once", async () => {
+  await client.reserve({ key: key("rebound") });
+  const ids = ["a", "b", "a", "b"];
+  for (const [index, nativeId] of ids.entries()) {
+    await client.bind({
+      selector: byKey("rebound"),
+      nativeId: `rebound-${nativeId}`,
+      expectedGeneration: 1,
+      expectedNativeId: index === 0 ? "" : `rebound-${ids[index - 1]}`,
+    });
+  }
+  const { session } = await client.getSession({ selector: byKey("rebound") });
+  expect(session?.aliases.map((alias) => alias.id).sort()).toEqual(["rebound-a", "rebound-b"]);
+});
+
+it("a retry of a turn by session id meets it, also when the session was replaced since", async () => {
+  await client.reserve({ key: key("retried"), sessionId: "retried-1" });
+  const turn = { sessionId: "retried-1", turnId: "retried-turn" };
+  const events = await say("retried", "one", turn);
+  await client.resetSession({ selector: byKey("retried"), expectedGeneration: 1 });
+  expect(await say("retried", "one", turn)).toEqual(events);
+});
+
+async function say(
+  externalId: string,
+  text: string,
+  options: { readonly sessionId?: string; readonly turnId?: string; readonly scope?: string } = {},
+): Promise<TurnEvent[]> {
+  const { sessionId, turnId = "", scope } = options;
+  const events: TurnEvent[] = [];
+  for await (const { event } of client.dispatch({
+    target: sessionId === undefined ? byKey(externalId, scope) : byId(sessionId),
+    input: [{ part: { case: "text", value: text } }],
+    turnId,
+  })) {
+    if (event !== undefined && event.sequence > 0) events.push(event);
+  }
+  return events;
+}
+
+async function reasonOf(call: Promise<unknown>): Promise<string | undefined> {
+  const error = await call.then(() => undefined, ConnectError.from);
+  return error?.findDetails(ErrorInfoSchema)[0]?.reason;
+}
