@@ -3,7 +3,7 @@
 // Prints medians and ratios within this run; absolute times are this machine's.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { Agent, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -110,28 +110,34 @@ async function serve(data, port) {
 const quantile = (times, q) =>
   times.toSorted((a, b) => a - b)[Math.min(times.length - 1, Math.floor(times.length * q))];
 
-async function measure(run) {
-  const times = [];
+/** Median times of the same call on two brokers, asked in turns, so that a busy machine is busy for both. */
+async function compare(brokers, run) {
+  const times = brokers.map(() => []);
   for (let i = 0; i < calls; i++) {
-    const from = performance.now();
-    await run(i);
-    times.push(performance.now() - from);
+    for (const [index, broker] of brokers.entries()) {
+      const from = performance.now();
+      await run(broker, i);
+      times[index].push(performance.now() - from);
+    }
   }
-  return quantile(times, 0.5);
+  return times.map((each) => quantile(each, 0.5));
 }
 
-async function lookups(broker, rows) {
-  const any = () => Math.floor(Math.random() * rows);
-  await measure(() => broker.call("Reserve", { key: key(any()) }));
+async function lookups(brokers) {
+  const any = ({ rows }) => Math.floor(Math.random() * rows);
+  const reserve = (broker) => broker.call("Reserve", { key: key(any(broker)) });
+  await compare(brokers, reserve);
   return {
-    "Reserve, existing": await measure(() => broker.call("Reserve", { key: key(any()) })),
-    "ResolveSelection by key": await measure(() => broker.call("ResolveSelection", { key: key(any()) })),
-    "ResolveSelection by session id": await measure(() =>
-      broker.call("ResolveSelection", { sessionId: idOf(any()) }),
+    "Reserve, existing": await compare(brokers, reserve),
+    "ResolveSelection by key": await compare(brokers, (broker) =>
+      broker.call("ResolveSelection", { key: key(any(broker)) }),
     ),
-    GetSession: await measure(() => broker.call("GetSession", { key: key(any()) })),
-    "Reserve, new (durable)": await measure((i) =>
-      broker.call("Reserve", { key: { scope: "fresh", externalId: `new-${rows}-${i}`, provider: "echo" } }),
+    "ResolveSelection by session id": await compare(brokers, (broker) =>
+      broker.call("ResolveSelection", { sessionId: idOf(any(broker)) }),
+    ),
+    GetSession: await compare(brokers, (broker) => broker.call("GetSession", { key: key(any(broker)) })),
+    "Reserve, new (durable)": await compare(brokers, (broker, i) =>
+      broker.call("Reserve", { key: { scope: "fresh", externalId: `new-${i}`, provider: "echo" } }),
     ),
   };
 }
@@ -155,53 +161,47 @@ try {
     const bytes = await fill(data, rows, firstIdle);
     stores[name] = { data, rows, bytes, fillMs: performance.now() - from };
   }
-  const results = {};
-  for (const [index, name] of ["small", "large", "middle"].entries()) {
-    const { data, rows } = stores[name];
-    const broker = await serve(data, 17_410 + index);
-    results[name] = { openMs: broker.openMs, lookups: await lookups(broker, rows) };
-    if (name !== "small") results[name].prune = await timePrune(broker, idle / 2);
-    if (name === "large") {
-      const pruning = broker.call("Prune", { olderThan: `${30 * 24 * 3600}s`, limit: pruned });
-      let running = true;
-      const done = pruning.finally(() => {
-        running = false;
-      });
-      const times = [];
-      for (let i = 0; running; i++) {
-        const from = performance.now();
-        await broker.call("Reserve", { key: { scope: "meanwhile", externalId: `m-${i}`, provider: "echo" } });
-        times.push(performance.now() - from);
-      }
-      const { archived = 0 } = await done;
-      results.large.meanwhile = {
-        archived,
-        count: times.length,
-        p50: quantile(times, 0.5),
-        p99: quantile(times, 0.99),
-      };
-      results.large.rss = broker.memory();
-    }
-    await broker.stop();
+  const start = async (name, port) =>
+    Object.assign(await serve(stores[name].data, port), { rows: stores[name].rows });
+  const [smallOne, largeOne] = [await start("small", 17_410), await start("large", 17_411)];
+  const medians = await lookups([smallOne, largeOne]);
+  await smallOne.stop();
+  const middleOne = await start("middle", 17_412);
+  const prunes = { middle: await timePrune(middleOne, idle / 2), large: await timePrune(largeOne, idle / 2) };
+  await middleOne.stop();
+  const pruning = largeOne.call("Prune", { olderThan: `${30 * 24 * 3600}s`, limit: pruned });
+  let running = true;
+  const done = pruning.finally(() => {
+    running = false;
+  });
+  const times = [];
+  for (let i = 0; running; i++) {
+    const from = performance.now();
+    await largeOne.call("Reserve", { key: { scope: "meanwhile", externalId: `m-${i}`, provider: "echo" } });
+    times.push(performance.now() - from);
   }
+  const { archived = 0 } = await done;
+  const rss = largeOne.memory();
+  await largeOne.stop();
+
   const ms = (value) => `${value.toFixed(2)} ms`;
   console.log(`\n| p50, one client | ${small} sessions | ${large} sessions | ratio |\n|---|---|---|---|`);
-  for (const [what, value] of Object.entries(results.small.lookups)) {
-    const other = results.large.lookups[what];
-    console.log(`| ${what} | ${ms(value)} | ${ms(other)} | ${(other / value).toFixed(2)} |`);
+  for (const [what, [few, many]] of Object.entries(medians)) {
+    console.log(`| ${what} | ${ms(few)} | ${ms(many)} | ${(many / few).toFixed(2)} |`);
   }
-  const { middle: m, large: l } = results;
+  const ratio = (prunes.large.ms / prunes.middle.ms).toFixed(2);
   console.log(
-    `\nprune of ${m.prune.archived} rows: ${ms(m.prune.ms)} in ${middle} sessions, ${ms(l.prune.ms)} in ${large}: ratio ${(l.prune.ms / m.prune.ms).toFixed(2)}`,
+    `\nprune of ${prunes.middle.archived} rows: ${ms(prunes.middle.ms)} in ${middle} sessions, ${ms(prunes.large.ms)} in ${large}: ratio ${ratio}`,
   );
   console.log(
-    `Reserve while ${l.meanwhile.archived} rows are pruned: p50 ${ms(l.meanwhile.p50)}, p99 ${ms(l.meanwhile.p99)} (${l.meanwhile.count} calls)`,
+    `Reserve while ${archived} rows are pruned: p50 ${ms(quantile(times, 0.5))}, p99 ${ms(quantile(times, 0.99))} (${times.length} calls)`,
   );
   console.log(
-    `from start to first answer: ${ms(results.small.openMs)} with ${small} sessions, ${ms(l.openMs)} with ${large}`,
+    `from start to first answer: ${ms(smallOne.openMs)} with ${small} sessions, ${ms(largeOne.openMs)} with ${large}`,
   );
+  const { bytes, fillMs } = stores.large;
   console.log(
-    `disk: ${(stores.large.bytes / large).toFixed(0)} bytes a session; filled at ${Math.round((large / stores.large.fillMs) * 1000)} rows/s; resident memory ${(l.rss / 2 ** 20).toFixed(0)} MiB of which the mapped file is a part (${(statSync(join(stores.large.data, "store", "data.mdb")).size / 2 ** 20).toFixed(0)} MiB)`,
+    `disk: ${(bytes / large).toFixed(0)} bytes a session; filled at ${Math.round((large / fillMs) * 1000)} rows/s; resident memory ${(rss / 2 ** 20).toFixed(0)} MiB, with what is mapped of ${(bytes / 2 ** 20).toFixed(0)} MiB`,
   );
 } finally {
   rmSync(folder, { recursive: true, force: true });
