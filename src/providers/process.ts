@@ -97,6 +97,9 @@ export async function startChild(options: ChildOptions): Promise<Child> {
     lastOutputAt = performance.now();
     tail.push(chunk);
   });
+  const errorOutputEnded = new Promise<void>((resolve) => {
+    stderr.once("close", resolve);
+  });
   // A child that does not read its input, or is gone, is judged by its exit.
   stdin.on("error", () => {});
   stdin.end(options.input);
@@ -116,6 +119,9 @@ export async function startChild(options: ChildOptions): Promise<Child> {
       await settlesWithin(exit, options.interrupt.waitMs);
     }
     const survivors = await endProcesses(leader, options.mark, options.steps ?? endingSteps);
+    // Its last words may be in the pipe still; a stranger may hold the pipe open.
+    await settlesWithin(errorOutputEnded, afterEndMs);
+    stderr.destroy();
     return survivors.includes(leader) ? { survivors } : { exit: await exit, survivors };
   }
   exit.then(end);
@@ -136,7 +142,6 @@ export async function startChild(options: ChildOptions): Promise<Child> {
       yield* splitter.end();
     } finally {
       stdout.destroy();
-      stderr.destroy();
     }
   }
 
