@@ -23,12 +23,13 @@ import {
 } from "../../gen/sessionbroker/v1/session_pb.js";
 import { BrokerError } from "../errors.js";
 import type { Refusal } from "../sessions/refusal.js";
-import type {
-  Place,
-  PruneReport,
-  SessionCall,
-  SessionSelector,
-  SessionView,
+import {
+  type Place,
+  type PruneReport,
+  placeOf,
+  type SessionCall,
+  type SessionSelector,
+  type SessionView,
 } from "../sessions/session-store.js";
 import { type Dispatcher, refusalError } from "../turns/dispatcher.js";
 import { sessionMessage } from "../turns/session-message.js";
@@ -238,12 +239,7 @@ async function listPage(deps: SessionRpcDeps, caller: Caller, request: ListSessi
     views.push(...found.filter((view) => matches(deps, view, request, states)));
     const last = found.at(-1);
     if (last === undefined || found.length === 0) return { views, nextPageToken: "" };
-    after = {
-      lastActivityMs: last.row.lastActivityMs,
-      key: last.row.key,
-      archived: last.row.archived !== undefined,
-      recordNo: last.row.recordNo,
-    };
+    after = placeOf(last.row);
   }
   return { views, nextPageToken: signToken(deps.signingKey, purpose, after) };
 }

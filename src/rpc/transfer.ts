@@ -23,7 +23,7 @@ import {
 } from "../../gen/sessionbroker/v1/session_pb.js";
 import type { Clock } from "../clock.js";
 import { BrokerError } from "../errors.js";
-import type { ImportRow, Place, SessionStore } from "../sessions/session-store.js";
+import { type ImportRow, type Place, placeOf, type SessionStore } from "../sessions/session-store.js";
 import { sessionMessage } from "../turns/session-message.js";
 import { type Caller, callerOf, whereOf } from "./caller.js";
 import type { Keys } from "./keys.js";
@@ -64,12 +64,7 @@ export async function* exportSessions(
     }
     const last = views.at(-1)?.row;
     if (last === undefined) return;
-    after = {
-      lastActivityMs: last.lastActivityMs,
-      key: last.key,
-      archived: last.archived !== undefined,
-      recordNo: last.recordNo,
-    };
+    after = placeOf(last);
   }
 }
 

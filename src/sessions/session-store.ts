@@ -93,6 +93,11 @@ export interface Place {
   readonly recordNo: number;
 }
 
+export function placeOf(row: SessionRow): Place {
+  const { lastActivityMs, key, recordNo, archived } = row;
+  return { lastActivityMs, key, recordNo, archived: archived !== undefined };
+}
+
 /** What the calls about an existing session have in common. */
 export interface SessionCall {
   readonly selector: SessionSelector;

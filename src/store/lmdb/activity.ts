@@ -36,15 +36,6 @@ function newestFirst(ms: number): number {
   return 0 - ms;
 }
 
-export function placeOf(row: SessionRow): Place {
-  return {
-    lastActivityMs: row.lastActivityMs,
-    key: row.key,
-    archived: row.archived !== undefined,
-    recordNo: row.recordNo,
-  };
-}
-
 /** Places in order, after a place, with no activity at or after a time. */
 export function* walkActivity(
   tables: Tables,
