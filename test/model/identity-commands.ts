@@ -218,15 +218,18 @@ export const commands: fc.Arbitrary<Command>[] = [
     { ms: fc.constantFrom(1, 30_000, 61_000, hourMs, hourMs + 1, 5 * hourMs, 26 * hourMs, 200 * hourMs) },
     async ({ ms }, _, { clock }) => clock.advance(ms),
   ),
-  command("AdvanceToEdge", { pick, policy, byMs: fc.constantFrom(0, 1) }, async (c, m, { clock }) => {
-    const row = m.rows[c.pick % Math.max(1, m.rows.length)];
-    const nowMs = clock.now();
+  command("ReserveAtEdge", { key, policy, byMs: fc.constantFrom(0, 1) }, async (c, m, r) => {
+    const nowMs = r.clock.now();
+    const row = m.live(c.key);
     const { idleMs, daily } = c.policy;
     const edges = [
       ...(idleMs === undefined || row === undefined ? [] : [row.activeAtMs + idleMs]),
       ...(daily === undefined ? [] : [latestBoundary(daily, nowMs) + 24 * hourMs]),
     ].filter((edgeMs) => edgeMs >= nowMs);
-    clock.advance((edges[0] ?? nowMs) - nowMs + c.byMs);
+    r.clock.advance((edges[0] ?? nowMs) - nowMs + c.byMs);
+    await reserve(m, r, c.key, { policy: c.policy });
+    r.clock.advance(1);
+    await reserve(m, r, c.key, { policy: c.policy });
   }),
   command("Retry", { pick }, async ({ pick }, m, r) => {
     const known = retries(m);

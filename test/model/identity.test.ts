@@ -16,7 +16,7 @@ import { IdentityModel } from "./identity-model.js";
 // Many calls at once share the signal that stops the server.
 setMaxListeners(0);
 
-const runs = Number(process.env.SESSION_BROKER_MODEL_RUNS ?? 30);
+const runs = Number(process.env.SESSION_BROKER_MODEL_RUNS ?? 25);
 const { SESSION_BROKER_MODEL_SEED: seed, SESSION_BROKER_MODEL_PATH: path } = process.env;
 const replayPath = process.env.SESSION_BROKER_MODEL_REPLAY;
 
