@@ -32,7 +32,7 @@ import {
   type SessionView,
 } from "../sessions/session-store.js";
 import { type Dispatcher, refusalError } from "../turns/dispatcher.js";
-import { sessionMessage } from "../turns/session-message.js";
+import { sessionMessage, sessionState } from "../turns/session-message.js";
 import { type Caller, callerOf, whereOf } from "./caller.js";
 import { readToken, signToken } from "./page-token.js";
 import type { ReservationDeps, Reservations } from "./reservations.js";
@@ -250,14 +250,8 @@ function matches(
   request: ListSessionsRequest,
   states: ReadonlySet<SessionState>,
 ): boolean {
-  const state =
-    row.archived !== undefined
-      ? SessionState.ARCHIVED
-      : row.turnCount > 0
-        ? SessionState.ACTIVE
-        : SessionState.RESERVED;
   return (
-    states.has(state) &&
+    states.has(sessionState(row)) &&
     Object.entries(request.labels).every(([name, value]) => row.labels[name] === value) &&
     (request.agent === "" || deps.keys.identityOf(row).agent === request.agent)
   );

@@ -78,7 +78,7 @@ const aliasKinds: Record<domain.AliasKind, AliasKind> = {
   "former-native": AliasKind.NATIVE,
 };
 
-function sessionState(row: domain.SessionRow): SessionState {
+export function sessionState(row: domain.SessionRow): SessionState {
   if (row.archived !== undefined) return SessionState.ARCHIVED;
   return row.turnCount > 0 ? SessionState.ACTIVE : SessionState.RESERVED;
 }

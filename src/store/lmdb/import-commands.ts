@@ -1,13 +1,13 @@
 /** Imported rows, many in one transaction. */
 import { decideImport } from "../../sessions/importing.js";
-import type { ImportResult, ImportRow, ScopePattern } from "../../sessions/session-store.js";
+import type { ImportResult, ImportRow } from "../../sessions/session-store.js";
 import { nativeIdOwner } from "./owners.js";
 import { sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
 
 export function importRows(
   tx: Transaction,
-  call: { readonly rows: readonly ImportRow[]; readonly callerScopes: readonly ScopePattern[] },
+  call: { readonly rows: readonly ImportRow[] },
 ): readonly ImportResult[] {
   return call.rows.map((row) => importRow(tx, row));
 }
