@@ -81,7 +81,8 @@ async function* readTurn(
 }
 
 async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest): Promise<TurnRow> {
-  const known = await repeatedTurn(deps, caller, request);
+  const hash = payloadHash(request);
+  const known = await repeatedTurn(deps, caller, request, hash);
   if (known !== undefined) return known;
   const { canonical, onlySessionId } = await targetOf(deps, caller, request);
   const provider = deps.providers.get(canonical.key.provider);
@@ -101,7 +102,7 @@ async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest
     ...(onlySessionId === undefined ? {} : { onlySessionId }),
     turnId: request.turnId || randomUUID(),
     clientChoseId: request.turnId !== "",
-    payloadHash: payloadHash(request),
+    payloadHash: hash,
     credential: caller.name,
     grant: caller.baseScope,
     cancelOnDisconnect: request.onDisconnect === OnDisconnect.CANCEL,
@@ -141,12 +142,11 @@ async function repeatedTurn(
   deps: TurnRpcDeps,
   caller: Caller,
   request: DispatchRequest,
+  hash: Uint8Array,
 ): Promise<TurnRow | undefined> {
   if (request.turnId === "" || request.target.case !== "sessionId") return undefined;
   const turn = await deps.store.byTurnId(request.turnId, whereOf(caller, ""));
-  return turn !== undefined && Buffer.compare(turn.payloadHash, payloadHash(request)) === 0
-    ? turn
-    : undefined;
+  return turn !== undefined && Buffer.compare(turn.payloadHash, hash) === 0 ? turn : undefined;
 }
 
 async function targetOf(
