@@ -126,6 +126,11 @@ export const errorTable = {
     retryable: false,
     when: "A turn with this id and another payload exists.",
   },
+  TURN_DELETED: {
+    ...precondition,
+    http: 410,
+    when: "A turn with this id ran in the last week and was deleted with its session; it is not run again.",
+  },
   IDEMPOTENCY_KEY_REUSED: {
     code: Code.AlreadyExists,
     http: 409,

@@ -124,14 +124,6 @@ async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest
     }
     case "repeated":
       return admission.turn;
-    case "id-reused":
-      throw new BrokerError(
-        "TURN_ID_REUSED",
-        `turn_id: ${request.turnId} was used with another target or input`,
-        {
-          turn_id: request.turnId,
-        },
-      );
     case "refused":
       throw refusalError(admission);
   }

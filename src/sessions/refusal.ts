@@ -13,7 +13,9 @@ export interface Refusal {
     | "ALIAS_TAKEN"
     | "ARCHIVED"
     | "IDEMPOTENCY_KEY_REUSED"
-    | "REPLAY_OUTDATED";
+    | "REPLAY_OUTDATED"
+    | "TURN_ID_REUSED"
+    | "TURN_DELETED";
   readonly message: string;
   readonly metadata?: Readonly<Record<string, string>>;
 }

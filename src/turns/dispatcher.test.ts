@@ -257,7 +257,10 @@ describe("a turn", () => {
     const dispatcher = dispatcherFor(new ScriptedAgent());
     const admit = request("chat");
     await run(dispatcher, admit);
-    expect((await dispatcher.admit({ ...admit, payloadHash: Buffer.from("other") })).kind).toBe("id-reused");
+    expect(await dispatcher.admit({ ...admit, payloadHash: Buffer.from("other") })).toMatchObject({
+      kind: "refused",
+      reason: "TURN_ID_REUSED",
+    });
   });
 
   it("that rejects conflicts is refused while another runs, with that one's id", async () => {

@@ -41,7 +41,6 @@ export type Admission =
     }
   /** The turn id is known, with the same payload. */
   | { readonly kind: "repeated"; readonly turn: TurnRow }
-  | { readonly kind: "id-reused"; readonly turn: TurnRow }
   | { readonly kind: "queue-full"; readonly waiting: number }
   | Refusal;
 

@@ -13,6 +13,7 @@ import { afterAll } from "./schema.js";
 import { purge } from "./session-commands.js";
 import type { Tables } from "./tables.js";
 import type { Transaction } from "./transaction.js";
+import { buryTurn } from "./turn-tombstones.js";
 
 /** Looks at the rows of one scope, the longest idle first. */
 export interface PruneStep {
@@ -85,9 +86,12 @@ export function pruneScopes(
 }
 
 /** Deletes what hangs on deleted rows, at most `limit` entries; true if nothing is left. */
-export function sweepGarbage(tx: Transaction, limit: number): boolean {
-  let left = limit;
-  for (const { key: recordNo } of [...tx.tables.numbered("garbage", limit)]) {
+export function sweepGarbage(
+  tx: Transaction,
+  call: { readonly nowMs: number; readonly limit: number },
+): boolean {
+  let left = call.limit;
+  for (const { key: recordNo } of [...tx.tables.numbered("garbage", call.limit)]) {
     for (const entry of [...tx.tables.keysBelow("sessionTurns", [recordNo], left)]) {
       const turnNo = Number(entry[1]);
       for (const event of [...tx.tables.keysBelow("events", [turnNo], left)]) {
@@ -95,7 +99,10 @@ export function sweepGarbage(tx: Transaction, limit: number): boolean {
         if (--left <= 0) return false;
       }
       const turn = tx.tables.turn(turnNo);
-      if (turn !== undefined) tx.tables.delete("turnIds", [turn.key.scope, turn.turnId]);
+      if (turn !== undefined) {
+        buryTurn(tx, turn, call.nowMs);
+        tx.tables.delete("turnIds", [turn.key.scope, turn.turnId]);
+      }
       tx.tables.delete("turns", turnNo);
       tx.tables.delete("requests", turnNo);
       tx.tables.delete("history", [recordNo, turnNo]);

@@ -1,6 +1,6 @@
 /** Answers that are given again to the same request with the same idempotency key, for 24 hours. */
 import { create } from "@bufbuild/protobuf";
-import { ReplayRecordSchema } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
+import { type ReplayRecord, ReplayRecordSchema } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
 import { type Refusal, refuse } from "../../sessions/refusal.js";
 import type { IdempotencyKey } from "../../sessions/session-store.js";
 import { sealJson, sealMessage, unsealJson, unsealMessage } from "./codec.js";
@@ -17,7 +17,7 @@ export function replayed<T extends object>(
   run: () => T,
 ): T | Refusal {
   if (idempotency === undefined) return run();
-  const place = [idempotency.owner, idempotency.key];
+  const place = [idempotency.owner, idempotency.key] as const;
   const sealed = tx.tables.get("replays", place);
   const known = sealed === undefined ? undefined : unsealMessage(ReplayRecordSchema, sealed, "replays");
   if (known !== undefined && known.expiresAtMs >= nowMs) {
@@ -34,7 +34,12 @@ export function replayed<T extends object>(
     response: sealJson(answer),
     expiresAtMs,
   });
-  tx.tables.put("replays", place, sealMessage(ReplayRecordSchema, record));
-  tx.tables.put("replayExpiry", [expiresAtMs, ...place], encodeNumber(expiresAtMs));
+  putReplay(tx, place, record);
   return answer;
+}
+
+/** Keeps a record until it expires. */
+export function putReplay(tx: Transaction, place: readonly [string, string], record: ReplayRecord): void {
+  tx.tables.put("replays", place, sealMessage(ReplayRecordSchema, record));
+  tx.tables.put("replayExpiry", [record.expiresAtMs, ...place], encodeNumber(record.expiresAtMs));
 }

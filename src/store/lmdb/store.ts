@@ -101,7 +101,7 @@ export class LmdbStore implements SessionStore, TurnStore {
 
   async remove(call: SessionCall): Promise<Removed | Refusal> {
     const removed = await this.writer.run("remove", call);
-    if (removed.kind === "removed") await this.sweep();
+    if (removed.kind === "removed") await this.sweep(call.nowMs);
     return removed;
   }
 
@@ -130,7 +130,7 @@ export class LmdbStore implements SessionStore, TurnStore {
         step = result;
       }
     }
-    if (call.purge && !call.dryRun) await this.sweep();
+    if (call.purge && !call.dryRun) await this.sweep(call.nowMs);
     return { ...report, more: false };
   }
 
@@ -178,8 +178,8 @@ export class LmdbStore implements SessionStore, TurnStore {
   }
 
   /** Deletes in bounded steps what hangs on deleted rows; goes on where a crash stopped it. */
-  async sweep(): Promise<void> {
-    while (!(await this.writer.run("sweepGarbage", sweepBatch)));
+  async sweep(nowMs: number): Promise<void> {
+    while (!(await this.writer.run("sweepGarbage", { nowMs, limit: sweepBatch })));
   }
 
   async byTurnId(turnId: string, where: Where): Promise<TurnRow | undefined> {

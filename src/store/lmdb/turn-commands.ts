@@ -1,6 +1,6 @@
 /** The writes of the turn port, each inside one transaction. */
 import { withNativeId } from "../../sessions/binding.js";
-import { refuse } from "../../sessions/refusal.js";
+import { type Refusal, refuse } from "../../sessions/refusal.js";
 import { addUsage, noUsage, type SessionRow } from "../../sessions/session.js";
 import type { Reserved, SessionView } from "../../sessions/session-store.js";
 import { acceptedEvent } from "../../turns/accepted.js";
@@ -10,6 +10,7 @@ import { encodeBatch, encodeExchange, seal } from "./codec.js";
 import { applyReservation } from "./reserve-commands.js";
 import { encodeLane, encodeNumber, type Key, sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
+import { buriedTurn } from "./turn-tombstones.js";
 
 export function admit(tx: Transaction, call: AdmitCall): Admission {
   const { key } = call.reserve.reservation;
@@ -17,7 +18,11 @@ export function admit(tx: Transaction, call: AdmitCall): Admission {
   const known = tx.tables.turnById(call.turnId, { scopes: [key.scope] });
   if (known !== undefined) {
     const same = Buffer.compare(known.payloadHash, call.payloadHash) === 0;
-    return { kind: same ? "repeated" : "id-reused", turn: known };
+    return same ? { kind: "repeated", turn: known } : idReused(call.turnId);
+  }
+  const buried = buriedTurn(tx, key.scope, call.turnId, call.reserve.nowMs);
+  if (buried !== undefined) {
+    return Buffer.compare(buried, call.payloadHash) === 0 ? deleted(call.turnId) : idReused(call.turnId);
   }
   const current = tx.tables.current(key);
   if (call.onlySessionId !== undefined && current?.sessionId !== call.onlySessionId) {
@@ -151,6 +156,18 @@ export function end(tx: Transaction, call: TurnEndCall): boolean {
   }
   if (call.fence !== undefined) settleSession(tx, turn, call);
   return true;
+}
+
+function idReused(turnId: string): Refusal {
+  return refuse("TURN_ID_REUSED", `turn_id: ${turnId} was used with another target or input`, {
+    turn_id: turnId,
+  });
+}
+
+function deleted(turnId: string): Refusal {
+  return refuse("TURN_DELETED", `turn_id: ${turnId} ran before, and was deleted with its session`, {
+    turn_id: turnId,
+  });
 }
 
 /** The session after one of its turns ran. */
