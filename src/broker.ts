@@ -56,14 +56,11 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const dispatcher = createDispatcher(options, opened, providers, clock);
   const left = await sweepEarlierLives(opened.storeId, opened.instance);
   if (left.length > 0) log.error({ pids: left }, "processes of an earlier life cannot be ended");
-  await opened.store.sweep();
+  await opened.store.sweep(clock.now());
   await dispatcher.restart();
 
   const activity = new PendingActivity();
-  const writeActivity = async (nowMs?: number) => {
-    const due = activity.take(nowMs);
-    if (due.length > 0) await opened.store.touch(due);
-  };
+  const writeActivity = (nowMs?: number) => activity.write((due) => opened.store.touch(due), nowMs);
   const clockGuard = new ClockGuard(clock, (byMs) => {
     log.warn({ byMs }, "the wall clock jumped: sessions do not age until it has been steady for an hour");
   });

@@ -126,7 +126,7 @@ export function sessionMethods(deps: SessionRpcDeps): Methods {
 
     async prune(request, context) {
       // What was used a moment ago is not idle.
-      await deps.store.touch(deps.activity.take());
+      await deps.activity.write((due) => deps.store.touch(due));
       return pruneMessage(await deps.store.prune(pruneCall(deps, callerOf(context), request)));
     },
   };
