@@ -98,9 +98,12 @@ export class Reservations {
       case "ephemeral":
         return decision;
       case "existing":
-        return decision.write ? undefined : { kind: "reserved", outcome: "EXISTING", view };
-      case "explicit":
-        return decision.write ? undefined : { kind: "reserved", outcome: "EXPLICIT", view };
+      case "explicit": {
+        if (decision.write) return undefined;
+        const { reason } = decision;
+        const outcome = decision.kind === "existing" ? "EXISTING" : "EXPLICIT";
+        return { kind: "reserved", outcome, view, ...(reason === undefined ? {} : { reason }) };
+      }
       case "rotated":
         return decision.row === view.row
           ? { kind: "reserved", outcome: "ROTATED", reason: decision.reason, view }

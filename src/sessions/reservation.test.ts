@@ -51,6 +51,18 @@ describe("a reservation", () => {
   it.each<[string, Partial<Reservation>, Partial<ReservationFacts>, object]>([
     ["no row", {}, {}, { kind: "created", row: { sessionId: "new", generation: 1, recordNo: 2 } }],
     ["a purged key", {}, { purgedGeneration: 4 }, { kind: "created", reason: "PURGED" }],
+    [
+      "a purged key, bound to an id",
+      { sessionId: "mine" },
+      { purgedGeneration: 4 },
+      { kind: "explicit", reason: "PURGED" },
+    ],
+    [
+      "the key of a session that followed a purged one",
+      {},
+      { row: { ...fresh, owedRotation: "PURGED" } },
+      { kind: "existing", write: false, reason: "PURGED" },
+    ],
     ["a fresh row", {}, { row: fresh }, { kind: "existing", row: fresh, write: false }],
     [
       "a stale row",
@@ -96,6 +108,12 @@ describe("a reservation", () => {
       { workspace: "other" },
       { row: fresh },
       { kind: "refused", reason: "WORKSPACE_MISMATCH" },
+    ],
+    [
+      "a stale row, for another workspace",
+      { workspace: "other" },
+      { row: stale },
+      { kind: "rotated", row: { workspace: "other" }, replaced: { workspace: "" } },
     ],
     [
       "another generation",

@@ -46,7 +46,12 @@ export interface ReservationFacts {
 
 /** A row to write carries revision 0: the store numbers it. */
 export type ReservationDecision =
-  | { readonly kind: "existing"; readonly row: SessionRow; readonly write: boolean }
+  | {
+      readonly kind: "existing";
+      readonly row: SessionRow;
+      readonly write: boolean;
+      readonly reason?: RotationReason;
+    }
   | { readonly kind: "created"; readonly row: SessionRow; readonly reason?: RotationReason }
   /** `replaced`, if present, is to be archived; absent, the rotation happened before and is still owed. */
   | {
@@ -61,6 +66,7 @@ export type ReservationDecision =
       readonly replaced?: SessionRow;
       readonly revived?: SessionRow;
       readonly write: boolean;
+      readonly reason?: RotationReason;
     }
   | { readonly kind: "ephemeral"; readonly sessionId: string }
   | Refusal;
@@ -132,8 +138,8 @@ function decideExplicit(
       const generation = (facts.purgedGeneration ?? archivedMatch.generation) + 1;
       return revive(archivedMatch, { generation }, request, facts);
     }
-    const created = create({ ...request }, { ...facts, newSessionId: sessionId });
-    return { kind: "explicit", row: created.row, write: true };
+    const { row: created, reason } = create(request, { ...facts, newSessionId: sessionId });
+    return { kind: "explicit", row: created, write: true, ...(reason === undefined ? {} : { reason }) };
   }
   if (row.sessionId === sessionId) {
     if (request.expectedGeneration !== undefined && request.expectedGeneration !== row.generation) {
@@ -141,7 +147,7 @@ function decideExplicit(
     }
     if (row.archived !== undefined) return revive(row, {}, request, facts);
     const kept = keep(row, request);
-    return kept.kind === "existing" ? { kind: "explicit", row: kept.row, write: kept.write } : kept;
+    return kept.kind === "existing" ? { ...kept, kind: "explicit" } : kept;
   }
   if (row.archived === undefined) {
     if (request.expectedGeneration !== row.generation) return staleGeneration(row);
@@ -153,7 +159,7 @@ function decideExplicit(
     nowMs: facts.nowMs,
   });
   // An explicit binding is announced by its own outcome.
-  const { owedRotation: _owed, ...fresh } = next.row;
+  const { owedRotation: _owed, ...fresh } = inWorkspace(next.row, request);
   if (archivedMatch === undefined) {
     return { kind: "explicit", row: merge(fresh, request) ?? fresh, replaced: next.replaced, write: true };
   }
@@ -231,9 +237,8 @@ function create(
     labels: request.labels,
     revision: 0,
   };
-  return facts.purgedGeneration === undefined
-    ? { kind: "created", row }
-    : { kind: "created", row, reason: "PURGED" };
+  if (facts.purgedGeneration === undefined) return { kind: "created", row };
+  return { kind: "created", row: { ...row, owedRotation: "PURGED" }, reason: "PURGED" };
 }
 
 function rotate(
@@ -247,7 +252,13 @@ function rotate(
     recordNo: facts.newRecordNo,
     nowMs: facts.nowMs,
   });
-  return { kind: "rotated", row: merge(next.row, request) ?? next.row, reason, replaced: next.replaced };
+  const fresh = inWorkspace(next.row, request);
+  return { kind: "rotated", row: merge(fresh, request) ?? fresh, reason, replaced: next.replaced };
+}
+
+/** A new generation may work elsewhere. */
+function inWorkspace(row: SessionRow, { workspace }: Reservation): SessionRow {
+  return workspace === "" ? row : { ...row, workspace };
 }
 
 function keep(row: SessionRow, request: Reservation): ReservationDecision {
@@ -257,10 +268,16 @@ function keep(row: SessionRow, request: Reservation): ReservationDecision {
     });
   }
   const merged = merge(row, request);
-  if (row.owedRotation !== undefined) {
-    return { kind: "rotated", row: merged ?? row, reason: row.owedRotation };
+  const write = merged !== undefined;
+  switch (row.owedRotation) {
+    case undefined:
+      return { kind: "existing", row: merged ?? row, write };
+    case "PURGED":
+      // The key had a session before, of which nothing is left: CREATED was told to one caller alone.
+      return { kind: "existing", row: merged ?? row, write, reason: "PURGED" };
+    default:
+      return { kind: "rotated", row: merged ?? row, reason: row.owedRotation };
   }
-  return { kind: "existing", row: merged ?? row, write: merged !== undefined };
 }
 
 /** The row with the request's aliases and labels; undefined if it has them all. */

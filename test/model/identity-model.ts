@@ -363,9 +363,9 @@ export class IdentityModel {
         const revival = this.#revival(former, former.generation + 1, options);
         return isRefused(revival) ? revival : { ...revival, anyGeneration: true };
       }
-      const { row: created, commit } = this.#creation(key, options);
-      created.sessionId = sessionId;
-      return { kind: "row", outcome: "EXPLICIT", row: created, commit };
+      const creation = this.#creation(key, options);
+      creation.row.sessionId = sessionId;
+      return { ...creation, outcome: "EXPLICIT" };
     }
     const { expectedGeneration } = options;
     if (row.sessionId === sessionId) {
@@ -403,11 +403,12 @@ export class IdentityModel {
       imported: false,
       changed: 0,
     };
+    const purged = this.#tombstones.has(keyText(key));
+    if (purged) row.owed = "PURGED";
     const commit = () => {
       this.#tombstones.delete(keyText(key));
       this.add(row);
     };
-    const purged = this.#tombstones.has(keyText(key));
     return { kind: "row", outcome: "CREATED", ...(purged ? { reason: "PURGED" } : {}), row, commit };
   }
 
@@ -418,7 +419,13 @@ export class IdentityModel {
       this.#merge(row, options.aliases ?? [], options.labels ?? {});
     };
     if (row.owed === undefined) return { kind: "row", outcome, row, commit };
-    return { kind: "row", outcome: "ROTATED", reason: row.owed, row, commit };
+    return {
+      kind: "row",
+      outcome: row.owed === "PURGED" ? outcome : "ROTATED",
+      reason: row.owed,
+      row,
+      commit,
+    };
   }
 
   #rotation(row: Row, reason?: Reason): Planned {

@@ -34,7 +34,7 @@ interface Live {
   readonly generation: number;
   readonly nativeId: string;
   readonly previous: string;
-  readonly owed?: "EXPLICIT_RESET";
+  readonly owed?: "EXPLICIT_RESET" | "PURGED";
 }
 
 interface KeyState {
@@ -87,20 +87,26 @@ function guarded(
 }
 
 function create(state: State, key: number, output: Output | undefined): State | undefined {
-  const live: Live = { sessionId: newId(state, output), generation: 1, nativeId: "", previous: "" };
-  const reason = state.keys[key]?.purged ? "PURGED" : "UNSPECIFIED";
+  const purged = state.keys[key]?.purged === true;
+  const live: Live = {
+    sessionId: newId(state, output),
+    generation: 1,
+    nativeId: "",
+    previous: "",
+    ...(purged ? { owed: "PURGED" } : {}),
+  };
   const next = withLive(mint(state, live.sessionId), key, live, false);
   if (output === undefined) return next;
-  const wanted = { outcome: "CREATED", reason };
+  const wanted = { outcome: "CREATED", reason: live.owed ?? "UNSPECIFIED" };
   return isFresh(state, output) && isAnswer(output, wanted) && isLive(output, live) ? next : undefined;
 }
 
 function keep(state: State, key: number, live: Live, output: Output | undefined): State | undefined {
   if (output === undefined) return undefined;
-  const wanted =
-    live.owed === undefined
-      ? { outcome: "EXISTING", reason: "UNSPECIFIED" }
-      : { outcome: "ROTATED", reason: live.owed };
+  const wanted = {
+    outcome: live.owed === "EXPLICIT_RESET" ? "ROTATED" : "EXISTING",
+    reason: live.owed ?? "UNSPECIFIED",
+  };
   return isAnswer(output, wanted) ? sees(state, key, live, output) : undefined;
 }
 

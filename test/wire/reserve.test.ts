@@ -101,6 +101,31 @@ describe("Reserve", () => {
     }
   });
 
+  it("says that a purged session is gone until the first turn of the next, and once that it was created", async () => {
+    const client = broker.client();
+    const chat = key("to be purged", "purgeable");
+    await client.reserve({ key: chat });
+    await client.deleteSession({ selector: { case: "key", value: chat }, idempotencyKey: "purge it" });
+    const answers = [await client.reserve({ key: chat }), await client.reserve({ key: chat })];
+    const rotationReason = RotationReason.PURGED;
+    expect(answers).toMatchObject([
+      { outcome: Outcome.CREATED, rotationReason },
+      { outcome: Outcome.EXISTING, rotationReason },
+    ]);
+    const target = { case: "key" as const, value: chat };
+    const input = [{ part: { case: "text" as const, value: "hi" } }];
+    const accepted = [];
+    for (const _ of [1, 2]) {
+      for await (const { event } of client.dispatch({ target, input })) {
+        if (event?.event.case === "accepted") accepted.push(event.event.value);
+      }
+    }
+    expect(accepted).toMatchObject([
+      { outcome: Outcome.EXISTING, rotationReason },
+      { outcome: Outcome.EXISTING, rotationReason: RotationReason.UNSPECIFIED },
+    ]);
+  });
+
   it("spells agent keys in one way and tells store key and request key apart", async () => {
     const client = broker.client();
     const scope = "acme/openclaw";

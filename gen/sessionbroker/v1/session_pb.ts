@@ -1195,7 +1195,8 @@ export enum RotationReason {
   PRUNED = 5,
 
   /**
-   * The key had a session that was purged; said with CREATED.
+   * The key had a session that was purged; said with CREATED (or EXPLICIT), and
+   * with EXISTING until the first turn of the new one.
    *
    * @generated from enum value: ROTATION_REASON_PURGED = 6;
    */

@@ -50,9 +50,9 @@ function write(tx: Transaction, before: SessionRow | undefined, decision: Reserv
     case "ephemeral":
       return { kind: "ephemeral", sessionId: decision.sessionId };
     case "existing": {
-      if (!decision.write) return reserved(tx, "EXISTING", decision.row);
+      if (!decision.write) return reserved(tx, "EXISTING", decision.row, decision.reason);
       const taken = findTakenAlias(tx, decision.row, before);
-      return taken ?? reserved(tx, "EXISTING", tx.putSession(decision.row, before));
+      return taken ?? reserved(tx, "EXISTING", tx.putSession(decision.row, before), decision.reason);
     }
     case "created": {
       const taken = findTakenAlias(tx, decision.row, before);
@@ -71,13 +71,13 @@ function write(tx: Transaction, before: SessionRow | undefined, decision: Reserv
       return reserved(tx, "ROTATED", tx.putSession(decision.row, undefined), decision.reason);
     }
     case "explicit": {
-      if (!decision.write) return reserved(tx, "EXPLICIT", decision.row);
+      if (!decision.write) return reserved(tx, "EXPLICIT", decision.row, decision.reason);
       const taken = findTakenAlias(tx, decision.row, before);
       if (taken !== undefined) return taken;
       tx.tables.delete("tombstones", sessionKey(decision.row.key));
       if (decision.replaced !== undefined) tx.putSession(decision.replaced, before);
       const rival = decision.revived ?? (decision.replaced === undefined ? before : undefined);
-      return reserved(tx, "EXPLICIT", tx.putSession(decision.row, rival));
+      return reserved(tx, "EXPLICIT", tx.putSession(decision.row, rival), decision.reason);
     }
   }
 }
