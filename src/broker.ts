@@ -1,6 +1,6 @@
 /** One broker: the store, the providers, the dispatcher and the service, put together. */
 import { createHash, randomUUID } from "node:crypto";
-import { mkdir, realpath } from "node:fs/promises";
+import { mkdir, realpath, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { type Clock, ClockGuard, systemClock } from "./clock.js";
@@ -21,9 +21,10 @@ import { freeBytes } from "./store/lmdb/disk.js";
 import { type OpenedStore, openStore } from "./store/lmdb/open.js";
 import { schemaVersion } from "./store/lmdb/schema.js";
 import { Dispatcher } from "./turns/dispatcher.js";
+import { InternalTurns, isOurs } from "./turns/internal-turns.js";
 import type { Provider } from "./turns/provider.js";
 import { hasEnded, type TurnRow } from "./turns/turn.js";
-import type { Grant } from "./turns/turn-store.js";
+import type { Grant, TurnStore } from "./turns/turn-store.js";
 import { version } from "./version.js";
 
 export interface Broker extends AsyncDisposable {
@@ -53,7 +54,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const path = join(settings.data, "store");
   const opened = await openStore({ path, now: clock.now, onLost: options.onLost });
   const providers = createProviders(settings.providers, options.environment);
-  const dispatcher = createDispatcher(options, opened, providers, clock);
+  const turns = new InternalTurns(opened.store, clock);
+  const dispatcher = createDispatcher(options, opened, turns, providers, clock);
   const left = await sweepEarlierLives(opened.storeId, opened.instance);
   if (left.length > 0) log.error({ pids: left }, "processes of an earlier life cannot be ended");
   await opened.store.sweep(clock.now());
@@ -99,6 +101,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     providers,
     service: {
       ...reserving,
+      turns,
       reservations: new Reservations(reserving),
       dispatcher,
       providers,
@@ -126,11 +129,12 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
 function createDispatcher(
   { settings, log }: BrokerOptions,
   opened: OpenedStore,
+  turns: TurnStore,
   providers: ReadonlyMap<string, Provider>,
   clock: Clock,
 ): Dispatcher {
   return new Dispatcher({
-    store: opened.store,
+    store: turns,
     clock,
     providers,
     limits: {
@@ -147,7 +151,10 @@ function createDispatcher(
     },
     readRequest: readTurnRequest,
     log: (message, error) => log.error({ err: error }, message),
-    onEnded: (turn) => logTurn(log, turn),
+    onEnded: (turn) => {
+      logTurn(log, turn);
+      if (isOurs(turn.turnNo)) removeWorkspace(settings, turn, log);
+    },
   });
 }
 
@@ -165,6 +172,14 @@ async function workspaceOf(settings: Settings, { session }: Grant): Promise<stri
   const real = await realpath(directory);
   if (real !== directory) throw new Error(`the workspace ${directory} leads elsewhere, to ${real}`);
   return real;
+}
+
+/** Of a session that nobody can come back to. A configured workspace stays. */
+function removeWorkspace(settings: Settings, { sessionId, recordNo }: TurnRow, log: Logger): void {
+  const directory = join(settings.workspaces, directoryName(sessionId, recordNo));
+  rm(directory, { recursive: true, force: true }).catch((error: unknown) => {
+    log.warn({ err: error }, "the directory of an internal turn could not be removed");
+  });
 }
 
 /** Explicit session ids may hold anything, and may name several sessions. */

@@ -6,14 +6,14 @@ import { authenticationInterceptor } from "./authentication.js";
 import { callerOf } from "./caller.js";
 import type { Credentials } from "./credentials.js";
 import { errorInterceptor } from "./errors.js";
-import { resolveSelection } from "./selection.js";
+import { resolveSelection, type SelectionDeps } from "./selection.js";
 import { type ServerInfoDeps, serverInfoMethod } from "./server-info.js";
 import { type SessionRpcDeps, sessionMethods } from "./sessions.js";
 import { exportSessions, importSessions } from "./transfer.js";
 import { type TurnRpcDeps, turnMethods } from "./turns.js";
 import { watchSessions } from "./watch.js";
 
-export type ServiceDeps = SessionRpcDeps & TurnRpcDeps & ServerInfoDeps;
+export type ServiceDeps = SessionRpcDeps & SelectionDeps & TurnRpcDeps & ServerInfoDeps;
 
 /** Methods that are missing here answer UNIMPLEMENTED. */
 export function serviceRoutes(deps: ServiceDeps): (router: ConnectRouter) => void {

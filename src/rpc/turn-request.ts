@@ -10,6 +10,7 @@ import {
   HistoryMessage_Author,
   type InputPart,
   OnConflict,
+  type ReserveOptions,
 } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { BrokerError } from "../errors.js";
 import type { Exchange, Provider, TurnInputPart } from "../turns/provider.js";
@@ -44,9 +45,7 @@ export function checkTurnRequest(request: DispatchRequest, provider: Provider): 
   if (onConflict >= OnConflict.INTERRUPT) {
     throw unsupported(`on_conflict: ${OnConflict[onConflict]} is not available yet; use ENQUEUE or REJECT`);
   }
-  if (reserve?.visibility === Visibility.INTERNAL) {
-    throw unsupported("reserve.visibility: INTERNAL is available with Reserve only");
-  }
+  if (reserve?.visibility === Visibility.INTERNAL) checkInternal(request, reserve);
   if (provider.models.length > 0 && request.model !== "" && !provider.models.includes(request.model)) {
     throw new BrokerError(
       "UNKNOWN_MODEL",
@@ -63,6 +62,23 @@ export function checkTurnRequest(request: DispatchRequest, provider: Provider): 
       );
     }
   }
+}
+
+/** What would name a session that nothing remembers. */
+function checkInternal({ target, responseId }: DispatchRequest, { aliases }: ReserveOptions): void {
+  const named =
+    target.case === "sessionId"
+      ? "session_id"
+      : aliases.length > 0
+        ? "reserve.aliases"
+        : responseId === ""
+          ? undefined
+          : "response_id";
+  if (named === undefined) return;
+  throw new BrokerError(
+    "INVALID_FIELD",
+    `${named}: a turn with visibility INTERNAL has a session of its own`,
+  );
 }
 
 function checkSizes(request: DispatchRequest): void {

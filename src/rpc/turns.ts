@@ -29,7 +29,7 @@ import { type ReservationDeps, type Reservations, reservationOf } from "./reserv
 import { checkTurnRequest, payloadHash } from "./turn-request.js";
 
 export interface TurnRpcDeps extends ReservationDeps {
-  readonly store: ReservationDeps["store"] & TurnStore;
+  readonly turns: TurnStore;
   readonly reservations: Reservations;
   readonly dispatcher: Dispatcher;
   readonly providers: ReadonlyMap<string, Provider>;
@@ -56,7 +56,7 @@ export function turnMethods(deps: TurnRpcDeps): Methods {
     async cancelTurn(request, context) {
       const turn = await findTurn(deps, callerOf(context), request);
       const action = await deps.dispatcher.cancel(turn);
-      const after = (await deps.store.byTurnNo(turn.turnNo)) ?? turn;
+      const after = (await deps.turns.byTurnNo(turn.turnNo)) ?? turn;
       return { action: CancelTurnResponse_Action[action], turn: turnMessage(after) };
     },
 
@@ -116,7 +116,7 @@ async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest
   });
   switch (admission.kind) {
     case "admitted": {
-      const view = admission.outcome === "ROTATED" ? await deps.store.session(admission.turn) : undefined;
+      const view = admission.outcome === "ROTATED" ? await deps.turns.session(admission.turn) : undefined;
       if (view?.row.startedAtMs === reserve.nowMs && admission.reason !== undefined) {
         deps.onRotated(view.row, admission.reason);
       }
@@ -137,7 +137,7 @@ async function repeatedTurn(
   hash: Uint8Array,
 ): Promise<TurnRow | undefined> {
   if (request.turnId === "" || request.target.case !== "sessionId") return undefined;
-  const turn = await deps.store.byTurnId(request.turnId, whereOf(caller, ""));
+  const turn = await deps.turns.byTurnId(request.turnId, whereOf(caller, ""));
   return turn !== undefined && Buffer.compare(turn.payloadHash, hash) === 0 ? turn : undefined;
 }
 
@@ -180,7 +180,7 @@ async function findTurn(
   caller: Caller,
   request: { readonly turnId: string; readonly scope: string },
 ): Promise<TurnRow> {
-  const turn = await deps.store.byTurnId(request.turnId, whereOf(caller, request.scope));
+  const turn = await deps.turns.byTurnId(request.turnId, whereOf(caller, request.scope));
   if (turn !== undefined) return turn;
   throw new BrokerError("TURN_NOT_FOUND", `no turn has the id ${request.turnId}`);
 }

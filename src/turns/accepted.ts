@@ -3,7 +3,8 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Outcome } from "../../gen/sessionbroker/v1/session_pb.js";
 import { TurnEventSchema } from "../../gen/sessionbroker/v1/turn_pb.js";
 import type { KeyIdentity } from "../sessions/key-scheme.js";
-import type { Reserved, SessionView } from "../sessions/session-store.js";
+import type { RotationReason } from "../sessions/session.js";
+import type { SessionView } from "../sessions/session-store.js";
 import { rotationReasons, sessionMessage } from "./session-message.js";
 
 export const outcomes = {
@@ -11,6 +12,7 @@ export const outcomes = {
   EXISTING: Outcome.EXISTING,
   ROTATED: Outcome.ROTATED,
   EXPLICIT: Outcome.EXPLICIT,
+  EPHEMERAL: Outcome.EPHEMERAL,
 } as const;
 
 /** The first event of a turn, encoded as it is kept with the turn's row. */
@@ -18,7 +20,7 @@ export function acceptedEvent(admission: {
   readonly turnId: string;
   readonly identity: KeyIdentity;
   readonly view: SessionView;
-  readonly reserved: Extract<Reserved, { kind: "reserved" }>;
+  readonly reserved: { readonly outcome: keyof typeof outcomes; readonly reason?: RotationReason };
   /** Turns before this one in the session. */
   readonly queuePosition: number;
   readonly nowMs: number;

@@ -1,4 +1,6 @@
+import { keyText } from "../sessions/key.js";
 import type { StopReason } from "./endings.js";
+import { isOurs } from "./internal-turns.js";
 import type { TurnRow } from "./turn.js";
 import type { TurnLog } from "./turn-log.js";
 
@@ -23,6 +25,11 @@ export class ActiveTurn {
 
   get key(): TurnRow["key"] {
     return this.row.key;
+  }
+
+  /** Turns of one lane run one after another; an internal turn shares its with none. */
+  get lane(): string {
+    return isOurs(this.turnNo) ? `internal ${this.turnNo}` : keyText(this.key);
   }
 
   get grant(): string {

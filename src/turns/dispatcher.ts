@@ -11,7 +11,7 @@
 import type { TurnEvent } from "../../gen/sessionbroker/v1/turn_pb.js";
 import type { Clock } from "../clock.js";
 import { BrokerError } from "../errors.js";
-import type { SessionKey } from "../sessions/key.js";
+import { keyText, type SessionKey } from "../sessions/key.js";
 import type { Refusal } from "../sessions/refusal.js";
 import { ActiveTurn } from "./active-turn.js";
 import { type Ending, queueTimeout, type StopReason, stopped } from "./endings.js";
@@ -149,10 +149,11 @@ export class Dispatcher {
 
   /** Cancels every turn of a session, and waits until its lane is free. */
   async cancelAll(key: SessionKey): Promise<void> {
-    for (const turn of [...this.#lanes.waitingIn(key)]) {
+    const lane = keyText(key);
+    for (const turn of [...this.#lanes.waitingIn(lane)]) {
       if (this.#lanes.remove(turn)) await this.#endWaiting(turn, stopped("SESSION_ENDED", "", 1));
     }
-    const running = this.#lanes.runningIn(key);
+    const running = this.#lanes.runningIn(lane);
     if (running === undefined) return;
     running.stop("SESSION_ENDED");
     await this.#runs.get(running.turnNo);
@@ -208,7 +209,7 @@ export class Dispatcher {
     this.#active.set(row.turnNo, turn);
     this.#lanes.enqueue(turn);
     turn.setDeadline(clock.after(row.queueDeadlineMs - clock.now(), () => this.#expire(turn)));
-    this.#tellPositions(row.key);
+    this.#tellPositions(turn.lane);
   }
 
   #runWhatCan(): void {
@@ -228,7 +229,7 @@ export class Dispatcher {
   /** Never rejects: what it cannot do it tries again, until the process ends. */
   async #run(turn: ActiveTurn): Promise<void> {
     turn.setDeadline(undefined);
-    this.#tellPositions(turn.key);
+    this.#tellPositions(turn.lane);
     const deps = this.#runDeps();
     const begun = await this.#begin(turn, deps);
     if (begun === undefined) {
@@ -297,13 +298,13 @@ export class Dispatcher {
       else turn.overtaken();
     } finally {
       this.#active.delete(turn.turnNo);
-      this.#tellPositions(turn.key);
+      this.#tellPositions(turn.lane);
     }
   }
 
-  #tellPositions(key: SessionKey): void {
-    const ahead = this.#lanes.runningIn(key) === undefined ? 0 : 1;
-    for (const [index, turn] of this.#lanes.waitingIn(key).entries()) turn.log.position = ahead + index;
+  #tellPositions(lane: string): void {
+    const ahead = this.#lanes.runningIn(lane) === undefined ? 0 : 1;
+    for (const [index, turn] of this.#lanes.waitingIn(lane).entries()) turn.log.position = ahead + index;
   }
 
   #leave(turn: ActiveTurn): void {

@@ -5,6 +5,7 @@ let count = 0;
 const turn = (chat: string, { grant = "g", scope = "s", provider = "p" } = {}) => ({
   turnNo: ++count,
   key: { scope, externalId: chat, provider },
+  lane: `${provider}/${scope}/${chat}`,
   grant,
   name: `${grant}/${scope}/${chat}`,
 });

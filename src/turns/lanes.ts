@@ -4,16 +4,19 @@
  * and slots go round the grants and scopes. A session that waits holds up no
  * other.
  */
-import { keyText, type SessionKey } from "../sessions/key.js";
+import type { SessionKey } from "../sessions/key.js";
 import { FairQueue } from "./fair-queue.js";
 
 export interface LaneTurn {
   readonly turnNo: number;
   readonly key: SessionKey;
+  /** Name of its lane. */
+  readonly lane: string;
   readonly grant: string;
 }
 
 interface Lane<T> {
+  readonly name: string;
   readonly key: SessionKey;
   running: T | undefined;
   readonly waiting: T[];
@@ -54,7 +57,7 @@ export class Lanes<T extends LaneTurn> {
   }
 
   enqueue(turn: T): void {
-    const lane = this.#laneOf(turn.key);
+    const lane = this.#laneOf(turn);
     lane.waiting.push(turn);
     this.#waiting += 1;
     this.#offer(lane, turn.grant);
@@ -89,7 +92,7 @@ export class Lanes<T extends LaneTurn> {
 
   /** Lets go of the lane that the turn holds. */
   release(turn: T): void {
-    const lane = this.#lanes.get(keyText(turn.key));
+    const lane = this.#lanes.get(turn.lane);
     if (lane === undefined || lane.running !== turn) return;
     lane.running = undefined;
     this.#slotsOf(turn.key.provider).taken -= 1;
@@ -101,7 +104,7 @@ export class Lanes<T extends LaneTurn> {
 
   /** Takes a waiting turn out of its lane; false if it does not wait. */
   remove(turn: T): boolean {
-    const lane = this.#lanes.get(keyText(turn.key));
+    const lane = this.#lanes.get(turn.lane);
     const index = lane?.waiting.indexOf(turn) ?? -1;
     if (lane === undefined || index < 0) return false;
     lane.waiting.splice(index, 1);
@@ -110,13 +113,13 @@ export class Lanes<T extends LaneTurn> {
     return true;
   }
 
-  /** Waiting turns of a session, first come first. */
-  waitingIn(key: SessionKey): readonly T[] {
-    return this.#lanes.get(keyText(key))?.waiting ?? [];
+  /** Waiting turns of a lane, first come first. */
+  waitingIn(lane: string): readonly T[] {
+    return this.#lanes.get(lane)?.waiting ?? [];
   }
 
-  runningIn(key: SessionKey): T | undefined {
-    return this.#lanes.get(keyText(key))?.running;
+  runningIn(lane: string): T | undefined {
+    return this.#lanes.get(lane)?.running;
   }
 
   #offer(lane: Lane<T>, grant: string): void {
@@ -130,11 +133,10 @@ export class Lanes<T extends LaneTurn> {
     queue.push(grant, lane.key.scope, lane);
   }
 
-  #laneOf(key: SessionKey): Lane<T> {
-    const name = keyText(key);
+  #laneOf({ lane: name, key }: T): Lane<T> {
     let lane = this.#lanes.get(name);
     if (lane === undefined) {
-      lane = { key, running: undefined, waiting: [], ready: false };
+      lane = { name, key, running: undefined, waiting: [], ready: false };
       this.#lanes.set(name, lane);
     }
     return lane;
@@ -150,6 +152,6 @@ export class Lanes<T extends LaneTurn> {
   }
 
   #forgetIfEmpty(lane: Lane<T>): void {
-    if (lane.running === undefined && lane.waiting.length === 0) this.#lanes.delete(keyText(lane.key));
+    if (lane.running === undefined && lane.waiting.length === 0) this.#lanes.delete(lane.name);
   }
 }

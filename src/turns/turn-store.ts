@@ -36,7 +36,7 @@ export type Admission =
   | {
       readonly kind: "admitted";
       readonly turn: TurnRow;
-      readonly outcome: "CREATED" | "EXISTING" | "ROTATED" | "EXPLICIT";
+      readonly outcome: "CREATED" | "EXISTING" | "ROTATED" | "EXPLICIT" | "EPHEMERAL";
       readonly reason?: RotationReason;
     }
   /** The turn id is known, with the same payload. */

@@ -20,7 +20,7 @@ export function hasEnded(state: TurnState): state is TurnEnding {
 }
 
 export interface TurnRow {
-  /** Store-wide, in order of admission. */
+  /** Store-wide, in order of admission. Negative: in memory alone, see internal-turns.ts. */
   readonly turnNo: number;
   readonly turnId: string;
   readonly key: SessionKey;

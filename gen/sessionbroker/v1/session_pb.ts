@@ -1226,7 +1226,9 @@ export enum Visibility {
   NORMAL = 1,
 
   /**
-   * A hand-off between agents that leaves no trace.
+   * A hand-off between agents that leaves no trace. A turn with it runs at once
+   * in a session of its own, even if the key has one, and is found by Attach,
+   * GetTurn and CancelTurn until ten minutes after its end; a restart forgets it.
    *
    * @generated from enum value: VISIBILITY_INTERNAL = 2;
    */

@@ -634,7 +634,7 @@ export type Started = Message<"sessionbroker.v1.Started"> & {
   warm: boolean;
 
   /**
-   * Grows with every lane that is granted.
+   * Grows with every lane that is granted. 0 for a turn with visibility INTERNAL.
    *
    * @generated from field: uint64 fence = 6;
    */
