@@ -84,6 +84,13 @@ const on24 = tests(
   {},
 );
 
+run("costs of a small and a large store", process.execPath, [
+  "bench/identity.mjs",
+  "100000",
+  "20000",
+  "--check",
+]);
+
 rmSync(scratch, { recursive: true });
 process.stdout.write(`\nNode ${process.versions.node}: ${here}\nNode 24: ${on24}\n`);
 process.stdout.write(
