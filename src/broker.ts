@@ -141,6 +141,7 @@ function createDispatcher(
       running: settings.limits.runningTurns,
       waiting: settings.limits.waitingTurns,
       waitingInSession: settings.limits.waitingTurnsPerSession,
+      collectDebounceMs: settings.limits.collectDebounceMs,
     },
     newNativeId: randomUUID,
     workspace: (grant) => workspaceOf(settings, grant),

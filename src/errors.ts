@@ -98,6 +98,10 @@ export const errorTable = {
   NATIVE_ID_IN_USE: { ...precondition, when: "Another live session of the provider has this native id." },
   WORKSPACE_MISMATCH: { ...precondition, when: "The session already has another workspace." },
   UNSUPPORTED_BY_PROVIDER: { ...precondition, when: "The provider cannot do what the request asks for." },
+  MERGE_MISMATCH: {
+    ...precondition,
+    when: "The running turn has another credential, model, system prompt or on_disconnect than the one to steer it with.",
+  },
   SESSION_BUSY: {
     code: Code.Aborted,
     http: 409,

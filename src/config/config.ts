@@ -52,6 +52,7 @@ export interface Settings {
     readonly runningTurns: number;
     readonly waitingTurns: number;
     readonly waitingTurnsPerSession: number;
+    readonly collectDebounceMs: number;
     readonly messageBytes: number;
     readonly connections: number;
     readonly diskReserveBytes: number;
@@ -98,6 +99,8 @@ export function loadSettings(overrides: Overrides): Settings {
       runningTurns: config.limits?.runningTurns || 64,
       waitingTurns: config.limits?.waitingTurns || 10_000,
       waitingTurnsPerSession: config.limits?.waitingTurnsPerSession || 20,
+      collectDebounceMs:
+        config.limits?.collectDebounce === undefined ? 500 : durationMs(config.limits.collectDebounce),
       messageBytes: config.limits?.messageBytes || 32 * 1024 * 1024,
       connections: config.limits?.connections || 10_000,
       diskReserveBytes: Number(config.limits?.diskReserveBytes || 64n * 1024n * 1024n),

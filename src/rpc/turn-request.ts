@@ -9,7 +9,7 @@ import {
   type HistoryMessage,
   HistoryMessage_Author,
   type InputPart,
-  OnConflict,
+  OnDisconnect,
   type ReserveOptions,
 } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { BrokerError } from "../errors.js";
@@ -39,12 +39,17 @@ export function payloadHash(request: DispatchRequest): Uint8Array {
   return createHash("sha256").update(toBinary(DispatchRequestSchema, own)).digest();
 }
 
+/** Turns of one session with the same key may be merged. */
+export function mergeKey({ model, system, onDisconnect }: DispatchRequest, credential: string): string {
+  const cancels = onDisconnect === OnDisconnect.CANCEL;
+  return createHash("sha256")
+    .update(JSON.stringify([credential, model, system, cancels]))
+    .digest("hex");
+}
+
 /** @throws BrokerError that names the field which this version or the provider cannot honour */
 export function checkTurnRequest(request: DispatchRequest, provider: Provider): void {
-  const { onConflict, reserve } = request;
-  if (onConflict >= OnConflict.INTERRUPT) {
-    throw unsupported(`on_conflict: ${OnConflict[onConflict]} is not available yet; use ENQUEUE or REJECT`);
-  }
+  const { reserve } = request;
   if (reserve?.visibility === Visibility.INTERNAL) checkInternal(request, reserve);
   if (provider.models.length > 0 && request.model !== "" && !provider.models.includes(request.model)) {
     throw new BrokerError(
@@ -138,8 +143,4 @@ function exchanges(history: readonly HistoryMessage[]): Exchange[] {
     }
   }
   return pairs.map(({ user, assistant }) => ({ user: user.join("\n"), assistant: assistant.join("\n") }));
-}
-
-function unsupported(message: string): BrokerError {
-  return new BrokerError("UNSUPPORTED_FIELD", message);
 }

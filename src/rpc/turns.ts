@@ -21,12 +21,12 @@ import { type Dispatcher, refusalError } from "../turns/dispatcher.js";
 import { isTerminal } from "../turns/follow.js";
 import type { Provider } from "../turns/provider.js";
 import { usageMessage } from "../turns/session-message.js";
-import type { TurnRow } from "../turns/turn.js";
+import type { ConflictPolicy, TurnRow } from "../turns/turn.js";
 import type { TurnStore } from "../turns/turn-store.js";
 import { type Caller, callerOf, whereOf } from "./caller.js";
 import type { CanonicalKey } from "./keys.js";
 import { type ReservationDeps, type Reservations, reservationOf } from "./reservations.js";
-import { checkTurnRequest, payloadHash } from "./turn-request.js";
+import { checkTurnRequest, mergeKey, payloadHash } from "./turn-request.js";
 
 export interface TurnRpcDeps extends ReservationDeps {
   readonly turns: TurnStore;
@@ -40,6 +40,15 @@ export interface TurnRpcDeps extends ReservationDeps {
 type Methods = Pick<ServiceImpl<typeof SessionBroker>, "dispatch" | "attach" | "cancelTurn" | "getTurn">;
 
 const queueTimeoutMs = 10 * 60_000;
+
+const conflictPolicies: Record<OnConflict, ConflictPolicy> = {
+  [OnConflict.UNSPECIFIED]: "ENQUEUE",
+  [OnConflict.ENQUEUE]: "ENQUEUE",
+  [OnConflict.REJECT]: "REJECT",
+  [OnConflict.INTERRUPT]: "INTERRUPT",
+  [OnConflict.STEER]: "STEER",
+  [OnConflict.COLLECT]: "COLLECT",
+};
 
 export function turnMethods(deps: TurnRpcDeps): Methods {
   return {
@@ -106,7 +115,8 @@ async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest
     credential: caller.name,
     grant: caller.baseScope,
     cancelOnDisconnect: request.onDisconnect === OnDisconnect.CANCEL,
-    rejectIfBusy: request.onConflict === OnConflict.REJECT,
+    onConflict: conflictPolicies[request.onConflict],
+    mergeKey: mergeKey(request, caller.name),
     queueDeadlineMs:
       reserve.nowMs +
       (request.queueTimeout === undefined ? queueTimeoutMs : durationMs(request.queueTimeout)),
@@ -123,6 +133,7 @@ async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest
       return admission.turn;
     }
     case "repeated":
+    case "merged":
       return admission.turn;
     case "refused":
       throw refusalError(admission);
@@ -202,6 +213,7 @@ function turnMessage(turn: TurnRow): Turn {
     usage: usageMessage(turn.usage),
     labels: { ...turn.labels },
     nativeId: turn.nativeId ?? "",
+    mergedIntoTurnId: turn.mergedInto?.turnId ?? "",
     ...(turn.ending === undefined ? {} : { ending: fromBinary(TurnEventSchema, turn.ending) }),
   });
 }

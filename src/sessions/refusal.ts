@@ -15,7 +15,9 @@ export interface Refusal {
     | "IDEMPOTENCY_KEY_REUSED"
     | "REPLAY_OUTDATED"
     | "TURN_ID_REUSED"
-    | "TURN_DELETED";
+    | "TURN_DELETED"
+    | "UNSUPPORTED_BY_PROVIDER"
+    | "MERGE_MISMATCH";
   readonly message: string;
   readonly metadata?: Readonly<Record<string, string>>;
 }

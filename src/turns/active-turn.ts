@@ -1,18 +1,29 @@
 import { keyText } from "../sessions/key.js";
-import type { StopReason } from "./endings.js";
+import type { Stop, StopReason } from "./endings.js";
 import { isOurs } from "./internal-turns.js";
+import type { LaneTurn } from "./lanes.js";
+import type { TurnInputPart } from "./provider.js";
 import type { TurnRow } from "./turn.js";
 import type { TurnLog } from "./turn-log.js";
 
+/** Gives text to the agent while it answers; false if it takes none any more. */
+export type Steer = (input: readonly TurnInputPart[]) => Promise<boolean>;
+
 /** A turn of this process that has not ended. */
-export class ActiveTurn {
+export class ActiveTurn implements LaneTurn {
   readonly #abort = new AbortController();
-  #stopReason: StopReason | undefined;
+  #stop: Stop | undefined;
   #cancelDeadline: (() => void) | undefined;
+  #cancelHold: (() => void) | undefined;
+  #steer: Steer | "not yet" | "no more" = "not yet";
+  #onSteerable: (() => void)[] = [];
+  /** Text that the agent was given while it answered. */
+  readonly steered: TurnInputPart[] = [];
   /** The row since it has the lane. */
   granted: TurnRow | undefined;
   /** Readers that follow the turn. */
   readers = 0;
+  held = false;
 
   constructor(
     readonly row: TurnRow,
@@ -36,23 +47,49 @@ export class ActiveTurn {
     return this.row.grant;
   }
 
+  get needsSlot(): boolean {
+    return true;
+  }
+
   get signal(): AbortSignal {
     return this.#abort.signal;
   }
 
-  get stopReason(): StopReason | undefined {
-    return this.#stopReason;
+  get stopped(): Stop | undefined {
+    return this.#stop;
   }
 
   /** Asks the agent to stop. The first reason stays. */
-  stop(reason: StopReason): void {
-    this.#stopReason ??= reason;
+  stop(reason: StopReason, byTurnId?: string): void {
+    this.#stop ??= { reason, ...(byTurnId === undefined ? {} : { byTurnId }) };
     this.#abort.abort();
+  }
+
+  /** Gives the agent more text; false if it takes none, in which case it has not seen it. */
+  async steer(input: readonly TurnInputPart[]): Promise<boolean> {
+    while (this.#steer === "not yet") {
+      await new Promise<void>((resolve) => this.#onSteerable.push(resolve));
+    }
+    if (this.#steer === "no more" || !(await this.#steer(input))) return false;
+    this.steered.push(...input);
+    return true;
+  }
+
+  /** From now on the agent takes text, or none any more. */
+  steerable(steer: Steer | "no more"): void {
+    this.#steer = steer;
+    for (const resolve of this.#onSteerable.splice(0)) resolve();
   }
 
   /** The ending on disk is not one of this process. */
   overtaken(): void {
     this.log.abandon();
+  }
+
+  /** Replaces the timer that ends the wait for more text. */
+  setHold(cancel: () => void): void {
+    this.#cancelHold?.();
+    this.#cancelHold = cancel;
   }
 
   /** Replaces the timer of the queue deadline. */

@@ -67,7 +67,7 @@ async function* answer(turn: ProviderTurn): AsyncGenerator<ProviderEvent> {
 
 function dispatcherFor(
   agent: ScriptedAgent,
-  limits = { running: 10, waiting: 100, waitingInSession: 3 },
+  limits = { running: 10, waiting: 100, waitingInSession: 3, collectDebounceMs: 0 },
   log: (message: string, error: unknown) => void = (message, error) => {
     throw new Error(message, { cause: error });
   },
@@ -113,7 +113,8 @@ function request(chat: string, more: Partial<AdmitRequest> = {}): AdmitRequest {
     credential: "test",
     grant: "acme",
     cancelOnDisconnect: false,
-    rejectIfBusy: false,
+    onConflict: "ENQUEUE",
+    mergeKey: "",
     queueDeadlineMs: Date.now() + 60_000,
     labels: {},
     request: Buffer.from(`prompt of ${turnId}`),
@@ -270,7 +271,7 @@ describe("a turn", () => {
     const dispatcher = dispatcherFor(agent);
     const first = request("chat");
     await dispatcher.admit(first);
-    const refused = await dispatcher.admit(request("chat", { rejectIfBusy: true }));
+    const refused = await dispatcher.admit(request("chat", { onConflict: "REJECT" }));
     expect(refused).toMatchObject({ reason: "SESSION_BUSY", metadata: { turn_id: first.turnId } });
     hold.release();
     await dispatcher.drain(10_000);

@@ -31,6 +31,8 @@ export interface DispatcherLimits {
   readonly waiting: number;
   /** Turns that wait in one session. */
   readonly waitingInSession: number;
+  /** How long a turn that collects waits for more text after the last, at most `longestCollectMs`. */
+  readonly collectDebounceMs: number;
 }
 
 export interface DispatcherDeps extends Omit<RunTurnDeps, "now" | "pause"> {
@@ -45,13 +47,14 @@ export interface DispatcherDeps extends Omit<RunTurnDeps, "now" | "pause"> {
 }
 
 /** An admission, less what the dispatcher knows itself. */
-export type AdmitRequest = Omit<AdmitCall, "maxWaitingInSession">;
+export type AdmitRequest = Omit<AdmitCall, "maxWaitingInSession" | "canSteer">;
 
-export type CancelAction = "REMOVED_FROM_QUEUE" | "INTERRUPTING" | "ALREADY_ENDED";
+export type CancelAction = "REMOVED_FROM_QUEUE" | "INTERRUPTING" | "ALREADY_ENDED" | "DETACHED";
 
 /** How long a turn that says CANCEL goes on without a reader. */
 const disconnectGraceMs = 30_000;
 const retryAfterMs = 1_000;
+const longestCollectMs = 5_000;
 const lastWordsMs = 5_000;
 const lastWordsStepMs = 10;
 /** Between attempts of a write that failed. */
@@ -95,7 +98,7 @@ export class Dispatcher {
     const nowMs = this.deps.clock.now();
     for (const row of await this.deps.store.active()) {
       const decision = decideRestart(row, this.deps.providers.has(row.key.provider), nowMs);
-      if (decision.kind === "wait-again") this.#wait(row);
+      if (decision.kind === "wait-again") this.#wait(row, false);
       else await this.deps.store.end(endWithoutRun(row, decision.ending, nowMs));
     }
     this.#runWhatCan();
@@ -105,11 +108,13 @@ export class Dispatcher {
   async admit(request: AdmitRequest): Promise<Exclude<Admission, { kind: "queue-full" }>> {
     if (this.#draining) throw new BrokerError("DRAINING", "the broker is stopping", {}, retryAfterMs);
     const { limits } = this.deps;
-    const call = { ...request, maxWaitingInSession: limits.waitingInSession };
+    const { key } = request.reserve.reservation;
+    const canSteer = this.deps.providers.get(key.provider)?.capabilities.steer ?? false;
+    const call = { ...request, canSteer, maxWaitingInSession: limits.waitingInSession };
     if (this.#lanes.waiting >= limits.waiting) {
       // A retry of a turn that is known meets it, however many wait.
       const known = await this.deps.store.byTurnId(request.turnId, {
-        scopes: [request.reserve.reservation.key.scope],
+        scopes: [key.scope],
       });
       if (known === undefined) throw queueFull(`${limits.waiting} turns wait already`);
     }
@@ -117,18 +122,19 @@ export class Dispatcher {
     if (admission.kind === "queue-full") {
       throw queueFull(`${admission.waiting} turns wait in the session already`);
     }
-    return admission;
+    return admission.kind === "merged" ? this.#merge(admission, call.request) : admission;
   }
 
   /** The events of a turn after a sequence, to its end. */
   async *follow(row: TurnRow, afterSequence: number, signal: AbortSignal): AsyncGenerator<TurnEvent> {
-    const active = hasEnded(row.state) ? undefined : await this.#find(row.turnNo);
+    const followed = row.state === "MERGED" ? await this.#mergedInto(row) : row;
+    const active = hasEnded(followed.state) ? undefined : await this.#find(followed.turnNo);
     if (active !== undefined) active.readers += 1;
     const reading = active === undefined ? undefined : { active };
     if (reading !== undefined) this.#reading.add(reading);
     try {
       const deps = { store: this.deps.store, now: this.deps.clock.now };
-      yield* followTurn(deps, active?.row ?? row, active, afterSequence, signal);
+      yield* followTurn(deps, active?.row ?? followed, active, afterSequence, signal);
     } finally {
       if (reading !== undefined) this.#reading.delete(reading);
       if (active !== undefined) this.#leave(active);
@@ -137,10 +143,11 @@ export class Dispatcher {
 
   async cancel(row: TurnRow, reason: StopReason = "REQUESTED"): Promise<CancelAction> {
     if (hasEnded(row.state)) return "ALREADY_ENDED";
+    if (row.state === "MERGED") return this.#cancelMerged(row, reason);
     const active = await this.#find(row.turnNo);
     if (active === undefined) return "ALREADY_ENDED";
     if (this.#lanes.remove(active)) {
-      await this.#endWaiting(active, stopped(reason, "", 1));
+      await this.#endWaiting(active, stopped({ reason }, "", 1));
       return "REMOVED_FROM_QUEUE";
     }
     active.stop(reason);
@@ -151,7 +158,7 @@ export class Dispatcher {
   async cancelAll(key: SessionKey): Promise<void> {
     const lane = keyText(key);
     for (const turn of [...this.#lanes.waitingIn(lane)]) {
-      if (this.#lanes.remove(turn)) await this.#endWaiting(turn, stopped("SESSION_ENDED", "", 1));
+      if (this.#lanes.remove(turn)) await this.#endWaiting(turn, stopped({ reason: "SESSION_ENDED" }, "", 1));
     }
     const running = this.#lanes.runningIn(lane);
     if (running === undefined) return;
@@ -185,14 +192,71 @@ export class Dispatcher {
   }
 
   #register(admission: Admission): Admission {
+    if (admission.kind === "merged") this.#collectOn(this.#active.get(admission.into.turnNo));
     if (admission.kind !== "admitted") return admission;
-    this.#wait(admission.turn);
+    this.#wait(admission.turn, admission.turn.onConflict === "COLLECT");
     this.#runWhatCan();
     return admission;
   }
 
+  /** A turn whose text goes into another; it becomes one of its own if the agent takes no more. */
+  async #merge(
+    admission: Extract<Admission, { kind: "merged" }>,
+    encoded: Uint8Array,
+  ): Promise<Extract<Admission, { kind: "merged" }>> {
+    if (admission.turn.onConflict !== "STEER") return admission;
+    const running = this.#active.get(admission.into.turnNo);
+    if (await running?.steer(this.deps.readRequest(encoded).input)) return admission;
+    const waiting = await this.deps.store.unmerge(admission.turn.turnNo);
+    if (waiting === undefined) return admission;
+    this.#wait(waiting, false);
+    this.#runWhatCan();
+    return { ...admission, turn: waiting };
+  }
+
+  /** The turn that a merged one's text went into, or the row itself if it waits on its own since. */
+  async #mergedInto(row: TurnRow): Promise<TurnRow> {
+    const current = (await this.deps.store.byTurnNo(row.turnNo)) ?? row;
+    if (current.mergedInto === undefined) return current;
+    return (await this.deps.store.byTurnNo(current.mergedInto.turnNo)) ?? current;
+  }
+
+  async #cancelMerged(row: TurnRow, reason: StopReason): Promise<CancelAction> {
+    const ending = endWithoutRun(row, stopped({ reason }, "", 1), this.deps.clock.now());
+    if (await this.deps.store.cancelMerged(ending)) return "REMOVED_FROM_QUEUE";
+    const current = await this.deps.store.byTurnNo(row.turnNo);
+    return current === undefined || current.state === "MERGED" ? "DETACHED" : this.cancel(current, reason);
+  }
+
+  /** Lets a turn that collects wait a little more. */
+  #collectOn(turn: ActiveTurn | undefined): void {
+    if (turn?.held !== true) return;
+    const { clock, limits } = this.deps;
+    const leftMs = turn.row.createdAtMs + longestCollectMs - clock.now();
+    const waitMs = Math.max(0, Math.min(limits.collectDebounceMs, leftMs));
+    turn.setHold(
+      clock.after(waitMs, () => {
+        this.#lanes.unhold(turn);
+        this.#runWhatCan();
+      }),
+    );
+  }
+
+  /** Stops the turn that runs, and one that waits to interrupt it, and goes before all that wait. */
+  #interrupt(turn: ActiveTurn): void {
+    const { turnId } = turn.row;
+    for (const other of [...this.#lanes.waitingIn(turn.lane)]) {
+      if (other === turn || other.row.onConflict !== "INTERRUPT" || !this.#lanes.remove(other)) continue;
+      this.#endWaiting(other, stopped({ reason: "SUPERSEDED", byTurnId: turnId }, "", 1)).catch(
+        (error: unknown) => this.deps.log("a superseded turn could not be ended", error),
+      );
+    }
+    this.#lanes.toHead(turn);
+    this.#lanes.runningIn(turn.lane)?.stop("SUPERSEDED", turnId);
+  }
+
   /** Puts an admitted turn into its lane. */
-  #wait(row: TurnRow): void {
+  #wait(row: TurnRow, collecting: boolean): void {
     const { clock, store } = this.deps;
     const fence = () => turn.granted?.fence ?? 0;
     const log = new TurnLog(
@@ -207,8 +271,11 @@ export class Dispatcher {
     );
     const turn = new ActiveTurn(row, log);
     this.#active.set(row.turnNo, turn);
+    turn.held = collecting;
     this.#lanes.enqueue(turn);
     turn.setDeadline(clock.after(row.queueDeadlineMs - clock.now(), () => this.#expire(turn)));
+    this.#collectOn(turn);
+    if (row.onConflict === "INTERRUPT") this.#interrupt(turn);
     this.#tellPositions(turn.lane);
   }
 
@@ -251,17 +318,22 @@ export class Dispatcher {
     const provider = this.deps.providers.get(turn.key.provider);
     if (provider === undefined) return undefined;
     const brokerAssigns = provider.capabilities.assignsNativeId === "broker";
-    while (!this.#draining) {
+    let grant: Grant | undefined;
+    while (!this.#draining || grant !== undefined) {
       try {
-        const encoded = await this.deps.store.request(turn.turnNo);
-        const grant = await this.deps.store.grant({
+        grant ??= await this.deps.store.grant({
           turnNo: turn.turnNo,
           nowMs: this.deps.clock.now(),
           reserveThrough: reserveBlock,
           ...(brokerAssigns ? { newNativeId: this.deps.newNativeId() } : {}),
         });
-        if (encoded === undefined || grant === undefined) return undefined;
-        return { provider, grant, request: this.deps.readRequest(encoded) };
+        if (grant === undefined) return undefined;
+        // Read since it has the lane: until then other turns' text could go into it.
+        const [own, ...merged] = await this.deps.store.requests(turn.turnNo);
+        if (own === undefined) return undefined;
+        const request = this.deps.readRequest(own);
+        const more = merged.flatMap((encoded) => this.deps.readRequest(encoded).input);
+        return { provider, grant, request: { ...request, input: [...request.input, ...more] } };
       } catch (error) {
         this.deps.log("a lane could not be granted; trying again", error);
         await deps.pause(storeRetryMs);

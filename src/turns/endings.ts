@@ -14,7 +14,19 @@ import type { TurnEnding } from "./turn.js";
 import type { EventPayload } from "./turn-log.js";
 
 /** Why a turn is being stopped before its own end. */
-export type StopReason = "REQUESTED" | "DISCONNECTED" | "SESSION_ENDED" | "BROKER_STOPPED" | "STORE_FAILED";
+export type StopReason =
+  | "REQUESTED"
+  | "SUPERSEDED"
+  | "DISCONNECTED"
+  | "SESSION_ENDED"
+  | "BROKER_STOPPED"
+  | "STORE_FAILED";
+
+export interface Stop {
+  readonly reason: StopReason;
+  /** The turn in whose favour it is stopped. */
+  readonly byTurnId?: string;
+}
 
 export interface Ending {
   readonly state: TurnEnding;
@@ -25,10 +37,10 @@ export interface Ending {
 export function endingOf(
   outcome: TurnOutcome,
   partialText: string,
-  stop: StopReason | undefined,
+  stop: Stop | undefined,
   journaledThrough: number,
 ): Ending {
-  if (stop === "STORE_FAILED") {
+  if (stop?.reason === "STORE_FAILED") {
     return failed(
       { code: TurnErrorCode.STORE, message: "the store could not take the turn's events", retryable: true },
       partialText,
@@ -42,22 +54,23 @@ export function endingOf(
       if (stop !== undefined) return stopped(stop, partialText, journaledThrough);
       return failed(outcome, partialText, outcome.usage);
     case "cancelled":
-      return stopped(stop ?? "REQUESTED", partialText, journaledThrough);
+      return stopped(stop ?? { reason: "REQUESTED" }, partialText, journaledThrough);
   }
 }
 
 /** The ending of a turn that is stopped, before or while it ran. */
-export function stopped(stop: StopReason, partialText: string, journaledThrough: number): Ending {
-  if (stop === "BROKER_STOPPED") return interrupted(Interrupted_Reason.BROKER_STOPPED, journaledThrough);
+export function stopped({ reason, byTurnId }: Stop, partialText: string, journaledThrough: number): Ending {
+  if (reason === "BROKER_STOPPED") return interrupted(Interrupted_Reason.BROKER_STOPPED, journaledThrough);
   const reasons = {
     REQUESTED: Cancelled_Reason.REQUESTED,
+    SUPERSEDED: Cancelled_Reason.SUPERSEDED,
     DISCONNECTED: Cancelled_Reason.DISCONNECTED,
     SESSION_ENDED: Cancelled_Reason.SESSION_ENDED,
     STORE_FAILED: Cancelled_Reason.UNSPECIFIED,
   } as const;
   return {
     state: "CANCELLED",
-    payload: { case: "cancelled", value: { reason: reasons[stop], partialText } },
+    payload: { case: "cancelled", value: { reason: reasons[reason], byTurnId: byTurnId ?? "", partialText } },
   };
 }
 

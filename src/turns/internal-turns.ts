@@ -55,8 +55,10 @@ export class InternalTurns implements TurnStore {
     return found === undefined ? undefined : { row: found.session, lane: { queuedTurns: 0 } };
   }
 
-  async request(turnNo: number): Promise<Uint8Array | undefined> {
-    return isOurs(turnNo) ? this.#turns.get(turnNo)?.request : this.store.request(turnNo);
+  async requests(turnNo: number): Promise<readonly Uint8Array[]> {
+    if (!isOurs(turnNo)) return this.store.requests(turnNo);
+    const turn = this.#turns.get(turnNo);
+    return turn === undefined ? [] : [turn.request];
   }
 
   async events(turnNo: number, afterSequence: number, limit: number): Promise<readonly JournalEntry[]> {
@@ -90,6 +92,14 @@ export class InternalTurns implements TurnStore {
     this.#turns.set(turn.row.turnNo, turn);
     this.#byTurnId.set(call.turnId, [...(this.#byTurnId.get(call.turnId) ?? []), turn]);
     return { kind: "admitted", turn: turn.row, outcome: "EPHEMERAL" };
+  }
+
+  unmerge(turnNo: number): Promise<TurnRow | undefined> {
+    return this.store.unmerge(turnNo);
+  }
+
+  cancelMerged(call: TurnEndCall): Promise<boolean> {
+    return this.store.cancelMerged(call);
   }
 
   async grant(call: Parameters<TurnStore["grant"]>[0]): Promise<Grant | undefined> {
@@ -230,6 +240,8 @@ function admitted(call: AdmitCall, turnNo: number): InternalTurn {
     grant: call.grant,
     clientChoseId: call.clientChoseId,
     cancelOnDisconnect: call.cancelOnDisconnect,
+    onConflict: call.onConflict,
+    mergeKey: call.mergeKey,
     createdAtMs: nowMs,
     queueDeadlineMs: call.queueDeadlineMs,
     attempt: 0,

@@ -7,6 +7,8 @@ const turn = (chat: string, { grant = "g", scope = "s", provider = "p" } = {}) =
   key: { scope, externalId: chat, provider },
   lane: `${provider}/${scope}/${chat}`,
   grant,
+  needsSlot: true,
+  held: false,
   name: `${grant}/${scope}/${chat}`,
 });
 type Turn = ReturnType<typeof turn>;

@@ -1,8 +1,8 @@
 /**
- * Which waiting turn runs next. One turn at a time in each session, first come
- * first served; sessions with work wait for a running slot of their provider,
- * and slots go round the grants and scopes. A session that waits holds up no
- * other.
+ * Which waiting turn runs next. One turn at a time in each lane, first come
+ * first served; lanes with work wait for a running slot of their provider, and
+ * slots go round the grants and scopes. A lane that waits holds up no other. A
+ * turn that its caller runs itself needs no slot.
  */
 import type { SessionKey } from "../sessions/key.js";
 import { FairQueue } from "./fair-queue.js";
@@ -13,6 +13,9 @@ export interface LaneTurn {
   /** Name of its lane. */
   readonly lane: string;
   readonly grant: string;
+  readonly needsSlot: boolean;
+  /** Waits, and all behind it, until it is let go with `unhold`. */
+  held: boolean;
 }
 
 interface Lane<T> {
@@ -20,6 +23,7 @@ interface Lane<T> {
   readonly key: SessionKey;
   running: T | undefined;
   readonly waiting: T[];
+  /** Stands in a queue of lanes. */
   ready: boolean;
 }
 
@@ -31,7 +35,10 @@ interface Slots {
 
 export class Lanes<T extends LaneTurn> {
   readonly #lanes = new Map<string, Lane<T>>();
+  /** Lanes whose next turn needs a slot, by provider. */
   readonly #ready = new Map<string, FairQueue<Lane<T>>>();
+  /** Lanes whose next turn needs none. */
+  readonly #free: Lane<T>[] = [];
   readonly #slots = new Map<string, Slots>();
   #running = 0;
   #waiting = 0;
@@ -43,6 +50,7 @@ export class Lanes<T extends LaneTurn> {
     },
   ) {}
 
+  /** Turns that hold a lane and a slot. */
   get running(): number {
     return this.#running;
   }
@@ -51,7 +59,7 @@ export class Lanes<T extends LaneTurn> {
     return this.#waiting;
   }
 
-  /** Turns that hold a lane of the provider. */
+  /** Turns that hold a slot of the provider. */
   runningOf(provider: string): number {
     return this.#slots.get(provider)?.taken ?? 0;
   }
@@ -60,34 +68,33 @@ export class Lanes<T extends LaneTurn> {
     const lane = this.#laneOf(turn);
     lane.waiting.push(turn);
     this.#waiting += 1;
-    this.#offer(lane, turn.grant);
+    this.#offer(lane);
+  }
+
+  /** Puts a waiting turn before all others of its lane. */
+  toHead(turn: T): void {
+    const lane = this.#lanes.get(turn.lane);
+    const index = lane?.waiting.indexOf(turn) ?? -1;
+    if (lane === undefined || index < 0) return;
+    lane.waiting.splice(index, 1);
+    lane.waiting.unshift(turn);
+    this.#offer(lane);
+  }
+
+  unhold(turn: T): void {
+    turn.held = false;
+    const lane = this.#lanes.get(turn.lane);
+    if (lane !== undefined) this.#offer(lane);
   }
 
   /** The next turn that may run; it holds its lane from now on. */
   take(): T | undefined {
-    if (this.#running >= this.limits.running) return undefined;
-    for (const [provider, ready] of this.#ready) {
-      const slots = this.#slotsOf(provider);
-      while (slots.taken < slots.most) {
-        const lane = ready.shift();
-        if (lane === undefined) break;
-        lane.ready = false;
-        const turn = lane.waiting.shift();
-        if (turn === undefined) {
-          this.#forgetIfEmpty(lane);
-          continue;
-        }
-        lane.running = turn;
-        slots.taken += 1;
-        this.#running += 1;
-        this.#waiting -= 1;
-        // Providers take turns too.
-        this.#ready.delete(provider);
-        this.#ready.set(provider, ready);
-        return turn;
-      }
-    }
-    return undefined;
+    return this.#takeWithoutSlot() ?? this.#takeWithSlot();
+  }
+
+  /** Makes a turn the holder of its lane that held it in an earlier life of the process. */
+  resume(turn: T): void {
+    this.#laneOf(turn).running = turn;
   }
 
   /** Lets go of the lane that the turn holds. */
@@ -95,11 +102,12 @@ export class Lanes<T extends LaneTurn> {
     const lane = this.#lanes.get(turn.lane);
     if (lane === undefined || lane.running !== turn) return;
     lane.running = undefined;
-    this.#slotsOf(turn.key.provider).taken -= 1;
-    this.#running -= 1;
-    const [next] = lane.waiting;
-    if (next === undefined) this.#forgetIfEmpty(lane);
-    else this.#offer(lane, next.grant);
+    if (turn.needsSlot) {
+      this.#slotsOf(turn.key.provider).taken -= 1;
+      this.#running -= 1;
+    }
+    if (lane.waiting.length === 0) this.#forgetIfEmpty(lane);
+    else this.#offer(lane);
   }
 
   /** Takes a waiting turn out of its lane; false if it does not wait. */
@@ -109,11 +117,13 @@ export class Lanes<T extends LaneTurn> {
     if (lane === undefined || index < 0) return false;
     lane.waiting.splice(index, 1);
     this.#waiting -= 1;
-    if (!lane.ready) this.#forgetIfEmpty(lane);
+    if (lane.ready) return true;
+    if (lane.waiting.length === 0) this.#forgetIfEmpty(lane);
+    else this.#offer(lane);
     return true;
   }
 
-  /** Waiting turns of a lane, first come first. */
+  /** Waiting turns of a lane, in the order in which they run. */
   waitingIn(lane: string): readonly T[] {
     return this.#lanes.get(lane)?.waiting ?? [];
   }
@@ -122,15 +132,67 @@ export class Lanes<T extends LaneTurn> {
     return this.#lanes.get(lane)?.running;
   }
 
-  #offer(lane: Lane<T>, grant: string): void {
-    if (lane.ready || lane.running !== undefined) return;
+  #takeWithoutSlot(): T | undefined {
+    for (;;) {
+      const lane = this.#free.shift();
+      if (lane === undefined) return undefined;
+      const turn = this.#start(lane, false);
+      if (turn !== undefined) return turn;
+    }
+  }
+
+  #takeWithSlot(): T | undefined {
+    if (this.#running >= this.limits.running) return undefined;
+    for (const [provider, ready] of this.#ready) {
+      const slots = this.#slotsOf(provider);
+      while (slots.taken < slots.most) {
+        const lane = ready.shift();
+        if (lane === undefined) break;
+        const turn = this.#start(lane, true);
+        if (turn === undefined) continue;
+        slots.taken += 1;
+        this.#running += 1;
+        // Providers take turns too.
+        this.#ready.delete(provider);
+        this.#ready.set(provider, ready);
+        return turn;
+      }
+    }
+    return undefined;
+  }
+
+  /** The lane's next turn, now its holder; undefined if that has changed since the lane was queued. */
+  #start(lane: Lane<T>, withSlot: boolean): T | undefined {
+    lane.ready = false;
+    const [turn] = lane.waiting;
+    if (turn === undefined) {
+      this.#forgetIfEmpty(lane);
+      return undefined;
+    }
+    if (turn.held || turn.needsSlot !== withSlot) {
+      this.#offer(lane);
+      return undefined;
+    }
+    lane.waiting.shift();
+    lane.running = turn;
+    this.#waiting -= 1;
+    return turn;
+  }
+
+  #offer(lane: Lane<T>): void {
+    const [next] = lane.waiting;
+    if (next === undefined || next.held || lane.ready || lane.running !== undefined) return;
     lane.ready = true;
+    if (!next.needsSlot) {
+      this.#free.push(lane);
+      return;
+    }
     let queue = this.#ready.get(lane.key.provider);
     if (queue === undefined) {
       queue = new FairQueue();
       this.#ready.set(lane.key.provider, queue);
     }
-    queue.push(grant, lane.key.scope, lane);
+    queue.push(next.grant, lane.key.scope, lane);
   }
 
   #laneOf({ lane: name, key }: T): Lane<T> {

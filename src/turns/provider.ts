@@ -139,6 +139,16 @@ export type TurnOutcome =
     }
   | { readonly status: "cancelled"; readonly usage?: TurnUsage; readonly total?: RunningTotal };
 
+/** One run of a turn: its events, ending with `end`. */
+export interface ProviderRun extends AsyncIterable<ProviderEvent> {
+  /**
+   * Gives the agent text while it answers. Asked between `started` and `end`,
+   * of providers with the capability `steer`. False if the agent takes none any
+   * more, in which case it has not seen the text.
+   */
+  steer?(input: readonly TurnInputPart[]): Promise<boolean>;
+}
+
 export interface ProviderHealth {
   readonly available: boolean;
   /** Version of the agent, or why it cannot be asked. */
@@ -158,7 +168,7 @@ export interface Provider {
   /** Turns at once. */
   readonly maxRunning: number;
   /** Runs one turn. Never throws; whatever goes wrong is an `end` event. */
-  run(turn: ProviderTurn): AsyncIterable<ProviderEvent>;
+  run(turn: ProviderTurn): ProviderRun;
   health(): Promise<ProviderHealth>;
   /** Ends every process. */
   close(): Promise<void>;

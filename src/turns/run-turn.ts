@@ -14,6 +14,7 @@ import type {
   NativeBinding,
   Provider,
   ProviderEvent,
+  ProviderRun,
   ProviderTurn,
   TurnInputPart,
   TurnOutcome,
@@ -62,6 +63,7 @@ export async function runTurn(
   const run = new TurnRun(deps, provider, active, grant, request);
   const outcome = await run.attempt(1, firstBinding(grant), await run.unseen());
   const retried = run.wasLost(outcome) ? await run.recover() : undefined;
+  active.steerable("no more");
   await run.end(retried ?? outcome);
   await run.survivorsGone();
 }
@@ -97,12 +99,14 @@ class TurnRun {
   async attempt(attempt: number, binding: NativeBinding, unseen: readonly Exchange[]): Promise<TurnOutcome> {
     try {
       const turn = await this.#providerTurn(attempt, binding, unseen);
-      for await (const event of this.provider.run(turn)) {
+      const run = this.provider.run(turn);
+      for await (const event of run) {
         if (event.kind === "end") {
           this.#survivors = event.survivors ?? [];
           return event.outcome;
         }
         await this.#take(event, attempt);
+        if (event.kind === "started") this.active.steerable((input) => this.#steer(run, input));
       }
       return internalFailure("the provider ended without an outcome");
     } catch (error) {
@@ -148,7 +152,7 @@ class TurnRun {
 
   async end(outcome: TurnOutcome): Promise<void> {
     const { log } = this.active;
-    const ending = endingOf(this.#named(outcome), this.#text, this.active.stopReason, log.lastSequence);
+    const ending = endingOf(this.#named(outcome), this.#text, this.active.stopped, log.lastSequence);
     const { event, entries } = await log.conclude(ending.payload);
     const call = this.#endCall(outcome, ending, entries);
     for (;;) {
@@ -177,6 +181,16 @@ class TurnRun {
     while (left.length > 0) {
       await this.deps.pause(survivorCheckMs);
       left = await this.deps.stillRunning(left);
+    }
+  }
+
+  /** False also if the provider fails: the text may be asked again as a turn of its own. */
+  async #steer(run: ProviderRun, input: readonly TurnInputPart[]): Promise<boolean> {
+    try {
+      return (await run.steer?.(input)) ?? false;
+    } catch (error) {
+      this.deps.log("text could not be given to a running turn", error);
+      return false;
     }
   }
 
@@ -260,7 +274,14 @@ class TurnRun {
           : lostFor
             ? { native: { id: nativeId, state: "lost" } }
             : {}),
-      ...(succeeded ? { exchange: { user: textOf(this.request.input), assistant: this.#text } } : {}),
+      ...(succeeded
+        ? {
+            exchange: {
+              user: textOf([...this.request.input, ...this.active.steered]),
+              assistant: this.#text,
+            },
+          }
+        : {}),
     };
   }
 

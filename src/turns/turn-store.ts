@@ -8,7 +8,7 @@ import type { Refusal } from "../sessions/refusal.js";
 import type { NativeState, RotationReason, SessionRow, UsageTotal } from "../sessions/session.js";
 import type { ReserveCall, SessionView, Where } from "../sessions/session-store.js";
 import type { Exchange } from "./provider.js";
-import type { TurnEnding, TurnRow } from "./turn.js";
+import type { ConflictPolicy, TurnEnding, TurnRow } from "./turn.js";
 
 export interface AdmitCall {
   readonly reserve: ReserveCall;
@@ -22,7 +22,10 @@ export interface AdmitCall {
   readonly credential: string;
   readonly grant: string;
   readonly cancelOnDisconnect: boolean;
-  readonly rejectIfBusy: boolean;
+  readonly onConflict: ConflictPolicy;
+  readonly mergeKey: string;
+  /** The agent takes text while it answers. */
+  readonly canSteer: boolean;
   readonly queueDeadlineMs: number;
   readonly maxWaitingInSession: number;
   readonly labels: Readonly<Record<string, string>>;
@@ -41,6 +44,8 @@ export type Admission =
     }
   /** The turn id is known, with the same payload. */
   | { readonly kind: "repeated"; readonly turn: TurnRow }
+  /** The text goes into a turn that waits or runs. */
+  | { readonly kind: "merged"; readonly turn: TurnRow; readonly into: TurnRow }
   | { readonly kind: "queue-full"; readonly waiting: number }
   | Refusal;
 
@@ -78,7 +83,8 @@ export interface TurnStore {
   byTurnId(turnId: string, where: Where): Promise<TurnRow | undefined>;
   byTurnNo(turnNo: number): Promise<TurnRow | undefined>;
   session(turn: TurnRow): Promise<SessionView | undefined>;
-  request(turnNo: number): Promise<Uint8Array | undefined>;
+  /** What the turn was asked with, and after it the turns whose text goes into it. */
+  requests(turnNo: number): Promise<readonly Uint8Array[]>;
   /** Journaled events between Accepted and the ending, after a sequence, in order. */
   events(turnNo: number, afterSequence: number, limit: number): Promise<readonly JournalEntry[]>;
   /** Turns that wait or run, in order of admission. */
@@ -87,6 +93,10 @@ export interface TurnStore {
   history(recordNo: number, maxBytes: number): Promise<readonly Exchange[]>;
 
   admit(call: AdmitCall): Promise<Admission>;
+  /** Lets a merged turn wait on its own, since the other took no more text. Undefined if it is not merged. */
+  unmerge(turnNo: number): Promise<TurnRow | undefined>;
+  /** Takes a merged turn's text back; false if the other no longer waits. */
+  cancelMerged(call: TurnEndCall): Promise<boolean>;
   /** Gives a waiting turn the lane. Undefined if it has ended meanwhile. */
   grant(call: {
     readonly turnNo: number;

@@ -3,6 +3,8 @@
  *
  *     QUEUED ──grant──▶ RUNNING ──▶ COMPLETED | FAILED | CANCELLED | INTERRUPTED
  *        └───────────────────────▶ FAILED (waited too long) | CANCELLED
+ *     MERGED (its text goes into another turn) ──▶ CANCELLED, while the other waits
+ *        └──the other took no more text──▶ QUEUED
  *
  * An ending is a compare-and-set: the first one to be committed stays. A turn
  * that was RUNNING when the broker died ends INTERRUPTED; it is never run again,
@@ -11,13 +13,16 @@
 import type { SessionKey } from "../sessions/key.js";
 import type { UsageTotal } from "../sessions/session.js";
 
-export type TurnState = "QUEUED" | "RUNNING" | "COMPLETED" | "FAILED" | "CANCELLED" | "INTERRUPTED";
+export type TurnEnding = "COMPLETED" | "FAILED" | "CANCELLED" | "INTERRUPTED";
 
-export type TurnEnding = Exclude<TurnState, "QUEUED" | "RUNNING">;
+export type TurnState = "QUEUED" | "RUNNING" | "MERGED" | TurnEnding;
 
 export function hasEnded(state: TurnState): state is TurnEnding {
-  return state !== "QUEUED" && state !== "RUNNING";
+  return state !== "QUEUED" && state !== "RUNNING" && state !== "MERGED";
 }
+
+/** What a turn does that finds its session busy. */
+export type ConflictPolicy = "ENQUEUE" | "REJECT" | "INTERRUPT" | "STEER" | "COLLECT";
 
 export interface TurnRow {
   /** Store-wide, in order of admission. Negative: in memory alone, see internal-turns.ts. */
@@ -37,6 +42,11 @@ export interface TurnRow {
   /** False if the broker minted the id: then nobody can ask for the turn again. */
   readonly clientChoseId: boolean;
   readonly cancelOnDisconnect: boolean;
+  readonly onConflict: ConflictPolicy;
+  /** What turns have in common that may be merged: credential, model, system prompt and on_disconnect. */
+  readonly mergeKey: string;
+  /** The turn that took this one's text, if its state is MERGED. */
+  readonly mergedInto?: { readonly turnNo: number; readonly turnId: string };
   readonly createdAtMs: number;
   readonly startedAtMs?: number;
   readonly endedAtMs?: number;

@@ -2,7 +2,6 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ViolationsSchema } from "../../gen/buf/validate/validate_pb.js";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
-import { OnConflict } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { type BrokerClient, TestBroker } from "../support/broker.js";
 
 let broker: TestBroker;
@@ -152,19 +151,6 @@ describe("an unusual id", () => {
     for await (const { event } of events) cases.push(event?.event.case);
     expect(cases.at(-1)).toBe("completed");
   });
-});
-
-describe("what this version cannot honour", () => {
-  it.each([["on_conflict", { onConflict: OnConflict.STEER }]])(
-    "is UNIMPLEMENTED and names %s",
-    async (field, more) => {
-      const error = await failure(client.dispatch({ target: { case: "key", value: good }, input, ...more }));
-      expect([Code[error.code], error.rawMessage]).toEqual([
-        Code[Code.Unimplemented],
-        expect.stringContaining(field),
-      ]);
-    },
-  );
 });
 
 describe("who asks", () => {

@@ -5,7 +5,13 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as delay, setImmediate as immediate } from "node:timers/promises";
 import { FinishReason } from "../../../gen/sessionbroker/v1/turn_pb.js";
-import type { Provider, ProviderEvent, ProviderTurn } from "../../turns/provider.js";
+import type {
+  Provider,
+  ProviderEvent,
+  ProviderRun,
+  ProviderTurn,
+  TurnInputPart,
+} from "../../turns/provider.js";
 
 export interface EchoOptions {
   readonly id: string;
@@ -25,7 +31,7 @@ export function createEchoProvider(options: EchoOptions): Provider {
       assignsNativeId: "broker",
       resume: true,
       interrupt: true,
-      steer: false,
+      steer: true,
       warm: false,
       fork: false,
       reasoning: false,
@@ -46,20 +52,26 @@ export function createEchoProvider(options: EchoOptions): Provider {
 
 /** The answer to a turn. */
 export function echoAnswer(turn: Pick<ProviderTurn, "turnNumber" | "input">): string {
-  const texts = turn.input.filter((part) => part.kind === "text").map((part) => part.text);
-  return `turn ${turn.turnNumber}: ${texts.join("\n")}`;
+  return `turn ${turn.turnNumber}: ${textOf(turn.input)}`;
 }
 
-async function* echo(
+function echo(turn: ProviderTurn, delayMs: number, closing: AbortSignal): ProviderRun {
+  const answer = new Answer(echoAnswer(turn));
+  const run = repeat(answer, turn, delayMs, AbortSignal.any([turn.signal, closing]));
+  return Object.assign(run, {
+    steer: async (input: readonly TurnInputPart[]) => answer.append(textOf(input)),
+  });
+}
+
+async function* repeat(
+  answer: Answer,
   turn: ProviderTurn,
   delayMs: number,
-  closing: AbortSignal,
+  stop: AbortSignal,
 ): AsyncGenerator<ProviderEvent> {
-  const stop = AbortSignal.any([turn.signal, closing]);
   const nativeId = turn.binding.nativeId ?? randomUUID();
-  const text = echoAnswer(turn);
   yield { kind: "started", nativeId, resumed: turn.binding.state === "bound", warm: true };
-  for (const word of text.match(/\s*\S+|\s+$/g) ?? []) {
+  for (const word of answer.words()) {
     // Readers and cancellations get their turn between two words even without a delay.
     await (delayMs > 0 ? delay(delayMs, undefined, { signal: stop }).catch(() => {}) : immediate());
     if (stop.aborted) {
@@ -70,6 +82,32 @@ async function* echo(
   }
   yield {
     kind: "end",
-    outcome: { status: "completed", text, finishReason: FinishReason.STOP, nativeId },
+    outcome: { status: "completed", text: answer.text, finishReason: FinishReason.STOP, nativeId },
   };
+}
+
+/** Grows until its last word has been taken. */
+class Answer {
+  #done = false;
+
+  constructor(public text: string) {}
+
+  append(more: string): boolean {
+    if (this.#done) return false;
+    this.text += ` ${more}`;
+    return true;
+  }
+
+  *words(): Generator<string> {
+    const next = /\s*\S+|\s+/y;
+    for (let word = next.exec(this.text); word !== null; word = next.exec(this.text)) yield word[0];
+    this.#done = true;
+  }
+}
+
+function textOf(input: readonly TurnInputPart[]): string {
+  return input
+    .filter((part) => part.kind === "text")
+    .map((part) => part.text)
+    .join("\n");
 }

@@ -23,7 +23,7 @@ import type {
   SessionRow,
   UsageTotal,
 } from "../../sessions/session.js";
-import type { TurnRow, TurnState } from "../../turns/turn.js";
+import type { ConflictPolicy, TurnRow, TurnState } from "../../turns/turn.js";
 
 const checksumBytes = 4;
 
@@ -168,6 +168,10 @@ export function encodeTurn(row: TurnRow): Buffer {
     usage: encodeUsage(row.usage),
     labels: { ...row.labels },
     nativeId: row.nativeId ?? "",
+    onConflict: row.onConflict,
+    mergeKey: row.mergeKey,
+    mergedIntoTurnNo: row.mergedInto?.turnNo ?? 0,
+    mergedIntoTurnId: row.mergedInto?.turnId ?? "",
   });
   return sealMessage(TurnRecordSchema, record);
 }
@@ -200,6 +204,11 @@ export function decodeTurn(turnNo: number, sealed: Buffer): TurnRow {
     usage: decodeUsage(record.usage),
     labels: record.labels,
     ...optional("nativeId", record.nativeId),
+    onConflict: record.onConflict as ConflictPolicy,
+    mergeKey: record.mergeKey,
+    ...(record.mergedIntoTurnNo === 0
+      ? {}
+      : { mergedInto: { turnNo: record.mergedIntoTurnNo, turnId: record.mergedIntoTurnId } }),
   };
 }
 

@@ -2,6 +2,7 @@
 import { BrokerError } from "../../errors.js";
 import { freeBytes } from "./disk.js";
 import { importRows } from "./import-commands.js";
+import { cancelMerged, unmerge } from "./merge-commands.js";
 import { OwnershipLost, releaseOwnership, renewOwnership } from "./owner.js";
 import { expireChanges, expireReplays, pruneStep, sweepGarbage } from "./prune-commands.js";
 import { reserve } from "./reserve-commands.js";
@@ -27,6 +28,8 @@ const commands = {
   retry,
   bindNative,
   append,
+  unmerge,
+  cancelMerged,
   end,
   heartbeat: (tx: Transaction, nowMs: number) => renewOwnership(tx.tables, nowMs),
   release: (tx: Transaction, _: undefined) => releaseOwnership(tx.tables),

@@ -36,7 +36,9 @@ export const databaseNames = {
   sessionTurns: "session-turns",
   /** [scope, external id, provider, turn no] → turn id and fence of a waiting or running turn */
   lanes: "lanes",
-  /** turn no → DispatchRequest of a turn that has not ended */
+  /** [turn no, turn no of one whose text goes into it] → nothing */
+  merges: "merges",
+  /** turn no → DispatchRequest of a turn that has not ended, or whose text goes into one */
   requests: "requests",
   /** [turn no, first sequence] → JournalBatch */
   events: "events",

@@ -198,10 +198,11 @@ export class LmdbStore implements SessionStore, TurnStore {
     return row === undefined ? undefined : this.tables.view(row);
   }
 
-  async request(turnNo: number): Promise<Uint8Array | undefined> {
+  async requests(turnNo: number): Promise<readonly Uint8Array[]> {
     this.tables.refresh();
-    const sealed = this.tables.get("requests", turnNo);
-    return sealed === undefined ? undefined : unseal(sealed, "requests");
+    const merged = [...this.tables.keysBelow("merges", [turnNo])].map((key) => Number(key[1]));
+    const sealed = [turnNo, ...merged].map((number) => this.tables.get("requests", number));
+    return sealed.filter((each) => each !== undefined).map((each) => unseal(each, "requests"));
   }
 
   async events(turnNo: number, afterSequence: number, limit: number): Promise<readonly JournalEntry[]> {
@@ -242,6 +243,14 @@ export class LmdbStore implements SessionStore, TurnStore {
 
   admit(call: AdmitCall): Promise<Admission> {
     return this.writer.run("admit", call);
+  }
+
+  unmerge(turnNo: number): Promise<TurnRow | undefined> {
+    return this.writer.run("unmerge", turnNo);
+  }
+
+  cancelMerged(call: TurnEndCall): Promise<boolean> {
+    return this.writer.run("cancelMerged", call);
   }
 
   grant(call: CommandInput<"grant">): Promise<Grant | undefined> {

@@ -7,6 +7,7 @@ import { acceptedEvent } from "../../turns/accepted.js";
 import { hasEnded, type TurnRow } from "../../turns/turn.js";
 import type { Admission, AdmitCall, Grant, JournalEntry, TurnEndCall } from "../../turns/turn-store.js";
 import { encodeBatch, encodeExchange, seal } from "./codec.js";
+import { findMergeTarget, forgetMerges, putMerge } from "./merge-commands.js";
 import { applyReservation } from "./reserve-commands.js";
 import { encodeLane, encodeNumber, type Key, sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
@@ -30,15 +31,18 @@ export function admit(tx: Transaction, call: AdmitCall): Admission {
   }
   const lane = tx.tables.lane(key);
   const before = lane.queuedTurns + (lane.runningTurnId === undefined ? 0 : 1);
-  if (call.rejectIfBusy && before > 0) {
+  if (call.onConflict === "REJECT" && before > 0) {
     const turnId = lane.runningTurnId ?? tx.tables.busyTurnId(key) ?? "";
     return refuse("SESSION_BUSY", `turn ${turnId} runs or waits in the session`, { turn_id: turnId });
   }
-  if (lane.queuedTurns >= call.maxWaitingInSession) return { kind: "queue-full", waiting: lane.queuedTurns };
+  const into = findMergeTarget(tx, call);
+  if (into !== undefined && "kind" in into) return into;
+  if (into === undefined && lane.queuedTurns >= call.maxWaitingInSession)
+    return { kind: "queue-full", waiting: lane.queuedTurns };
   const reserved = applyReservation(tx, call.reserve);
   if (reserved.kind === "refused") return reserved;
   if (reserved.kind === "ephemeral") throw new TypeError("an internal reservation has no turn");
-  return writeAdmission(tx, call, reserved, before);
+  return writeAdmission(tx, call, reserved, before, into);
 }
 
 export function grant(
@@ -151,6 +155,7 @@ export function end(tx: Transaction, call: TurnEndCall): boolean {
   });
   tx.tables.delete("lanes", laneKey(turn));
   tx.tables.delete("requests", turn.turnNo);
+  forgetMerges(tx, turn.turnNo);
   if (call.exchange !== undefined) {
     tx.tables.put("history", [turn.recordNo, turn.turnNo], encodeExchange(call.exchange));
   }
@@ -198,6 +203,7 @@ function writeAdmission(
   call: AdmitCall,
   reserved: Extract<Reserved, { kind: "reserved" }>,
   before: number,
+  into: TurnRow | undefined,
 ): Admission {
   const { nowMs } = call.reserve;
   const session = admittedSession(tx, call, reserved.view.row);
@@ -210,12 +216,15 @@ function writeAdmission(
     recordNo: session.recordNo,
     sessionId: session.sessionId,
     generation: session.generation,
-    state: "QUEUED",
+    state: into === undefined ? "QUEUED" : "MERGED",
     payloadHash: call.payloadHash,
     credential: call.credential,
     grant: call.grant,
     clientChoseId: call.clientChoseId,
     cancelOnDisconnect: call.cancelOnDisconnect,
+    onConflict: call.onConflict,
+    mergeKey: call.mergeKey,
+    ...(into === undefined ? {} : { mergedInto: { turnNo: into.turnNo, turnId: into.turnId } }),
     createdAtMs: nowMs,
     queueDeadlineMs: call.queueDeadlineMs,
     attempt: 0,
@@ -228,8 +237,12 @@ function writeAdmission(
   tx.putTurn(turn);
   tx.tables.put("turnIds", [turn.key.scope, turn.turnId], encodeNumber(turnNo));
   tx.tables.put("sessionTurns", [turn.recordNo, turnNo], encodeNumber(turnNo));
-  tx.tables.put("lanes", laneKey(turn), encodeLane(turn.turnId, 0));
   tx.tables.put("requests", turnNo, seal(call.request));
+  if (into !== undefined) {
+    putMerge(tx, into, turnNo);
+    return { kind: "merged", turn, into };
+  }
+  tx.tables.put("lanes", laneKey(turn), encodeLane(turn.turnId, 0));
   return {
     kind: "admitted",
     turn,

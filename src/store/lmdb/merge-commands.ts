@@ -1,0 +1,101 @@
+/** Turns whose text goes into another turn of their session. */
+import { type Refusal, refuse } from "../../sessions/refusal.js";
+import type { TurnRow } from "../../turns/turn.js";
+import type { AdmitCall, TurnEndCall } from "../../turns/turn-store.js";
+import { afterAll } from "./schema.js";
+import { encodeLane, encodeNumber, sessionKey } from "./tables.js";
+import type { Transaction } from "./transaction.js";
+
+/** Bytes of request that one turn may gather. */
+const mostBytes = 4 * 1024 * 1024;
+/** Turns whose text one turn may take. */
+const mostMerges = 64;
+
+/** The turn that takes the call's text; undefined if it is to be a turn of its own. */
+export function findMergeTarget(tx: Transaction, call: AdmitCall): TurnRow | Refusal | undefined {
+  if (call.onConflict === "COLLECT") return collector(tx, call);
+  if (call.onConflict !== "STEER") return undefined;
+  const running = laneTurns(tx, call).find((turn) => turn.state === "RUNNING");
+  if (running === undefined) return undefined;
+  if (!call.canSteer) {
+    return refuse(
+      "UNSUPPORTED_BY_PROVIDER",
+      `on_conflict: ${running.key.provider} takes no text while it answers; use another policy`,
+      { turn_id: running.turnId },
+    );
+  }
+  if (running.mergeKey !== call.mergeKey) {
+    return refuse(
+      "MERGE_MISMATCH",
+      `on_conflict: turn ${running.turnId} runs with another credential, model, system prompt or on_disconnect`,
+      { turn_id: running.turnId },
+    );
+  }
+  return running;
+}
+
+/** A merged turn waits on its own from now on. */
+export function unmerge(tx: Transaction, turnNo: number): TurnRow | undefined {
+  const turn = tx.tables.turn(turnNo);
+  if (turn?.state !== "MERGED" || turn.mergedInto === undefined) return undefined;
+  const { mergedInto, ...own } = turn;
+  const waiting: TurnRow = { ...own, state: "QUEUED" };
+  tx.putTurn(waiting);
+  tx.tables.delete("merges", [mergedInto.turnNo, turnNo]);
+  tx.tables.put("lanes", [...sessionKey(turn.key), turnNo], encodeLane(turn.turnId, 0));
+  return waiting;
+}
+
+/** Takes a merged turn's text back, while the turn that would have been given it waits. */
+export function cancelMerged(tx: Transaction, call: TurnEndCall): boolean {
+  const turn = tx.tables.turn(call.turnNo);
+  const terminal = call.entries.at(-1);
+  if (turn?.state !== "MERGED" || turn.mergedInto === undefined || terminal === undefined) return false;
+  if (tx.tables.turn(turn.mergedInto.turnNo)?.state !== "QUEUED") return false;
+  const { mergedInto, ...own } = turn;
+  tx.putTurn({
+    ...own,
+    state: call.state,
+    endedAtMs: call.endedAtMs,
+    ending: terminal.event,
+    lastSequence: terminal.sequence,
+    reservedThrough: terminal.sequence,
+  });
+  tx.tables.delete("merges", [mergedInto.turnNo, turn.turnNo]);
+  tx.tables.delete("requests", turn.turnNo);
+  return true;
+}
+
+export function putMerge(tx: Transaction, into: TurnRow, turnNo: number): void {
+  tx.tables.put("merges", [into.turnNo, turnNo], encodeNumber(turnNo));
+}
+
+/** The requests of merged turns are no longer needed. */
+export function forgetMerges(tx: Transaction, turnNo: number): void {
+  for (const entry of [...tx.tables.keysBelow("merges", [turnNo])]) {
+    tx.tables.delete("requests", Number(entry[1]));
+    tx.tables.delete("merges", entry);
+  }
+}
+
+function collector(tx: Transaction, call: AdmitCall): TurnRow | undefined {
+  const waiting = laneTurns(tx, call).findLast(
+    (turn) => turn.state === "QUEUED" && turn.onConflict === "COLLECT" && turn.mergeKey === call.mergeKey,
+  );
+  if (waiting === undefined) return undefined;
+  const parts = [
+    waiting.turnNo,
+    ...[...tx.tables.keysBelow("merges", [waiting.turnNo])].map(([, no]) => Number(no)),
+  ];
+  const bytes = parts.reduce((sum, turnNo) => sum + (tx.tables.get("requests", turnNo)?.length ?? 0), 0);
+  return parts.length < mostMerges && bytes + call.request.length <= mostBytes ? waiting : undefined;
+}
+
+/** Turns that wait or run in the session, first come first. */
+function laneTurns(tx: Transaction, call: AdmitCall): TurnRow[] {
+  const prefix = sessionKey(call.reserve.reservation.key);
+  const numbers = [...tx.tables.keysBetween("lanes", prefix, [...prefix, afterAll])].map((key) =>
+    Number(key[3]),
+  );
+  return numbers.map((turnNo) => tx.tables.turn(turnNo)).filter((turn) => turn !== undefined);
+}
