@@ -88,6 +88,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const keys = new Keys(settings.scope, new Set([...providers.keys(), ...shippedProviders]));
   const reserving = {
     store: opened.store,
+    turns,
     keys,
     activity,
     clock,
@@ -101,7 +102,6 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     providers,
     service: {
       ...reserving,
-      turns,
       reservations: new Reservations(reserving),
       dispatcher,
       providers,

@@ -90,6 +90,20 @@ export const errorTable = {
     ...precondition,
     when: "The session's generation is another one; the detail holds it.",
   },
+  TURN_ENDED: {
+    ...precondition,
+    when: "The turn has ended: it is not granted again, and nothing is recorded of it.",
+  },
+  LANE_REVOKED: { ...precondition, when: "The lane was to be let go of, and the time for it is over." },
+  LANE_LOST: { ...precondition, when: "The lane was not renewed in time and is another's now." },
+  LANE_NOT_GRANTED: {
+    ...precondition,
+    when: "The turn was cancelled, or waited too long, before it had the lane; the detail holds its state.",
+  },
+  HOLDER_KEEPS_LANE: {
+    ...precondition,
+    when: "The turn in the session is run by its caller, who was asked to let go and did not.",
+  },
   STALE_FENCE: { ...precondition, when: "The lane has been granted anew since; the detail holds its fence." },
   NATIVE_ID_MISMATCH: {
     ...precondition,
@@ -108,6 +122,13 @@ export const errorTable = {
     openaiType: "conflict_error",
     retryable: true,
     when: "A turn runs or waits in the session; the detail holds its id.",
+  },
+  LANE_TAKEN_OVER: {
+    code: Code.Aborted,
+    http: 409,
+    openaiType: "conflict_error",
+    retryable: false,
+    when: "The same turn was asked for again by the same credential, and that stream has the lane.",
   },
   REPLAY_OUTDATED: {
     code: Code.Aborted,

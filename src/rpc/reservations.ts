@@ -27,11 +27,14 @@ import type {
 import { outcomes } from "../turns/accepted.js";
 import { refusalError } from "../turns/dispatcher.js";
 import { rotationReasons, sessionMessage } from "../turns/session-message.js";
+import type { TurnRow } from "../turns/turn.js";
+import type { TurnStore } from "../turns/turn-store.js";
 import type { Caller } from "./caller.js";
 import type { CanonicalKey, Keys } from "./keys.js";
 
 export interface ReservationDeps {
   readonly store: SessionStore;
+  readonly turns: Pick<TurnStore, "session">;
   readonly keys: Keys;
   readonly activity: PendingActivity;
   readonly clock: Clock;
@@ -68,6 +71,15 @@ export class Reservations {
       ...(pendingActivityMs === undefined ? {} : { pendingActivityMs }),
       ...(idempotency === undefined ? {} : { idempotency }),
     };
+  }
+
+  /** A turn was admitted to a session that its reservation rotated, or that was rotated before. */
+  async tellRotation(
+    { turn, reason }: { readonly turn: TurnRow; readonly reason?: RotationReason },
+    nowMs: number,
+  ): Promise<void> {
+    const view = await this.deps.turns.session(turn);
+    if (view?.row.startedAtMs === nowMs && reason !== undefined) this.deps.onRotated(view.row, reason);
   }
 
   async #fromStore(call: ReserveCall): Promise<Reserved> {

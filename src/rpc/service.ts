@@ -6,6 +6,7 @@ import { authenticationInterceptor } from "./authentication.js";
 import { callerOf } from "./caller.js";
 import type { Credentials } from "./credentials.js";
 import { errorInterceptor } from "./errors.js";
+import { laneMethods } from "./lanes.js";
 import { resolveSelection, type SelectionDeps } from "./selection.js";
 import { type ServerInfoDeps, serverInfoMethod } from "./server-info.js";
 import { type SessionRpcDeps, sessionMethods } from "./sessions.js";
@@ -25,6 +26,7 @@ export function serviceRoutes(deps: ServiceDeps): (router: ConnectRouter) => voi
       importSessions: (requests, context) => importSessions(deps, requests, context),
       ...sessionMethods(deps),
       ...turnMethods(deps),
+      ...laneMethods(deps),
       ...serverInfoMethod(deps),
     });
   };

@@ -39,7 +39,7 @@ export interface TurnRpcDeps extends ReservationDeps {
 
 type Methods = Pick<ServiceImpl<typeof SessionBroker>, "dispatch" | "attach" | "cancelTurn" | "getTurn">;
 
-const queueTimeoutMs = 10 * 60_000;
+export const queueTimeoutMs = 10 * 60_000;
 
 const conflictPolicies: Record<OnConflict, ConflictPolicy> = {
   [OnConflict.UNSPECIFIED]: "ENQUEUE",
@@ -117,6 +117,7 @@ async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest
     cancelOnDisconnect: request.onDisconnect === OnDisconnect.CANCEL,
     onConflict: conflictPolicies[request.onConflict],
     mergeKey: mergeKey(request, caller.name),
+    external: false,
     queueDeadlineMs:
       reserve.nowMs +
       (request.queueTimeout === undefined ? queueTimeoutMs : durationMs(request.queueTimeout)),
@@ -125,13 +126,9 @@ async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest
     ...(request.responseId === "" ? {} : { responseId: request.responseId }),
   });
   switch (admission.kind) {
-    case "admitted": {
-      const view = admission.outcome === "ROTATED" ? await deps.turns.session(admission.turn) : undefined;
-      if (view?.row.startedAtMs === reserve.nowMs && admission.reason !== undefined) {
-        deps.onRotated(view.row, admission.reason);
-      }
+    case "admitted":
+      if (admission.outcome === "ROTATED") await deps.reservations.tellRotation(admission, reserve.nowMs);
       return admission.turn;
-    }
     case "repeated":
     case "merged":
       return admission.turn;
@@ -186,7 +183,7 @@ async function keyOfSession(deps: TurnRpcDeps, caller: Caller, sessionId: string
   return { key, identity: deps.keys.identityOf(view.row), scope: deps.keys.scope(key.scope) };
 }
 
-async function findTurn(
+export async function findTurn(
   deps: TurnRpcDeps,
   caller: Caller,
   request: { readonly turnId: string; readonly scope: string },
@@ -196,7 +193,7 @@ async function findTurn(
   throw new BrokerError("TURN_NOT_FOUND", `no turn has the id ${request.turnId}`);
 }
 
-function turnMessage(turn: TurnRow): Turn {
+export function turnMessage(turn: TurnRow): Turn {
   return create(TurnSchema, {
     turnId: turn.turnId,
     key: { ...turn.key },

@@ -1,5 +1,6 @@
 import { keyText } from "../sessions/key.js";
 import type { Stop, StopReason } from "./endings.js";
+import type { HeldLane } from "./held-lane.js";
 import { isOurs } from "./internal-turns.js";
 import type { LaneTurn } from "./lanes.js";
 import type { TurnInputPart } from "./provider.js";
@@ -24,6 +25,11 @@ export class ActiveTurn implements LaneTurn {
   /** Readers that follow the turn. */
   readers = 0;
   held = false;
+  /** Since its caller, who runs it, has the lane. */
+  heldLane: HeldLane | undefined;
+  /** The session's turn before this one was lost with its caller. */
+  previousHolderLost = false;
+  #laneStream = 0;
 
   constructor(
     readonly row: TurnRow,
@@ -48,7 +54,12 @@ export class ActiveTurn implements LaneTurn {
   }
 
   get needsSlot(): boolean {
-    return true;
+    return !this.row.external;
+  }
+
+  /** The newest stream of the caller that runs the turn itself. */
+  get laneStream(): number {
+    return this.#laneStream;
   }
 
   get signal(): AbortSignal {
@@ -63,6 +74,13 @@ export class ActiveTurn implements LaneTurn {
   stop(reason: StopReason, byTurnId?: string): void {
     this.#stop ??= { reason, ...(byTurnId === undefined ? {} : { byTurnId }) };
     this.#abort.abort();
+  }
+
+  /** The number of a new stream; older ones end. */
+  openLaneStream(): number {
+    this.#laneStream += 1;
+    this.log.wake();
+    return this.#laneStream;
   }
 
   /** Gives the agent more text; false if it takes none, in which case it has not seen it. */

@@ -115,6 +115,7 @@ function request(chat: string, more: Partial<AdmitRequest> = {}): AdmitRequest {
     cancelOnDisconnect: false,
     onConflict: "ENQUEUE",
     mergeKey: "",
+    external: false,
     queueDeadlineMs: Date.now() + 60_000,
     labels: {},
     request: Buffer.from(`prompt of ${turnId}`),

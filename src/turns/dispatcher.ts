@@ -16,10 +16,12 @@ import type { Refusal } from "../sessions/refusal.js";
 import { ActiveTurn } from "./active-turn.js";
 import { type Ending, queueTimeout, type StopReason, stopped } from "./endings.js";
 import { followTurn } from "./follow.js";
+import { followLane, type LaneEvent } from "./follow-lane.js";
+import { HeldLane, letGoWithinMs, type RecordedTurn, turnEnded } from "./held-lane.js";
 import { Lanes } from "./lanes.js";
 import type { Provider } from "./provider.js";
 import { decideRestart, endWithoutRun } from "./restart.js";
-import { type RunTurnDeps, runTurn, type TurnRequest } from "./run-turn.js";
+import { type RunTurnDeps, runTurn, startedOutside, type TurnRequest } from "./run-turn.js";
 import { hasEnded, type TurnRow } from "./turn.js";
 import { reserveBlock, TurnLog } from "./turn-log.js";
 import type { Admission, AdmitCall, Grant, TurnStore } from "./turn-store.js";
@@ -99,6 +101,7 @@ export class Dispatcher {
     for (const row of await this.deps.store.active()) {
       const decision = decideRestart(row, this.deps.providers.has(row.key.provider), nowMs);
       if (decision.kind === "wait-again") this.#wait(row, false);
+      else if (decision.kind === "still-held") this.#holdAgain(row);
       else await this.deps.store.end(endWithoutRun(row, decision.ending, nowMs));
     }
     this.#runWhatCan();
@@ -111,12 +114,13 @@ export class Dispatcher {
     const { key } = request.reserve.reservation;
     const canSteer = this.deps.providers.get(key.provider)?.capabilities.steer ?? false;
     const call = { ...request, canSteer, maxWaitingInSession: limits.waitingInSession };
-    if (this.#lanes.waiting >= limits.waiting) {
-      // A retry of a turn that is known meets it, however many wait.
-      const known = await this.deps.store.byTurnId(request.turnId, {
-        scopes: [key.scope],
-      });
-      if (known === undefined) throw queueFull(`${limits.waiting} turns wait already`);
+    const isFull = this.#lanes.waiting >= limits.waiting;
+    if (isFull || request.onConflict === "INTERRUPT") {
+      // A retry of a turn that is known meets it, however many wait, and asks nobody to let go.
+      const known = await this.deps.store.byTurnId(request.turnId, { scopes: [key.scope] });
+      if (known === undefined && isFull) throw queueFull(`${limits.waiting} turns wait already`);
+      if (known === undefined && request.onConflict === "INTERRUPT")
+        await this.#askHolderToLetGo(keyText(key));
     }
     const admission = await this.#track(this.deps.store.admit(call).then((result) => this.#register(result)));
     if (admission.kind === "queue-full") {
@@ -154,6 +158,43 @@ export class Dispatcher {
     return "INTERRUPTING";
   }
 
+  /**
+   * What the caller of an external turn is told of its lane. Asked for again, by
+   * the same credential, the lane goes to the new stream with a new fence.
+   *
+   * @throws BrokerError TURN_ENDED, TURN_ID_REUSED, LANE_LOST, LANE_NOT_GRANTED, LANE_TAKEN_OVER
+   */
+  async *holdLane(
+    { turn: row, kind }: { readonly turn: TurnRow; readonly kind: "admitted" | "repeated" },
+    credential: string,
+    signal: AbortSignal,
+  ): AsyncGenerator<LaneEvent> {
+    if (!row.external || row.credential !== credential) {
+      throw new BrokerError("TURN_ID_REUSED", `turn_id: ${row.turnId} is another turn's`, {
+        turn_id: row.turnId,
+      });
+    }
+    const turn = await this.#find(row.turnNo);
+    if (turn === undefined) throw turnEnded(row.turnId);
+    turn.readers += 1;
+    try {
+      if (kind === "repeated" && turn.granted !== undefined) await this.#takeOver(turn);
+      yield* followLane(this.deps.store, turn, signal);
+    } finally {
+      this.#leave(turn);
+    }
+  }
+
+  /** @throws BrokerError TURN_ENDED, STALE_FENCE, LANE_REVOKED */
+  async renewLane(row: TurnRow, fence: number): Promise<void> {
+    (await this.#heldLane(row)).renew(fence);
+  }
+
+  /** @throws BrokerError TURN_ENDED, STALE_FENCE */
+  async recordTurn(row: TurnRow, fence: number, recorded: RecordedTurn): Promise<void> {
+    await (await this.#heldLane(row)).record(fence, recorded);
+  }
+
   /** Cancels every turn of a session, and waits until its lane is free. */
   async cancelAll(key: SessionKey): Promise<void> {
     const lane = keyText(key);
@@ -169,6 +210,8 @@ export class Dispatcher {
   /** Takes no more turns; lets the running ones end by the deadline, then stops them. */
   async drain(deadlineMs: number): Promise<void> {
     this.#draining = true;
+    // They go on: their callers come back to the next life of the broker.
+    for (const turn of this.#active.values()) if (turn.row.external) turn.heldLane?.leave();
     const cancel = this.deps.clock.after(deadlineMs, () => this.stopNow());
     while (this.#runs.size > 0) await Promise.allSettled(this.#runs.values());
     cancel();
@@ -189,6 +232,54 @@ export class Dispatcher {
   stopNow(): void {
     this.#draining = true;
     for (const turn of this.#active.values()) turn.stop("BROKER_STOPPED");
+  }
+
+  async #heldLane(row: TurnRow): Promise<HeldLane> {
+    const held = hasEnded(row.state) ? undefined : (await this.#find(row.turnNo))?.heldLane;
+    if (held === undefined) throw turnEnded(row.turnId);
+    return held;
+  }
+
+  /** The fence of whoever held the lane before is stale from now on. */
+  async #takeOver(turn: ActiveTurn): Promise<void> {
+    const grant = await this.deps.store.regrant({ turnNo: turn.turnNo, nowMs: this.deps.clock.now() });
+    if (grant === undefined) throw turnEnded(turn.row.turnId);
+    turn.granted = grant.turn;
+    turn.previousHolderLost = true;
+    turn.heldLane?.renew(grant.turn.fence ?? 0);
+  }
+
+  /** Waits a while for a caller that holds the lane. @throws BrokerError HOLDER_KEEPS_LANE */
+  async #askHolderToLetGo(lane: string): Promise<void> {
+    const holder = this.#lanes.runningIn(lane);
+    if (holder?.heldLane === undefined) return;
+    holder.heldLane.revoke();
+    const { clock } = this.deps;
+    const tooLate = new Promise<"too late">((resolve) =>
+      clock.after(letGoWithinMs, () => resolve("too late")),
+    );
+    if ((await Promise.race([this.#runs.get(holder.turnNo), tooLate])) !== "too late") return;
+    throw new BrokerError(
+      "HOLDER_KEEPS_LANE",
+      "on_conflict: the caller that holds the lane does not let go",
+      {
+        turn_id: holder.row.turnId,
+      },
+    );
+  }
+
+  /** An external turn of an earlier life: its caller may still be running it. */
+  #holdAgain(row: TurnRow): void {
+    const turn = this.#activate(row);
+    turn.granted = row;
+    this.#lanes.resume(turn);
+    this.#start(turn, this.#hold(turn));
+  }
+
+  async #hold(turn: ActiveTurn): Promise<void> {
+    turn.heldLane = new HeldLane(this.deps, turn);
+    turn.log.wake();
+    await turn.heldLane.released();
   }
 
   #register(admission: Admission): Admission {
@@ -257,6 +348,17 @@ export class Dispatcher {
 
   /** Puts an admitted turn into its lane. */
   #wait(row: TurnRow, collecting: boolean): void {
+    const { clock } = this.deps;
+    const turn = this.#activate(row);
+    turn.held = collecting;
+    this.#lanes.enqueue(turn);
+    turn.setDeadline(clock.after(row.queueDeadlineMs - clock.now(), () => this.#expire(turn)));
+    this.#collectOn(turn);
+    if (row.onConflict === "INTERRUPT") this.#interrupt(turn);
+    this.#tellPositions(turn.lane);
+  }
+
+  #activate(row: TurnRow): ActiveTurn {
     const { clock, store } = this.deps;
     const fence = () => turn.granted?.fence ?? 0;
     const log = new TurnLog(
@@ -268,29 +370,38 @@ export class Dispatcher {
         this.deps.log("the journal of a turn cannot be written; the turn is stopped", error);
         turn.stop("STORE_FAILED");
       },
+      row.reservedThrough,
     );
     const turn = new ActiveTurn(row, log);
     this.#active.set(row.turnNo, turn);
-    turn.held = collecting;
-    this.#lanes.enqueue(turn);
-    turn.setDeadline(clock.after(row.queueDeadlineMs - clock.now(), () => this.#expire(turn)));
-    this.#collectOn(turn);
-    if (row.onConflict === "INTERRUPT") this.#interrupt(turn);
-    this.#tellPositions(turn.lane);
+    return turn;
   }
 
   #runWhatCan(): void {
     for (;;) {
       const turn = this.#draining ? undefined : this.#lanes.take();
       if (turn === undefined) return;
-      const run = this.#run(turn).finally(() => {
+      this.#start(turn, this.#run(turn));
+    }
+  }
+
+  /** The turn has its lane until `run` resolves. */
+  #start(turn: ActiveTurn, run: Promise<void>): void {
+    const done = run
+      .then(() => this.#tellEnded(turn))
+      .catch((error: unknown) => this.deps.log("the ending of a turn could not be read", error))
+      .finally(() => {
         this.#runs.delete(turn.turnNo);
         this.#lanes.release(turn);
         this.#active.delete(turn.turnNo);
         this.#runWhatCan();
       });
-      this.#runs.set(turn.turnNo, run);
-    }
+    this.#runs.set(turn.turnNo, done);
+  }
+
+  async #tellEnded(turn: ActiveTurn): Promise<void> {
+    const row = await this.deps.store.byTurnNo(turn.turnNo);
+    if (row !== undefined && hasEnded(row.state)) this.deps.onEnded(row);
   }
 
   /** Never rejects: what it cannot do it tries again, until the process ends. */
@@ -303,21 +414,26 @@ export class Dispatcher {
       turn.overtaken();
       return;
     }
-    turn.granted = begun.grant.turn;
+    const { grant } = begun;
+    turn.granted = grant.turn;
+    turn.previousHolderLost = grant.previousHolderLost;
     turn.log.reserved(reserveBlock);
-    await runTurn(deps, begun.provider, turn, begun.grant, begun.request);
-    const ended = await this.deps.store.byTurnNo(turn.turnNo);
-    if (ended !== undefined) this.deps.onEnded(ended);
+    if (begun.agent === undefined) {
+      turn.log.add(startedOutside(grant));
+      await this.#hold(turn);
+      return;
+    }
+    await runTurn(deps, begun.agent.provider, turn, grant, begun.agent.request);
   }
 
   /** Grants the lane on disk. Undefined if the turn has ended, or the process is. */
   async #begin(
     turn: ActiveTurn,
     deps: RunTurnDeps,
-  ): Promise<{ provider: Provider; grant: Grant; request: TurnRequest } | undefined> {
-    const provider = this.deps.providers.get(turn.key.provider);
-    if (provider === undefined) return undefined;
-    const brokerAssigns = provider.capabilities.assignsNativeId === "broker";
+  ): Promise<{ grant: Grant; agent?: { provider: Provider; request: TurnRequest } } | undefined> {
+    const provider = turn.row.external ? undefined : this.deps.providers.get(turn.key.provider);
+    if (provider === undefined && !turn.row.external) return undefined;
+    const brokerAssigns = provider?.capabilities.assignsNativeId === "broker";
     let grant: Grant | undefined;
     while (!this.#draining || grant !== undefined) {
       try {
@@ -328,12 +444,13 @@ export class Dispatcher {
           ...(brokerAssigns ? { newNativeId: this.deps.newNativeId() } : {}),
         });
         if (grant === undefined) return undefined;
+        if (provider === undefined) return { grant };
         // Read since it has the lane: until then other turns' text could go into it.
         const [own, ...merged] = await this.deps.store.requests(turn.turnNo);
         if (own === undefined) return undefined;
         const request = this.deps.readRequest(own);
         const more = merged.flatMap((encoded) => this.deps.readRequest(encoded).input);
-        return { provider, grant, request: { ...request, input: [...request.input, ...more] } };
+        return { grant, agent: { provider, request: { ...request, input: [...request.input, ...more] } } };
       } catch (error) {
         this.deps.log("a lane could not be granted; trying again", error);
         await deps.pause(storeRetryMs);
@@ -383,7 +500,8 @@ export class Dispatcher {
     turn.readers -= 1;
     if (!turn.row.cancelOnDisconnect || turn.readers > 0 || turn.log.ended) return;
     const cancelIfAlone = () => {
-      if (turn.readers > 0 || turn.log.ended) return;
+      // A caller that has the lane keeps it by renewing, not by its stream.
+      if (turn.readers > 0 || turn.log.ended || turn.heldLane !== undefined) return;
       this.cancel(turn.row, "DISCONNECTED").catch((error: unknown) => {
         this.deps.log("a turn without readers could not be cancelled", error);
       });

@@ -117,7 +117,11 @@ export class InternalTurns implements TurnStore {
       attempt: 1,
       reservedThrough: call.reserveThrough,
     };
-    return { turn: turn.row, session: turn.session, nativeStateBefore: "unbound" };
+    return { turn: turn.row, session: turn.session, nativeStateBefore: "unbound", previousHolderLost: false };
+  }
+
+  regrant(call: Parameters<TurnStore["regrant"]>[0]): Promise<Grant | undefined> {
+    return this.store.regrant(call);
   }
 
   async retry(call: Parameters<TurnStore["retry"]>[0]): Promise<boolean> {
@@ -242,6 +246,7 @@ function admitted(call: AdmitCall, turnNo: number): InternalTurn {
     cancelOnDisconnect: call.cancelOnDisconnect,
     onConflict: call.onConflict,
     mergeKey: call.mergeKey,
+    external: false,
     createdAtMs: nowMs,
     queueDeadlineMs: call.queueDeadlineMs,
     attempt: 0,

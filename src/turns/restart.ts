@@ -2,6 +2,7 @@
  * What becomes of the turns that a former process left.
  *
  *     RUNNING ──▶ INTERRUPTED: nobody knows what the agent did
+ *             ──▶ still held, if its caller runs the agent: it has a lease to renew
  *     QUEUED  ──▶ waits again, if its caller can still ask for it and it is not too late
  *             ──▶ FAILED (UNAVAILABLE), if its provider is no longer configured
  *             ──▶ CANCELLED (RESTARTED) otherwise
@@ -16,20 +17,23 @@ import type { TurnEndCall } from "./turn-store.js";
 
 export type RestartDecision =
   | { readonly kind: "wait-again" }
+  | { readonly kind: "still-held" }
   | { readonly kind: "end"; readonly ending: Ending };
 
 export function decideRestart(turn: TurnRow, providerExists: boolean, nowMs: number): RestartDecision {
+  if (turn.state === "RUNNING" && turn.external) return { kind: "still-held" };
   if (turn.state === "RUNNING") {
     return { kind: "end", ending: interrupted(Interrupted_Reason.BROKER_CRASHED, turn.lastSequence) };
   }
-  if (!providerExists) {
+  if (!providerExists && !turn.external) {
     const message = `the provider ${turn.key.provider} is no longer configured`;
     return {
       kind: "end",
       ending: failed({ code: TurnErrorCode.UNAVAILABLE, message, retryable: false }, ""),
     };
   }
-  const wanted = turn.clientChoseId && !turn.cancelOnDisconnect && nowMs < turn.queueDeadlineMs;
+  const wanted =
+    !turn.external && turn.clientChoseId && !turn.cancelOnDisconnect && nowMs < turn.queueDeadlineMs;
   return wanted ? { kind: "wait-again" } : { kind: "end", ending: restarted() };
 }
 

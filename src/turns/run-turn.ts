@@ -250,6 +250,7 @@ class TurnRun {
         resumed: event.resumed,
         warm: event.warm,
         fence: BigInt(fence),
+        previousHolderLost: this.grant.previousHolderLost,
       },
     });
   }
@@ -299,6 +300,21 @@ class TurnRun {
       },
     });
   }
+}
+
+/** The start of a turn whose caller runs the agent. */
+export function startedOutside({ turn, session, previousHolderLost }: Grant): EventPayload {
+  return {
+    case: "started",
+    value: {
+      attempt: turn.attempt,
+      provider: turn.key.provider,
+      nativeId: session.nativeId ?? "",
+      resumed: session.nativeState === "bound",
+      fence: BigInt(turn.fence ?? 0),
+      previousHolderLost,
+    },
+  };
 }
 
 /** How the agent's conversation stands before the first attempt. */

@@ -30,8 +30,8 @@ export class TurnLog {
   readonly #held: TurnEvent[] = [];
   #pending: JournalEntry[] = [];
   #pendingBytes = 0;
-  #nextSequence = 2;
-  #reservedThrough = 1;
+  #nextSequence: number;
+  #reservedThrough: number;
   #ended = false;
   #writing: Promise<void> | undefined;
   #cancelTimer: (() => void) | undefined;
@@ -44,7 +44,12 @@ export class TurnLog {
     private readonly append: AppendToJournal,
     /** Told once if the journal cannot be written, or is no longer ours. */
     private readonly onFailure: (error: Error) => void,
-  ) {}
+    /** Sequences that were given out, or may have been, before. */
+    givenOut = 1,
+  ) {
+    this.#nextSequence = givenOut + 1;
+    this.#reservedThrough = givenOut;
+  }
 
   get ended(): boolean {
     return this.#ended;
@@ -67,13 +72,13 @@ export class TurnLog {
   set position(value: number) {
     if (value === this.#position) return;
     this.#position = value;
-    this.#wake();
+    this.wake();
   }
 
   /** The turn's row has these sequences reserved on disk. */
   reserved(through: number): void {
     this.#reservedThrough = Math.max(this.#reservedThrough, through);
-    this.#wake();
+    this.wake();
   }
 
   add(payload: EventPayload): void {
@@ -94,6 +99,8 @@ export class TurnLog {
     this.#cancelTimer?.();
     await this.#writing;
     const event = this.#number(payload);
+    // Not given out before `finish`: a write that fails may be tried with another ending.
+    this.#nextSequence = event.sequence;
     return {
       event,
       entries: [...this.#pending, { sequence: event.sequence, event: toBinary(TurnEventSchema, event) }],
@@ -102,26 +109,39 @@ export class TurnLog {
 
   finish(event: TurnEvent): void {
     this.#pending = [];
+    this.#nextSequence = event.sequence + 1;
     this.#reservedThrough = Math.max(this.#reservedThrough, event.sequence);
     this.#held.push(event);
     this.#ended = true;
-    this.#wake();
+    this.wake();
   }
 
   /** Another ending is on disk; readers find it there. */
   abandon(): void {
     this.#ended = true;
     this.#held.length = 0;
-    this.#wake();
+    this.wake();
   }
 
   /** Events after a sequence that are held here; undefined if the journal has to be asked. */
   after(sequence: number): readonly TurnEvent[] | undefined {
     const [first] = this.#held;
-    if (first === undefined || sequence >= this.lastSequence) return [];
-    if (sequence + 1 < first.sequence) return undefined;
+    if (sequence >= this.lastSequence) return [];
+    if (first === undefined || sequence + 1 < first.sequence) return undefined;
     const visible = this.#held.slice(Math.max(0, sequence + 1 - first.sequence));
     return visible.filter((event) => event.sequence <= this.#reservedThrough);
+  }
+
+  /** Resolves once everything that was added is journaled, or cannot be. */
+  async flush(): Promise<void> {
+    this.#cancelTimer?.();
+    this.#write();
+    await this.#writing;
+  }
+
+  /** Lets readers look again. */
+  wake(): void {
+    for (const waiter of [...this.#waiters]) waiter();
   }
 
   /** Resolves at the next change, or when the signal aborts. */
@@ -152,7 +172,7 @@ export class TurnLog {
 
   #hold(event: TurnEvent): void {
     this.#held.push(event);
-    this.#wake();
+    this.wake();
   }
 
   #write(): void {
@@ -180,9 +200,5 @@ export class TurnLog {
       const spare = this.#held.findIndex((event) => event.sequence > last - heldEvents);
       if (spare > 0) this.#held.splice(0, spare);
     }
-  }
-
-  #wake(): void {
-    for (const wake of [...this.#waiters]) wake();
   }
 }

@@ -26,6 +26,8 @@ export interface AdmitCall {
   readonly mergeKey: string;
   /** The agent takes text while it answers. */
   readonly canSteer: boolean;
+  /** The caller runs the agent itself. */
+  readonly external: boolean;
   readonly queueDeadlineMs: number;
   readonly maxWaitingInSession: number;
   readonly labels: Readonly<Record<string, string>>;
@@ -54,6 +56,8 @@ export interface Grant {
   readonly session: SessionRow;
   /** State of the native id before this grant. */
   readonly nativeStateBefore: NativeState;
+  /** The session's turn before this one was lost with the caller that ran it. */
+  readonly previousHolderLost: boolean;
 }
 
 /** An event that is given a place on disk. */
@@ -105,6 +109,8 @@ export interface TurnStore {
     readonly newNativeId?: string;
     readonly reserveThrough: number;
   }): Promise<Grant | undefined>;
+  /** Gives the lane of a running external turn to its caller anew. Undefined if it has ended. */
+  regrant(call: { readonly turnNo: number; readonly nowMs: number }): Promise<Grant | undefined>;
   /** Starts another attempt after the agent lost its conversation. False if the fence is stale. */
   retry(call: {
     readonly turnNo: number;

@@ -45,6 +45,8 @@ export interface TurnRow {
   readonly onConflict: ConflictPolicy;
   /** What turns have in common that may be merged: credential, model, system prompt and on_disconnect. */
   readonly mergeKey: string;
+  /** Its caller runs the agent itself. */
+  readonly external: boolean;
   /** The turn that took this one's text, if its state is MERGED. */
   readonly mergedInto?: { readonly turnNo: number; readonly turnId: string };
   readonly createdAtMs: number;

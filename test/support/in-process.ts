@@ -15,7 +15,7 @@ const drainMs = 10_000;
 
 /** Stands still until it is moved; wall and monotonic time move together. Timers are the system's. */
 export class ManualClock implements Clock {
-  readonly after = systemClock.after;
+  readonly after: Clock["after"] = systemClock.after;
   #elapsedMs = 0;
 
   constructor(private readonly startMs: number) {}

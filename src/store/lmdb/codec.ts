@@ -170,6 +170,7 @@ export function encodeTurn(row: TurnRow): Buffer {
     nativeId: row.nativeId ?? "",
     onConflict: row.onConflict,
     mergeKey: row.mergeKey,
+    external: row.external,
     mergedIntoTurnNo: row.mergedInto?.turnNo ?? 0,
     mergedIntoTurnId: row.mergedInto?.turnId ?? "",
   });
@@ -206,6 +207,7 @@ export function decodeTurn(turnNo: number, sealed: Buffer): TurnRow {
     ...optional("nativeId", record.nativeId),
     onConflict: record.onConflict as ConflictPolicy,
     mergeKey: record.mergeKey,
+    external: record.external,
     ...(record.mergedIntoTurnNo === 0
       ? {}
       : { mergedInto: { turnNo: record.mergedIntoTurnNo, turnId: record.mergedIntoTurnId } }),

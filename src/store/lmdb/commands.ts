@@ -9,7 +9,7 @@ import { reserve } from "./reserve-commands.js";
 import { bind, pin, remove, reset, touch } from "./session-commands.js";
 import type { Tables } from "./tables.js";
 import { Transaction } from "./transaction.js";
-import { admit, append, bindNative, end, grant, retry } from "./turn-commands.js";
+import { admit, append, bindNative, end, grant, regrant, retry } from "./turn-commands.js";
 
 const commands = {
   reserve,
@@ -25,6 +25,7 @@ const commands = {
   importRows,
   admit,
   grant,
+  regrant,
   retry,
   bindNative,
   append,

@@ -17,7 +17,7 @@ export function findMergeTarget(tx: Transaction, call: AdmitCall): TurnRow | Ref
   if (call.onConflict !== "STEER") return undefined;
   const running = laneTurns(tx, call).find((turn) => turn.state === "RUNNING");
   if (running === undefined) return undefined;
-  if (!call.canSteer) {
+  if (!call.canSteer || running.external) {
     return refuse(
       "UNSUPPORTED_BY_PROVIDER",
       `on_conflict: ${running.key.provider} takes no text while it answers; use another policy`,

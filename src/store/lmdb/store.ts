@@ -257,6 +257,10 @@ export class LmdbStore implements SessionStore, TurnStore {
     return this.writer.run("grant", call);
   }
 
+  regrant(call: CommandInput<"regrant">): Promise<Grant | undefined> {
+    return this.writer.run("regrant", call);
+  }
+
   retry(call: CommandInput<"retry">): Promise<boolean> {
     return this.writer.run("retry", call);
   }

@@ -78,9 +78,21 @@ export function grant(
     reservedThrough: call.reserveThrough,
     ...(running.nativeId === undefined ? {} : { nativeId: running.nativeId }),
   };
+  const previousHolderLost = wasLostWithHolder(tx, turn);
   tx.putTurn(granted);
   tx.tables.put("lanes", laneKey(turn), encodeLane(turn.turnId, fence));
-  return { turn: granted, session: running, nativeStateBefore };
+  return { turn: granted, session: running, nativeStateBefore, previousHolderLost };
+}
+
+/** The same turn, with a fence that shuts out whoever held it before. */
+export function regrant(tx: Transaction, call: { turnNo: number; nowMs: number }): Grant | undefined {
+  const turn = tx.tables.turn(call.turnNo);
+  const session = turn && tx.tables.row(turn.key, turn.recordNo);
+  if (turn?.state !== "RUNNING" || !turn.external || session === undefined) return undefined;
+  const granted: TurnRow = { ...turn, fence: tx.next("fence"), attempt: turn.attempt + 1 };
+  tx.putTurn(granted);
+  tx.tables.put("lanes", laneKey(turn), encodeLane(turn.turnId, granted.fence ?? 0));
+  return { turn: granted, session, nativeStateBefore: session.nativeState, previousHolderLost: true };
 }
 
 export function retry(
@@ -224,6 +236,7 @@ function writeAdmission(
     cancelOnDisconnect: call.cancelOnDisconnect,
     onConflict: call.onConflict,
     mergeKey: call.mergeKey,
+    external: call.external,
     ...(into === undefined ? {} : { mergedInto: { turnNo: into.turnNo, turnId: into.turnId } }),
     createdAtMs: nowMs,
     queueDeadlineMs: call.queueDeadlineMs,
@@ -237,7 +250,7 @@ function writeAdmission(
   tx.putTurn(turn);
   tx.tables.put("turnIds", [turn.key.scope, turn.turnId], encodeNumber(turnNo));
   tx.tables.put("sessionTurns", [turn.recordNo, turnNo], encodeNumber(turnNo));
-  tx.tables.put("requests", turnNo, seal(call.request));
+  if (!call.external) tx.tables.put("requests", turnNo, seal(call.request));
   if (into !== undefined) {
     putMerge(tx, into, turnNo);
     return { kind: "merged", turn, into };
@@ -249,6 +262,15 @@ function writeAdmission(
     outcome: reserved.outcome,
     ...(reserved.reason === undefined ? {} : { reason: reserved.reason }),
   };
+}
+
+/** Whether the last turn of the session that had the lane ended because its caller was gone. */
+function wasLostWithHolder(tx: Transaction, turn: TurnRow): boolean {
+  for (const key of tx.tables.keysDown("sessionTurns", [turn.recordNo, turn.turnNo - 1], [turn.recordNo])) {
+    const before = tx.tables.turn(Number(key[1]));
+    if (before?.fence !== undefined) return before.external && before.state === "INTERRUPTED";
+  }
+  return false;
 }
 
 /** The announcement of a rotation is paid with the first turn's Accepted. */
