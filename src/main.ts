@@ -32,6 +32,9 @@ Options
   --openai-listen HOST:PORT
                          where the adapter listens        (SESSION_BROKER_OPENAI_LISTEN)
                          default: 127.0.0.1:7411
+  --metrics-listen HOST:PORT
+                         where the broker shows metrics   (SESSION_BROKER_METRICS_LISTEN)
+                         default: 127.0.0.1:7412; off: nowhere
   --broker URL           the broker that the adapter, export and import ask:
                          http://host:port or unix:PATH    (SESSION_BROKER_BROKER)
                          default: the one that --listen names; for export and
@@ -57,6 +60,7 @@ const options = {
   listen: { type: "string" },
   socket: { type: "string" },
   "openai-listen": { type: "string" },
+  "metrics-listen": { type: "string" },
   broker: { type: "string" },
   scope: { type: "string" },
   provider: { type: "string" },
@@ -87,6 +91,7 @@ async function main(args: readonly string[]): Promise<void> {
     listen: values.listen ?? env.SESSION_BROKER_LISTEN,
     socket: values.socket ?? env.SESSION_BROKER_SOCKET,
     adapterListen: values["openai-listen"] ?? env.SESSION_BROKER_OPENAI_LISTEN,
+    metricsListen: values["metrics-listen"] ?? env.SESSION_BROKER_METRICS_LISTEN,
   };
   const broker = values.broker ?? env.SESSION_BROKER_BROKER;
   // Each command loads what it needs: an adapter has no use for the store.

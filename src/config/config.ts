@@ -43,6 +43,8 @@ export interface Settings {
   readonly socket: string;
   readonly hosts: readonly string[];
   readonly adapterListen: Address;
+  /** Absent: metrics are shown nowhere. */
+  readonly metricsListen?: Address;
   readonly workspaces: string;
   /** Empty: whatever agent is found, then echo. */
   readonly providers: readonly Provider[];
@@ -66,6 +68,7 @@ export interface Overrides {
   readonly data?: string | undefined;
   readonly listen?: string | undefined;
   readonly adapterListen?: string | undefined;
+  readonly metricsListen?: string | undefined;
   readonly socket?: string | undefined;
 }
 
@@ -77,6 +80,7 @@ export class ConfigError extends Error {
 export function loadSettings(overrides: Overrides): Settings {
   const config = overrides.config === undefined ? create(ConfigSchema) : readConfig(overrides.config);
   const data = resolve(overrides.data || config.data || ".session-broker");
+  const metricsListen = overrides.metricsListen ?? config.metricsListen ?? "127.0.0.1:7412";
   const settings: Settings = {
     data,
     listen: address("listen", overrides.listen || config.listen || "127.0.0.1:7410"),
@@ -86,6 +90,9 @@ export function loadSettings(overrides: Overrides): Settings {
       "adapter_listen",
       overrides.adapterListen || config.adapterListen || "127.0.0.1:7411",
     ),
+    ...(metricsListen === "" || metricsListen === "off"
+      ? {}
+      : { metricsListen: address("metrics_listen", metricsListen) }),
     workspaces: resolve(config.workspaces || join(dirname(data), `${basename(data)}-workspaces`)),
     providers: config.providers,
     scope: scopeSettings(config),

@@ -29,7 +29,16 @@ async function run(...args: readonly string[]) {
 it.each([["--help"], ["-h"], ["serve", "--help"]])("%s shows how it is called", async (...args) => {
   const { exitCode, stdout, stderr } = await run(...args);
   expect([exitCode, stderr]).toEqual([0, ""]);
-  for (const word of ["start", "serve", "openai", "--config", "--data", "--listen", "--openai-listen"])
+  for (const word of [
+    "start",
+    "serve",
+    "openai",
+    "--config",
+    "--data",
+    "--listen",
+    "--openai-listen",
+    "--metrics-listen",
+  ])
     expect(stdout).toContain(word);
 });
 
@@ -47,6 +56,7 @@ describe("a wrong call ends with code 2 and says why", { timeout: 60_000 }, () =
     [["start", "--openai-listen", "7411"], 'adapter_listen: "7411"'],
     [["serve", "--listen", "nonsense"], "listen"],
     [["serve", "--listen", "127.0.0.1:99999"], "listen"],
+    [["serve", "--metrics-listen", "7412"], 'metrics_listen: "7412" is not host:port'],
     [["serve", "--config", "missing.yaml"], "missing.yaml"],
   ])("%j", async (args, reason) => {
     const { exitCode, stdout, stderr } = await run(...args);
@@ -58,6 +68,7 @@ describe("a wrong call ends with code 2 and says why", { timeout: 60_000 }, () =
 
   it.each([
     ["lisen: 127.0.0.1:0", "lisen"],
+    ["metrics_listen: nowhere", "metrics_listen"],
     ["providers:\n  - id: a\n    ecco: {}", "ecco"],
     ["providers:\n  - id: a", "providers[0]"],
     ["providers:\n  - id: A B\n    echo: {}", "providers[0].id"],
