@@ -54,10 +54,14 @@ export type Reserved =
       readonly kind: "reserved";
       readonly outcome: "CREATED" | "EXISTING" | "ROTATED" | "EXPLICIT";
       readonly reason?: RotationReason;
+      /** EXPLICIT took the place of another session: `newSessionId` of the call that did it. */
+      readonly replacedBy?: string;
       readonly view: SessionView;
     }
   | { readonly kind: "ephemeral"; readonly sessionId: string }
   | Refusal;
+
+export type ReservationOutcome = Extract<Reserved, { kind: "reserved" }>["outcome"] | "EPHEMERAL";
 
 export interface IdempotencyKey {
   /** Whose key it is: two owners may use the same one. */
