@@ -7,6 +7,8 @@ import { type Clock, ClockGuard, systemClock } from "./clock.js";
 import type { Settings } from "./config/config.js";
 import { defaultCredentials, prepareData, signingKey } from "./config/tokens.js";
 import { BrokerError } from "./errors.js";
+import { MetricsRecorder } from "./metrics/record.js";
+import { sparing } from "./metrics/sparing.js";
 import { findMarked, sweepEarlierLives } from "./providers/marks.js";
 import { createProviders, shippedProviders } from "./providers/registry.js";
 import { Credentials } from "./rpc/credentials.js";
@@ -17,6 +19,7 @@ import { readTurnRequest } from "./rpc/turn-request.js";
 import { maintain } from "./sessions/maintenance.js";
 import { PendingActivity } from "./sessions/pending-activity.js";
 import type { RotationReason, SessionRow } from "./sessions/session.js";
+import type { PruneReport, ReservationOutcome } from "./sessions/session-store.js";
 import { freeBytes } from "./store/lmdb/disk.js";
 import { type OpenedStore, openStore } from "./store/lmdb/open.js";
 import { schemaVersion } from "./store/lmdb/schema.js";
@@ -32,6 +35,7 @@ export interface Broker extends AsyncDisposable {
   readonly credentials: Credentials;
   readonly dispatcher: Dispatcher;
   readonly providers: ReadonlyMap<string, Provider>;
+  readonly metrics: MetricsRecorder;
 }
 
 export interface BrokerOptions {
@@ -52,10 +56,26 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   prepareData(settings.data);
   const credentials = new Credentials([...settings.credentials, ...defaultCredentials(settings.data)]);
   const path = join(settings.data, "store");
-  const opened = await openStore({ path, now: clock.now, onLost: options.onLost });
   const providers = createProviders(settings.providers, options.environment);
+  const metrics = new MetricsRecorder(
+    {
+      version,
+      providers: [...providers.keys()],
+      runningTurns: (provider) => dispatcher.runningOf(provider),
+      waitingTurns: (provider) => dispatcher.waitingOf(provider),
+      liveSessions: sparing(() => opened.store.liveSessions()),
+      storeBytes: () => opened.bytes(),
+    },
+    clock.now,
+  );
+  const opened = await openStore({
+    path,
+    now: clock.now,
+    onLost: options.onLost,
+    onCommitted: (commands, tookMs) => metrics.committed(commands, tookMs),
+  });
   const turns = new InternalTurns(opened.store, clock);
-  const dispatcher = createDispatcher(options, opened, turns, providers, clock);
+  const dispatcher = createDispatcher(options, opened, turns, providers, clock, metrics);
   const left = await sweepEarlierLives(opened.storeId, opened.instance);
   if (left.length > 0) log.error({ pids: left }, "processes of an earlier life cannot be ended");
   await opened.store.sweep(clock.now());
@@ -63,7 +83,9 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
 
   const activity = new PendingActivity();
   const writeActivity = (nowMs?: number) => activity.write((due) => opened.store.touch(due), nowMs);
+  const onPruned = (report: PruneReport) => metrics.pruned(report);
   const clockGuard = new ClockGuard(clock, (byMs) => {
+    metrics.clockJumped();
     log.warn({ byMs }, "the wall clock jumped: sessions do not age until it has been steady for an hour");
   });
   const timers = [
@@ -77,7 +99,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       if (!clockGuard.believed()) return;
       // What was used a moment ago is not idle.
       const maintained = writeActivity().then(() =>
-        maintain(opened.store, settings.maintenance, clock.now()),
+        maintain(opened.store, settings.maintenance, clock.now(), onPruned),
       );
       maintained.catch((error: unknown) =>
         log.warn({ err: error }, "the background maintenance failed and will be tried again"),
@@ -94,14 +116,20 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     clock,
     clockGuard,
     newSessionId: randomUUID,
-    onRotated: logRotation(log),
+    onRotated: (row: SessionRow, reason: RotationReason) => {
+      metrics.rotated(reason);
+      logRotation(log, row, reason);
+    },
+    onReserved: (outcome: ReservationOutcome) => metrics.reserved(outcome),
   };
   return {
     credentials,
     dispatcher,
     providers,
+    metrics,
     service: {
       ...reserving,
+      onPruned,
       reservations: new Reservations(reserving),
       dispatcher,
       providers,
@@ -132,6 +160,7 @@ function createDispatcher(
   turns: TurnStore,
   providers: ReadonlyMap<string, Provider>,
   clock: Clock,
+  metrics: MetricsRecorder,
 ): Dispatcher {
   return new Dispatcher({
     store: turns,
@@ -152,7 +181,10 @@ function createDispatcher(
     },
     readRequest: readTurnRequest,
     log: (message, error) => log.error({ err: error }, message),
+    onStarted: (turn) => metrics.turnStarted(turn),
+    onFirstText: (turn) => metrics.firstText(turn),
     onEnded: (turn) => {
+      metrics.turnEnded(turn);
       logTurn(log, turn);
       if (isOurs(turn.turnNo)) removeWorkspace(settings, turn, log);
     },
@@ -208,26 +240,26 @@ function diskGuard(path: string, reserveBytes: number, clock: Clock): () => void
   };
 }
 
-function logRotation(log: Logger): (row: SessionRow, reason: RotationReason) => void {
-  return ({ key, sessionId, previousSessionId, generation }, reason) => {
-    log.info(
-      {
-        session: sessionId,
-        previous: previousSessionId,
-        scope: key.scope,
-        provider: key.provider,
-        generation,
-        reason,
-      },
-      "session rotated",
-    );
-  };
+function logRotation(log: Logger, row: SessionRow, reason: RotationReason): void {
+  const { key, sessionId, previousSessionId, generation } = row;
+  log.info(
+    {
+      session: sessionId,
+      previous: previousSessionId,
+      scope: key.scope,
+      provider: key.provider,
+      generation,
+      reason,
+    },
+    "session rotated",
+  );
 }
 
 function logTurn(log: Logger, turn: TurnRow): void {
   const { usage } = turn;
-  const startedAtMs = turn.startedAtMs ?? turn.createdAtMs;
-  const endedAtMs = turn.endedAtMs ?? startedAtMs;
+  const endedAtMs = turn.endedAtMs ?? turn.startedAtMs ?? turn.createdAtMs;
+  // A turn that never ran has waited to its end.
+  const startedAtMs = turn.startedAtMs ?? endedAtMs;
   log.info(
     {
       turn: turn.turnId,

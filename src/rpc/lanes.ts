@@ -90,9 +90,7 @@ async function admit(
   });
   if (admission.kind === "refused") throw refusalError(admission);
   if (admission.kind === "merged") throw new TypeError("an external turn is merged with none");
-  if (admission.kind === "admitted" && admission.outcome === "ROTATED") {
-    await deps.reservations.tellRotation(admission, reserve.nowMs);
-  }
+  if (admission.kind === "admitted") await deps.reservations.tellAdmission(admission, reserve);
   return admission;
 }
 

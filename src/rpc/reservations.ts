@@ -19,6 +19,7 @@ import { decideReservation, type Reservation } from "../sessions/reservation.js"
 import type { RotationReason, SessionRow } from "../sessions/session.js";
 import type {
   IdempotencyKey,
+  ReservationOutcome,
   ReserveCall,
   Reserved,
   SessionStore,
@@ -27,8 +28,7 @@ import type {
 import { outcomes } from "../turns/accepted.js";
 import { refusalError } from "../turns/dispatcher.js";
 import { rotationReasons, sessionMessage } from "../turns/session-message.js";
-import type { TurnRow } from "../turns/turn.js";
-import type { TurnStore } from "../turns/turn-store.js";
+import type { Admission, TurnStore } from "../turns/turn-store.js";
 import type { Caller } from "./caller.js";
 import type { CanonicalKey, Keys } from "./keys.js";
 
@@ -42,6 +42,8 @@ export interface ReservationDeps {
   readonly newSessionId: () => string;
   /** Told of each rotation once. */
   readonly onRotated: (row: SessionRow, reason: RotationReason) => void;
+  /** Told of each answer of Reserve, repeats included, and of each admitted turn. */
+  readonly onReserved: (outcome: ReservationOutcome) => void;
 }
 
 export class Reservations {
@@ -73,21 +75,23 @@ export class Reservations {
     };
   }
 
-  /** A turn was admitted to a session that its reservation rotated, or that was rotated before. */
-  async tellRotation(
-    { turn, reason }: { readonly turn: TurnRow; readonly reason?: RotationReason },
-    nowMs: number,
+  /** Tells of the reservation that a turn was admitted with. */
+  async tellAdmission(
+    { turn, outcome, reason }: Extract<Admission, { kind: "admitted" }>,
+    { newSessionId }: ReserveCall,
   ): Promise<void> {
+    this.deps.onReserved(outcome);
+    // Otherwise the rotation is only told once more.
+    if (outcome !== "ROTATED" || reason === undefined || turn.sessionId !== newSessionId) return;
     const view = await this.deps.turns.session(turn);
-    if (view?.row.startedAtMs === nowMs && reason !== undefined) this.deps.onRotated(view.row, reason);
+    if (view !== undefined) this.deps.onRotated(view.row, reason);
   }
 
   async #fromStore(call: ReserveCall): Promise<Reserved> {
     const reserved = await this.deps.store.reserve(call);
-    const rotated = reserved.kind === "reserved" && reserved.outcome === "ROTATED" ? reserved : undefined;
-    // A rotation that is only told once more happened earlier.
-    if (rotated?.reason !== undefined && rotated.view.row.startedAtMs === call.nowMs) {
-      this.deps.onRotated(rotated.view.row, rotated.reason);
+    const reason = rotationBy(call, reserved);
+    if (reserved.kind === "reserved" && reason !== undefined) {
+      this.deps.onRotated(reserved.view.row, reason);
     }
     return reserved;
   }
@@ -127,6 +131,7 @@ export class Reservations {
 
   #answer(canonical: CanonicalKey, call: ReserveCall, reserved: Reserved): ReserveResponse {
     if (reserved.kind === "refused") throw refusalError(reserved);
+    this.deps.onReserved(reserved.kind === "reserved" ? reserved.outcome : "EPHEMERAL");
     if (reserved.kind === "ephemeral") {
       return create(ReserveResponseSchema, {
         outcome: Outcome.EPHEMERAL,
@@ -184,6 +189,14 @@ export function reservationOf(
     workspace,
     labels: options?.labels ?? {},
   };
+}
+
+/** Why this very call rotated the key; a rotation that is only told once more was another call's. */
+function rotationBy(call: ReserveCall, reserved: Reserved): RotationReason | undefined {
+  if (reserved.kind !== "reserved") return undefined;
+  if (reserved.replacedBy === call.newSessionId) return "EXPLICIT_RESET";
+  const isNew = reserved.outcome === "ROTATED" && reserved.view.row.sessionId === call.newSessionId;
+  return isNew ? reserved.reason : undefined;
 }
 
 function idempotencyOf(request: ReserveRequest): IdempotencyKey | undefined {

@@ -41,6 +41,8 @@ export interface SessionRpcDeps extends ReservationDeps {
   readonly reservations: Reservations;
   readonly dispatcher: Dispatcher;
   readonly signingKey: Uint8Array;
+  /** Told what a Prune has cleared away. */
+  readonly onPruned: (report: PruneReport) => void;
 }
 
 type Methods = Pick<
@@ -104,6 +106,8 @@ export function sessionMethods(deps: SessionRpcDeps): Methods {
           deps.store.reset({ ...call, newSessionId }),
         ),
       );
+      // The answer to a repeat is that of the first call.
+      if (reset.view.row.sessionId === newSessionId) deps.onRotated(reset.view.row, "EXPLICIT_RESET");
       return { session: message(reset.view), previousSessionId: reset.previousSessionId };
     },
 
@@ -127,7 +131,9 @@ export function sessionMethods(deps: SessionRpcDeps): Methods {
     async prune(request, context) {
       // What was used a moment ago is not idle.
       await deps.activity.write((due) => deps.store.touch(due));
-      return pruneMessage(await deps.store.prune(pruneCall(deps, callerOf(context), request)));
+      const report = await deps.store.prune(pruneCall(deps, callerOf(context), request));
+      if (!request.dryRun) deps.onPruned(report);
+      return pruneMessage(report);
     },
   };
 }

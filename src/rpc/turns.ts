@@ -127,7 +127,7 @@ async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest
   });
   switch (admission.kind) {
     case "admitted":
-      if (admission.outcome === "ROTATED") await deps.reservations.tellRotation(admission, reserve.nowMs);
+      await deps.reservations.tellAdmission(admission, reserve);
       return admission.turn;
     case "repeated":
     case "merged":

@@ -1,4 +1,4 @@
-import type { SessionStore } from "./session-store.js";
+import type { PruneCall, PruneReport, SessionStore } from "./session-store.js";
 
 export interface MaintenanceSettings {
   /** Sessions idle for longer are archived; 0: never. */
@@ -13,11 +13,13 @@ export async function maintain(
   store: SessionStore,
   settings: MaintenanceSettings,
   nowMs: number,
+  onPruned: (report: PruneReport) => void,
 ): Promise<void> {
+  const prune = async (call: PruneCall) => onPruned(await store.prune(call));
   const everything = { scopes: ["*"], dryRun: false, nowMs };
   const { archiveAfterMs, purgeAfterMs } = settings;
   if (archiveAfterMs > 0) {
-    await store.prune({
+    await prune({
       ...everything,
       live: true,
       archived: false,
@@ -27,7 +29,7 @@ export async function maintain(
   }
   if (purgeAfterMs > 0) {
     const olderThanMs = archiveAfterMs + purgeAfterMs;
-    await store.prune({ ...everything, live: false, archived: true, purge: true, olderThanMs });
+    await prune({ ...everything, live: false, archived: true, purge: true, olderThanMs });
   }
   await store.expire(nowMs);
 }

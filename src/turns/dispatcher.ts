@@ -44,6 +44,8 @@ export interface DispatcherDeps extends Omit<RunTurnDeps, "now" | "pause"> {
   readonly limits: DispatcherLimits;
   /** Reads what a caller asked for from the request that was kept. */
   readonly readRequest: (encoded: Uint8Array) => TurnRequest;
+  /** Told of each turn that has been given its lane. */
+  readonly onStarted?: (turn: TurnRow) => void;
   /** Told of each turn that has ended, for the log line and the metrics. */
   readonly onEnded: (turn: TurnRow) => void;
 }
@@ -95,6 +97,10 @@ export class Dispatcher {
     return this.#lanes.runningOf(provider);
   }
 
+  waitingOf(provider: string): number {
+    return this.#lanes.waitingOf(provider);
+  }
+
   /** Settles what a former process left, and lets what still waits run. */
   async restart(): Promise<void> {
     const nowMs = this.deps.clock.now();
@@ -102,7 +108,9 @@ export class Dispatcher {
       const decision = decideRestart(row, this.deps.providers.has(row.key.provider), nowMs);
       if (decision.kind === "wait-again") this.#wait(row, false);
       else if (decision.kind === "still-held") this.#holdAgain(row);
-      else await this.deps.store.end(endWithoutRun(row, decision.ending, nowMs));
+      else if (await this.deps.store.end(endWithoutRun(row, decision.ending, nowMs))) {
+        await this.#tellEnded(row.turnNo);
+      }
     }
     this.#runWhatCan();
   }
@@ -388,8 +396,7 @@ export class Dispatcher {
   /** The turn has its lane until `run` resolves. */
   #start(turn: ActiveTurn, run: Promise<void>): void {
     const done = run
-      .then(() => this.#tellEnded(turn))
-      .catch((error: unknown) => this.deps.log("the ending of a turn could not be read", error))
+      .then(() => this.#tellEnded(turn.turnNo))
       .finally(() => {
         this.#runs.delete(turn.turnNo);
         this.#lanes.release(turn);
@@ -399,9 +406,13 @@ export class Dispatcher {
     this.#runs.set(turn.turnNo, done);
   }
 
-  async #tellEnded(turn: ActiveTurn): Promise<void> {
-    const row = await this.deps.store.byTurnNo(turn.turnNo);
-    if (row !== undefined && hasEnded(row.state)) this.deps.onEnded(row);
+  async #tellEnded(turnNo: number): Promise<void> {
+    try {
+      const row = await this.deps.store.byTurnNo(turnNo);
+      if (row !== undefined && hasEnded(row.state)) this.deps.onEnded(row);
+    } catch (error) {
+      this.deps.log("a turn that has ended could not be read", error);
+    }
   }
 
   /** Never rejects: what it cannot do it tries again, until the process ends. */
@@ -418,6 +429,7 @@ export class Dispatcher {
     turn.granted = grant.turn;
     turn.previousHolderLost = grant.previousHolderLost;
     turn.log.reserved(reserveBlock);
+    this.deps.onStarted?.(turn.granted);
     if (begun.agent === undefined) {
       turn.log.add(startedOutside(grant));
       await this.#hold(turn);
@@ -483,8 +495,10 @@ export class Dispatcher {
         ...endWithoutRun(turn.row, ending, this.deps.clock.now()),
         entries,
       });
-      if (first) turn.log.finish(event);
-      else turn.overtaken();
+      if (first) {
+        turn.log.finish(event);
+        await this.#tellEnded(turn.turnNo);
+      } else turn.overtaken();
     } finally {
       this.#active.delete(turn.turnNo);
       this.#tellPositions(turn.lane);

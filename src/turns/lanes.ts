@@ -64,6 +64,15 @@ export class Lanes<T extends LaneTurn> {
     return this.#slots.get(provider)?.taken ?? 0;
   }
 
+  /** Turns that wait for the provider; looks at every lane. */
+  waitingOf(provider: string): number {
+    let waiting = 0;
+    for (const lane of this.#lanes.values()) {
+      if (lane.key.provider === provider) waiting += lane.waiting.length;
+    }
+    return waiting;
+  }
+
   enqueue(turn: T): void {
     const lane = this.#laneOf(turn);
     lane.waiting.push(turn);

@@ -19,6 +19,7 @@ import type {
   TurnInputPart,
   TurnOutcome,
 } from "./provider.js";
+import type { TurnRow } from "./turn.js";
 import type { EventPayload } from "./turn-log.js";
 import type { Grant, TurnEndCall, TurnStore } from "./turn-store.js";
 
@@ -35,6 +36,8 @@ export interface RunTurnDeps {
   /** Which of these processes still run. */
   readonly stillRunning: (pids: readonly number[]) => Promise<readonly number[]>;
   readonly log: (message: string, error: unknown) => void;
+  /** Told when the agent says its first text. */
+  readonly onFirstText?: (turn: TurnRow) => void;
 }
 
 /** What the caller asked for, in the words of the provider port. */
@@ -228,7 +231,10 @@ class TurnRun {
 
   async #take(event: Exclude<ProviderEvent, { kind: "end" }>, attempt: number): Promise<void> {
     if (event.kind === "started") return this.#started(event, attempt);
-    if (event.kind === "text") this.#text += event.text;
+    if (event.kind === "text") {
+      if (this.#text === "" && event.text !== "") this.deps.onFirstText?.(this.grant.turn);
+      this.#text += event.text;
+    }
     this.#delivered ||= event.kind !== "notice";
     this.active.log.add(payloadOf(event));
   }

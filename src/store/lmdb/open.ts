@@ -24,6 +24,8 @@ export interface OpenStoreOptions {
   readonly writer?: "thread" | "inline";
   /** Called once if the store can no longer be written by this process. */
   readonly onLost: (error: Error) => void;
+  /** Told of each batch of commands that is on disk. */
+  readonly onCommitted?: (commands: number, tookMs: number) => void;
 }
 
 export interface OpenedStore extends AsyncDisposable {
@@ -100,10 +102,11 @@ function serve(
   const runner =
     options.writer === "inline" ? inlineRunner(tables, instance) : threadRunner({ path, instance });
   let lost = false;
-  const writer = new Writer(runner, (error) => {
+  const onLost = (error: Error) => {
     if (!lost) options.onLost(error);
     lost = true;
-  });
+  };
+  const writer = new Writer(runner, onLost, options.onCommitted);
   const every = (ms: number, task: () => void) => setInterval(task, ms).unref();
   const beat = () => {
     // A full disk passes, and the next beat tries again; a lost store is told through onLost.

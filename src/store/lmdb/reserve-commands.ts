@@ -40,10 +40,15 @@ export function applyReservation(tx: Transaction, call: ReserveCall): Reserved {
     newSessionId: call.newSessionId,
     newRecordNo: tx.next("recordNo"),
   });
-  return write(tx, row, decision);
+  return write(tx, row, decision, call.newSessionId);
 }
 
-function write(tx: Transaction, before: SessionRow | undefined, decision: ReservationDecision): Reserved {
+function write(
+  tx: Transaction,
+  before: SessionRow | undefined,
+  decision: ReservationDecision,
+  newSessionId: string,
+): Reserved {
   switch (decision.kind) {
     case "refused":
       return decision;
@@ -77,7 +82,8 @@ function write(tx: Transaction, before: SessionRow | undefined, decision: Reserv
       tx.tables.delete("tombstones", sessionKey(decision.row.key));
       if (decision.replaced !== undefined) tx.putSession(decision.replaced, before);
       const rival = decision.revived ?? (decision.replaced === undefined ? before : undefined);
-      return reserved(tx, "EXPLICIT", tx.putSession(decision.row, rival), decision.reason);
+      const answer = reserved(tx, "EXPLICIT", tx.putSession(decision.row, rival), decision.reason);
+      return decision.replaced === undefined ? answer : { ...answer, replacedBy: newSessionId };
     }
   }
 }
@@ -87,7 +93,7 @@ function reserved(
   outcome: "CREATED" | "EXISTING" | "ROTATED" | "EXPLICIT",
   row: SessionRow,
   reason?: SessionRow["owedRotation"],
-): Reserved {
+): Extract<Reserved, { kind: "reserved" }> {
   return {
     kind: "reserved",
     outcome,

@@ -45,6 +45,8 @@ export class Writer {
     private readonly runner: BatchRunner,
     /** Called once if the store can no longer be written by this process. */
     private readonly onLost: (error: Error) => void,
+    /** Told of each batch that is on disk. */
+    private readonly onCommitted: (commands: number, tookMs: number) => void = () => {},
   ) {}
 
   run<N extends CommandName>(name: N, input: CommandInput<N>): Promise<CommandOutput<N>> {
@@ -83,8 +85,10 @@ export class Writer {
     await Promise.resolve();
     while (this.#waiting.length > 0) {
       const batch = this.#waiting.splice(0, maxBatch);
+      const handedOverMs = performance.now();
       try {
         const answers = await this.runner.run(batch.map(({ call }) => call));
+        this.onCommitted(batch.length, performance.now() - handedOverMs);
         this.#wakeWatchers();
         for (const [index, waiting] of batch.entries()) this.#settle(waiting, answers[index]);
       } catch (error) {
