@@ -73,6 +73,8 @@ async function serve(data, port) {
     `127.0.0.1:${port}`,
     "--socket",
     join(folder, `${port}.sock`),
+    "--metrics-listen",
+    "off",
   ];
   const child = spawn(process.execPath, args, {
     stdio: ["ignore", "pipe", "inherit"],

@@ -240,7 +240,8 @@ async function startBroker() {
     JSON.stringify({ data, providers: [{ id: "claude", claude: { executable: claude, environment } }] }),
   );
   const address = `127.0.0.1:${await freePort()}`;
-  const args = ["start", "--config", config, "--listen", `127.0.0.1:${await freePort()}`];
+  const listen = ["--listen", `127.0.0.1:${await freePort()}`, "--metrics-listen", "off"];
+  const args = ["start", "--config", config, ...listen];
   const child = spawn(
     process.execPath,
     [pathOf("../dist/src/main.js"), ...args, "--openai-listen", address],

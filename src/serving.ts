@@ -4,11 +4,16 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
 import { Health } from "../gen/grpc/health/v1/health_pb.js";
+import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.js";
+import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.js";
 import { SessionBroker } from "../gen/sessionbroker/v1/session_broker_pb.js";
 import { type Broker, type BrokerOptions, startBroker } from "./broker.js";
-import type { Settings } from "./config/config.js";
+import type { Address, Settings } from "./config/config.js";
+import { listenForMetrics, type MetricsListening } from "./metrics/listen.js";
+import type { EndedRpc } from "./metrics/record.js";
 import { createHealth, type HealthState, ServingStatus } from "./rpc/health.js";
 import { readMalformedTextAsReplacement } from "./rpc/malformed-text.js";
+import { metricsInterceptor, unknownMethodHandler } from "./rpc/metrics.js";
 import { reflectionRoutes } from "./rpc/reflection.js";
 import { serviceInterceptors, serviceRoutes } from "./rpc/service.js";
 import { withPlainGrpcMessages, withUsableAuthority } from "./server/grpc-compat.js";
@@ -17,7 +22,9 @@ import { type Listening, listen } from "./server/one-port.js";
 
 export interface Serving {
   /** Where it listens; the port is the real one where 0 was asked for. */
-  readonly address: { readonly host: string; readonly port: number };
+  readonly address: Address;
+  /** Where it shows metrics. */
+  readonly metricsAddress?: Address;
   /** Refuses new turns, lets the running ones end by the deadline, and closes everything. */
   stop(drainMs: number): Promise<void>;
   /** Stops waiting for running turns. */
@@ -33,16 +40,20 @@ export async function serveBroker(options: BrokerOptions): Promise<Serving> {
   // Each request that runs listens to it.
   setMaxListeners(0, shutdown.signal);
   const health = createHealth([SessionBroker.typeName]);
+  let metrics: MetricsListening | undefined;
   let listening: Listening;
   try {
+    metrics = await openMetrics(options.settings, broker, options.log);
     listening = await openDoors(options.settings, broker, health, shutdown.signal, options.log);
   } catch (error) {
+    await metrics?.close();
     await broker[Symbol.asyncDispose]();
     throw error;
   }
   health.set(ServingStatus.SERVING);
   return {
     address: { host: listening.address, port: listening.port },
+    ...(metrics === undefined ? {} : { metricsAddress: metrics.address }),
     hurry: () => broker.dispatcher.stopNow(),
     async stop(drainMs) {
       health.set(ServingStatus.NOT_SERVING);
@@ -50,9 +61,24 @@ export async function serveBroker(options: BrokerOptions): Promise<Serving> {
       // Readers of turns that still wait are told to come back.
       shutdown.abort(new ConnectError("the broker is stopping; attach again", Code.Unavailable));
       await listening.close(closeMs);
+      await metrics?.close();
       await broker[Symbol.asyncDispose]();
     },
   };
+}
+
+async function openMetrics(
+  { metricsListen, hosts }: Settings,
+  broker: Broker,
+  log: Logger,
+): Promise<MetricsListening | undefined> {
+  if (metricsListen === undefined) return undefined;
+  return listenForMetrics({
+    listen: metricsListen,
+    hosts,
+    registry: broker.metrics.registry,
+    onError: (error) => log.error({ err: error }, "the metrics could not be shown"),
+  });
 }
 
 async function openDoors(
@@ -64,6 +90,7 @@ async function openDoors(
 ): Promise<Listening> {
   const reflection = reflectionRoutes([SessionBroker, Health]);
   const service = serviceRoutes(broker.service);
+  const onEnded = (rpc: EndedRpc) => broker.metrics.rpcEnded(rpc);
   const handler = withPlainGrpcMessages(
     connectNodeAdapter({
       routes: (router) => {
@@ -71,10 +98,14 @@ async function openDoors(
         health.routes(router);
         reflection(router);
       },
-      interceptors: serviceInterceptors(
-        () => broker.credentials,
-        (method, error) => log.error({ method, err: error }, "a request failed unexpectedly"),
-      ),
+      interceptors: [
+        metricsInterceptor([SessionBroker, Health, ServerReflection, ServerReflectionAlpha], onEnded),
+        ...serviceInterceptors(
+          () => broker.credentials,
+          (method, error) => log.error({ method, err: error }, "a request failed unexpectedly"),
+        ),
+      ],
+      fallback: unknownMethodHandler(onEnded),
       // A misspelt field is told instead of being passed over.
       jsonOptions: { ignoreUnknownFields: false },
       readMaxBytes: settings.limits.messageBytes,

@@ -22,8 +22,11 @@ export async function serve(settings: Settings): Promise<void> {
       process.exit(1);
     },
   });
+  const { metricsAddress } = serving;
+  const metrics =
+    metricsAddress === undefined ? "" : `; metrics at ${describeAddress(metricsAddress)}/metrics`;
   process.stdout.write(
-    `session-broker listens on ${describeAddress(serving.address)} and ${settings.socket}; token in ${tokenFile(settings.data)}\n`,
+    `session-broker listens on ${describeAddress(serving.address)} and ${settings.socket}; token in ${tokenFile(settings.data)}${metrics}\n`,
   );
 
   await stop.first;

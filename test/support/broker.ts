@@ -22,6 +22,8 @@ export interface BrokerOptions {
   /** Settings as YAML. */
   readonly config?: string;
   readonly environment?: Readonly<Record<string, string>>;
+  /** Shows metrics, at `metricsUrl`. Default: nowhere. */
+  readonly metrics?: boolean;
   /** Words before the program, such as those of `unshare`. */
   readonly wrapper?: readonly string[];
 }
@@ -47,6 +49,13 @@ export class TestBroker {
     return `http://127.0.0.1:${this.port}`;
   }
 
+  get metricsUrl(): string {
+    // A port that the system chooses is another one after each start.
+    const url = [...this.output.join("").matchAll(/; metrics at (http:\S+)/g)].at(-1)?.[1];
+    if (url === undefined) throw new Error("the broker shows no metrics");
+    return url;
+  }
+
   get pid(): number {
     return this.#child?.pid ?? 0;
   }
@@ -63,6 +72,7 @@ export class TestBroker {
   async start(): Promise<void> {
     if (this.port === 0) this.port = await freePort();
     const args = ["--data", this.data, "--listen", `127.0.0.1:${this.port}`, "--socket", this.socket];
+    args.push("--metrics-listen", this.options.metrics === true ? "127.0.0.1:0" : "off");
     if (this.options.config !== undefined) {
       const file = join(this.folder, "config.yaml");
       writeFileSync(file, this.options.config);

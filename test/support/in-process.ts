@@ -38,10 +38,11 @@ export class InProcessBroker {
   private constructor(
     readonly clock: Clock,
     private readonly config: string,
+    private readonly metricsListen: string,
   ) {}
 
-  static async start(clock: Clock, config = ""): Promise<InProcessBroker> {
-    const broker = new InProcessBroker(clock, config);
+  static async start(clock: Clock, config = "", metricsListen = "off"): Promise<InProcessBroker> {
+    const broker = new InProcessBroker(clock, config, metricsListen);
     await broker.#start();
     return broker;
   }
@@ -49,6 +50,12 @@ export class InProcessBroker {
   get client(): BrokerClient {
     if (this.#client === undefined) throw new Error("the broker is stopped");
     return this.#client;
+  }
+
+  /** Where it shows metrics; undefined: nowhere. */
+  get metricsUrl(): string | undefined {
+    const port = this.#serving?.metricsAddress?.port;
+    return port === undefined ? undefined : `http://127.0.0.1:${port}/metrics`;
   }
 
   /** Stops it in order, and serves the same store again. */
@@ -67,7 +74,13 @@ export class InProcessBroker {
     writeFileSync(file, this.config);
     const socket = join(this.folder, "b.sock");
     this.#serving = await serveBroker({
-      settings: loadSettings({ config: file, data: this.data, listen: "127.0.0.1:0", socket }),
+      settings: loadSettings({
+        config: file,
+        data: this.data,
+        listen: "127.0.0.1:0",
+        socket,
+        metricsListen: this.metricsListen,
+      }),
       environment: { PATH: process.env.PATH },
       log: pino({ level: "silent" }),
       clock: this.clock,

@@ -19,12 +19,14 @@ const stackTrace = /^ +at /m;
 let folder: string;
 let listen: string;
 let openaiListen: string;
+let metricsListen: string;
 let started: Started[];
 
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), "start-"));
   listen = `127.0.0.1:${await freePort()}`;
   openaiListen = `127.0.0.1:${await freePort()}`;
+  metricsListen = `127.0.0.1:${await freePort()}`;
   started = [];
 });
 
@@ -45,7 +47,8 @@ interface Started {
 }
 
 function launch(...more: readonly string[]): Started {
-  const args = [main, "start", "--listen", listen, "--openai-listen", openaiListen, ...more];
+  const addresses = ["--listen", listen, "--openai-listen", openaiListen, "--metrics-listen", metricsListen];
+  const args = [main, "start", ...addresses, ...more];
   const child = spawn(process.execPath, args, {
     cwd: folder,
     // No claude is found on this path, unless a test puts one there.
@@ -146,7 +149,7 @@ describe("session-broker start in an empty folder", { timeout: 120_000 }, () => 
 
   it("refuses to start twice, and the first one goes on", async () => {
     const first = await start();
-    const second = launch("--listen", `127.0.0.1:${await freePort()}`);
+    const second = launch("--listen", `127.0.0.1:${await freePort()}`, "--metrics-listen", "off");
     expect(await second.ended).toBe(1);
     expect(second.output()).toBe("");
     expect(second.errorOutput()).toMatch(/is in use by process \d+/);
@@ -195,19 +198,23 @@ describe("session-broker start in an empty folder", { timeout: 120_000 }, () => 
     expect(await answerTo((await start()).line)).toMatch(/^turn 2:/);
   });
 
-  it.each(["the broker", "the adapter"])("says which address is taken, that of %s", async (part) => {
-    const address = part === "the broker" ? listen : openaiListen;
-    const holder = await hold(address);
-    try {
-      const one = launch();
-      expect(await one.ended).toBe(1);
-      expect(one.output()).toBe("");
-      expect(one.errorOutput()).toContain(`cannot listen on ${address}: another process listens there`);
-      expect(one.errorOutput()).not.toMatch(stackTrace);
-    } finally {
-      holder.close();
-    }
-  });
+  it.each(["the broker", "the adapter", "the metrics"])(
+    "says which address is taken, that of %s",
+    async (part) => {
+      const address = { "the broker": listen, "the adapter": openaiListen }[part] ?? metricsListen;
+      const holder = await hold(address);
+      try {
+        const one = launch();
+        expect(await one.ended).toBe(1);
+        expect(one.output()).toBe("");
+        const where = part === "the metrics" ? `${address} (metrics_listen)` : address;
+        expect(one.errorOutput()).toContain(`cannot listen on ${where}: another process listens there`);
+        expect(one.errorOutput()).not.toMatch(stackTrace);
+      } finally {
+        holder.close();
+      }
+    },
+  );
 });
 
 /** What the comment behind a line of the README says that the answer has in it. */
