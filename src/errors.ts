@@ -85,6 +85,15 @@ export const errorTable = {
   SESSION_NOT_FOUND: { ...missing, when: "No session of yours has this key or id." },
   TURN_NOT_FOUND: { ...missing, when: "No turn of yours has this id." },
   AMBIGUOUS_ID: { ...precondition, when: "The id names several sessions; name one by its key." },
+  PERMISSION_NOT_FOUND: {
+    ...missing,
+    when: "The turn has no permission request with this id, or it is void.",
+  },
+  PERMISSION_DECIDED: {
+    ...precondition,
+    when: "The permission request has been answered, or its time is over.",
+  },
+  PERMISSION_MISMATCH: { ...precondition, when: "The permission request is about another input." },
   ARCHIVED: { ...precondition, when: "The session is archived and takes no turns." },
   STALE_GENERATION: {
     ...precondition,

@@ -30,11 +30,20 @@ export function baseScopeOf(scopes: readonly ScopePattern[]): string {
   return bases.size === 1 && only !== undefined ? only : "";
 }
 
-/** READ < DISPATCH < ADMIN; APPROVE stands alone. */
+/**
+ * READ < DISPATCH < ADMIN. APPROVE reads, and answers for any turn; those who
+ * dispatch turns answer for their own, which the method sees to.
+ */
+const included: Record<Role, readonly Role[]> = {
+  [Role.UNSPECIFIED]: [],
+  [Role.READ]: [Role.READ],
+  [Role.APPROVE]: [Role.READ, Role.APPROVE],
+  [Role.DISPATCH]: [Role.READ, Role.DISPATCH, Role.APPROVE],
+  [Role.ADMIN]: [Role.READ, Role.DISPATCH, Role.APPROVE, Role.ADMIN],
+};
+
 export function roleIncludes(held: Role, needed: Role): boolean {
-  if (held === needed) return true;
-  const ladder = [Role.READ, Role.DISPATCH, Role.ADMIN];
-  return ladder.includes(held) && ladder.includes(needed) && held > needed;
+  return included[held].includes(needed);
 }
 
 /** @throws BrokerError FOREIGN_SCOPE if the scope is not the caller's */

@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { durationMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
+import { Role } from "../../gen/sessionbroker/v1/options_pb.js";
 import type { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
 import {
   CancelTurnResponse_Action,
@@ -37,7 +38,10 @@ export interface TurnRpcDeps extends ReservationDeps {
   readonly checkDisk: () => void;
 }
 
-type Methods = Pick<ServiceImpl<typeof SessionBroker>, "dispatch" | "attach" | "cancelTurn" | "getTurn">;
+type Methods = Pick<
+  ServiceImpl<typeof SessionBroker>,
+  "dispatch" | "attach" | "cancelTurn" | "getTurn" | "respondPermission"
+>;
 
 export const queueTimeoutMs = 10 * 60_000;
 
@@ -70,7 +74,22 @@ export function turnMethods(deps: TurnRpcDeps): Methods {
     },
 
     async getTurn(request, context) {
-      return { turn: turnMessage(await findTurn(deps, callerOf(context), request)) };
+      const turn = await findTurn(deps, callerOf(context), request);
+      const pendingPermissions = [...(await deps.dispatcher.pendingPermissions(turn))];
+      return { turn: { ...turnMessage(turn), pendingPermissions } };
+    },
+
+    async respondPermission(request, context) {
+      const caller = callerOf(context);
+      const turn = await findTurn(deps, caller, request);
+      if (caller.role !== Role.APPROVE && caller.name !== turn.credential) {
+        throw new BrokerError(
+          "ROLE_TOO_LOW",
+          "RespondPermission needs the role approve for a turn that another credential dispatched",
+          { credential: caller.name },
+        );
+      }
+      return { decision: await deps.dispatcher.respondPermission(turn, request) };
     },
   };
 }

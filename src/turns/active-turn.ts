@@ -3,6 +3,7 @@ import type { Stop, StopReason } from "./endings.js";
 import type { HeldLane } from "./held-lane.js";
 import { isOurs } from "./internal-turns.js";
 import type { LaneTurn } from "./lanes.js";
+import type { Permissions } from "./permissions.js";
 import type { TurnInputPart } from "./provider.js";
 import type { TurnRow } from "./turn.js";
 import type { TurnLog } from "./turn-log.js";
@@ -34,6 +35,7 @@ export class ActiveTurn implements LaneTurn {
   constructor(
     readonly row: TurnRow,
     readonly log: TurnLog,
+    readonly permissions: Permissions,
   ) {}
 
   get turnNo(): number {

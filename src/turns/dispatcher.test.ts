@@ -28,6 +28,7 @@ class ScriptedAgent implements Provider {
   readonly models = [];
   readonly timeoutMs = 60_000;
   maxRunning = 10;
+  permissionMs = 60_000;
   survivorChecks = 0;
   readonly turns: ProviderTurn[] = [];
   script: (turn: ProviderTurn) => AsyncIterable<ProviderEvent> = answer;

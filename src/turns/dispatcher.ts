@@ -8,7 +8,7 @@
  * The lane is let go only after the ending is on disk and the agent's processes
  * are gone.
  */
-import type { TurnEvent } from "../../gen/sessionbroker/v1/turn_pb.js";
+import type { PermissionDecision, PermissionRequest, TurnEvent } from "../../gen/sessionbroker/v1/turn_pb.js";
 import type { Clock } from "../clock.js";
 import { BrokerError } from "../errors.js";
 import { keyText, type SessionKey } from "../sessions/key.js";
@@ -19,6 +19,7 @@ import { followTurn } from "./follow.js";
 import { followLane, type LaneEvent } from "./follow-lane.js";
 import { HeldLane, letGoWithinMs, type RecordedTurn, turnEnded } from "./held-lane.js";
 import { Lanes } from "./lanes.js";
+import { type PermissionAnswer, Permissions } from "./permissions.js";
 import type { Provider } from "./provider.js";
 import { decideRestart, endWithoutRun } from "./restart.js";
 import { type RunTurnDeps, runTurn, startedOutside, type TurnRequest } from "./run-turn.js";
@@ -191,6 +192,19 @@ export class Dispatcher {
     } finally {
       this.#leave(turn);
     }
+  }
+
+  /** Questions of the turn's agent that nobody has answered yet. */
+  async pendingPermissions(row: TurnRow): Promise<readonly PermissionRequest[]> {
+    const turn = hasEnded(row.state) ? undefined : await this.#find(row.turnNo);
+    return turn?.permissions.pending ?? [];
+  }
+
+  /** @throws BrokerError TURN_ENDED, PERMISSION_NOT_FOUND, PERMISSION_DECIDED, PERMISSION_MISMATCH */
+  async respondPermission(row: TurnRow, answer: PermissionAnswer): Promise<PermissionDecision> {
+    const turn = hasEnded(row.state) ? undefined : await this.#find(row.turnNo);
+    if (turn === undefined) throw turnEnded(row.turnId);
+    return turn.permissions.respond(answer);
   }
 
   /** @throws BrokerError TURN_ENDED, STALE_FENCE, LANE_REVOKED */
@@ -380,7 +394,7 @@ export class Dispatcher {
       },
       row.reservedThrough,
     );
-    const turn = new ActiveTurn(row, log);
+    const turn = new ActiveTurn(row, log, new Permissions(log, clock));
     this.#active.set(row.turnNo, turn);
     return turn;
   }

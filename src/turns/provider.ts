@@ -105,6 +105,14 @@ export type ProviderEvent =
   | { readonly kind: "tool-call"; readonly id: string; readonly name: string; readonly input: string }
   | { readonly kind: "tool-result"; readonly id: string; readonly output: string; readonly isError: boolean }
   | { readonly kind: "notice"; readonly message: string }
+  /** The agent asks whether it may use a tool, and waits until `decide` is called, once. */
+  | {
+      readonly kind: "permission";
+      readonly tool: string;
+      /** JSON. */
+      readonly input: string;
+      readonly decide: (decision: { readonly allowed: boolean; readonly message: string }) => void;
+    }
   /** Once, last. */
   | {
       readonly kind: "end";
@@ -167,6 +175,8 @@ export interface Provider {
   readonly timeoutMs: number;
   /** Turns at once. */
   readonly maxRunning: number;
+  /** How long a permission request waits for an answer, before it is denied. */
+  readonly permissionMs: number;
   /** Runs one turn. Never throws; whatever goes wrong is an `end` event. */
   run(turn: ProviderTurn): ProviderRun;
   health(): Promise<ProviderHealth>;

@@ -67,6 +67,7 @@ export async function runTurn(
   const outcome = await run.attempt(1, firstBinding(grant), await run.unseen());
   const retried = run.wasLost(outcome) ? await run.recover() : undefined;
   active.steerable("no more");
+  active.permissions.void();
   await run.end(retried ?? outcome);
   await run.survivorsGone();
 }
@@ -147,6 +148,7 @@ class TurnRun {
         return false;
       });
     if (!begun) return undefined;
+    this.active.permissions.void();
     this.#nativeId = newNativeId;
     const kept = await this.#keptHistory();
     this.#announceLoss(kept);
@@ -231,6 +233,11 @@ class TurnRun {
 
   async #take(event: Exclude<ProviderEvent, { kind: "end" }>, attempt: number): Promise<void> {
     if (event.kind === "started") return this.#started(event, attempt);
+    if (event.kind === "permission") {
+      this.active.permissions.ask(event, this.provider.permissionMs);
+      this.#delivered = true;
+      return;
+    }
     if (event.kind === "text") {
       if (this.#text === "" && event.text !== "") this.deps.onFirstText?.(this.grant.turn);
       this.#text += event.text;
@@ -331,7 +338,7 @@ function firstBinding({ session, nativeStateBefore }: Grant): NativeBinding {
   return { nativeId: session.nativeId, state: "fresh" };
 }
 
-function payloadOf(event: Exclude<ProviderEvent, { kind: "end" | "started" }>): EventPayload {
+function payloadOf(event: Exclude<ProviderEvent, { kind: "end" | "started" | "permission" }>): EventPayload {
   switch (event.kind) {
     case "text":
       return { case: "textDelta", value: { text: event.text } };

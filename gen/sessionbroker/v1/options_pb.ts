@@ -14,8 +14,8 @@ export const file_sessionbroker_v1_options: GenFile = /*@__PURE__*/
   fileDesc("Ch5zZXNzaW9uYnJva2VyL3YxL29wdGlvbnMucHJvdG8SEHNlc3Npb25icm9rZXIudjEqYAoEUm9sZRIUChBST0xFX1VOU1BFQ0lGSUVEEAASDQoJUk9MRV9SRUFEEAESEQoNUk9MRV9ESVNQQVRDSBACEg4KClJPTEVfQURNSU4QAxIQCgxST0xFX0FQUFJPVkUQBDpdCg1yZXF1aXJlZF9yb2xlEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYlowDIAEoDjIWLnNlc3Npb25icm9rZXIudjEuUm9sZVIMcmVxdWlyZWRSb2xlYgZwcm90bzM", [file_google_protobuf_descriptor]);
 
 /**
- * What a credential may do. Each role includes the ones before it, except
- * that APPROVE is granted on its own.
+ * What a credential may do. READ, DISPATCH and ADMIN each include the ones
+ * before them; APPROVE includes READ and is granted on its own.
  *
  * @generated from enum sessionbroker.v1.Role
  */

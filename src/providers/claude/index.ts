@@ -30,6 +30,8 @@ export interface ClaudeOptions {
   /** How long the CLI may take to end after its terminal record. Default 10 s. */
   readonly lingerMs?: number;
   readonly limits?: Partial<OutputLimits>;
+  /** Default 5 minutes. */
+  readonly permissionMs?: number;
   /** Default: SIGINT, with 3 s for the CLI to write down what it has. */
   readonly interrupt?: EndingStep;
   readonly endingSteps?: readonly EndingStep[];
@@ -95,6 +97,7 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
     models: options.models,
     timeoutMs,
     maxRunning: options.maxRunning ?? 4,
+    permissionMs: options.permissionMs ?? 5 * 60_000,
     run: (turn) => runTurn(settings, turn),
     health,
     async close() {

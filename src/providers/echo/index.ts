@@ -44,6 +44,7 @@ export function createEchoProvider(options: EchoOptions): Provider {
     models: [],
     timeoutMs: 30 * 60_000,
     maxRunning: options.maxRunning ?? 64,
+    permissionMs: 0,
     run: (turn) => echo(turn, delayMs, closing.signal),
     health: async () => ({ available: true, detail: "in process" }),
     close: async () => closing.abort(),

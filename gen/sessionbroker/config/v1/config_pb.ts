@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sessionbroker/config/v1/config.proto.
  */
 export const file_sessionbroker_config_v1_config: GenFile = /*@__PURE__*/
-  fileDesc("CiRzZXNzaW9uYnJva2VyL2NvbmZpZy92MS9jb25maWcucHJvdG8SF3Nlc3Npb25icm9rZXIuY29uZmlnLnYxItEECgZDb25maWcSDAoEZGF0YRgBIAEoCRJCCgZsaXN0ZW4YAiABKAlCMrpIL9gBAXIqMiheKFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0kEg4KBnNvY2tldBgDIAEoCRINCgVob3N0cxgEIAMoCRJKCg5hZGFwdGVyX2xpc3RlbhgFIAEoCUIyukgv2AEBcioyKF4oXFtbMC05YS1mQS1GOl0rXF18W146LyBdKyk6WzAtOV17MSw1fSQSEgoKd29ya3NwYWNlcxgGIAEoCRI0Cglwcm92aWRlcnMYByADKAsyIS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Qcm92aWRlchIyCgZzY29wZXMYCCADKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5TY29wZVJ1bGUSOAoLY3JlZGVudGlhbHMYCSADKAsyIy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5DcmVkZW50aWFsEi8KBmxpbWl0cxgKIAEoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkxpbWl0cxI5CgttYWludGVuYW5jZRgLIAEoCzIkLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk1haW50ZW5hbmNlElMKDm1ldHJpY3NfbGlzdGVuGAwgASgJQja6SDNyMTIvXihvZmZ8KFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0pPyRIAIgBAUIRCg9fbWV0cmljc19saXN0ZW4ivwEKC01haW50ZW5hbmNlEjoKDWFyY2hpdmVfYWZ0ZXIYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAEjgKC3B1cmdlX2FmdGVyGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyABI6CgVldmVyeRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgQIgKMFMgIIASLRAgoIUHJvdmlkZXISMQoCaWQYASABKAlCJbpIIsgBAXIdMhteW2EtejAtOV1bYS16MC05Ll8tXXswLDYzfSQSMQoGY2xhdWRlGAIgASgLMh8uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ2xhdWRlSAASLQoEZWNobxgDIAEoCzIdLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkVjaG9IABIdCgttYXhfcnVubmluZxgEIAEoDUIIukgFKgMYkE4SNAoHdGltZW91dBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASPAoPc2lsZW5jZV90aW1lb3V0GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIqABIOCgZtb2RlbHMYByADKAlCDQoEa2luZBIFukgCCAEiqgEKBkNsYXVkZRISCgpleGVjdXRhYmxlGAEgASgJEkUKC2Vudmlyb25tZW50GAIgAygLMjAuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ2xhdWRlLkVudmlyb25tZW50RW50cnkSEQoJYXJndW1lbnRzGAMgAygJGjIKEEVudmlyb25tZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIwCgRFY2hvEigKBWRlbGF5GAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uItYCCglTY29wZVJ1bGUSVwoHcGF0dGVybhgBIAEoCUJGukhDyAEBcj4oggEyOV4oW2EtejAtOV1bYS16MC05Ll8tXSooL1thLXowLTldW2EtejAtOS5fLV0qKSooL1wqKT98XCopJBJACgprZXlfc2NoZW1lGAIgASgOMiIuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuS2V5U2NoZW1lQgi6SAWCAQIQARIzCgxyZXNldF9wb2xpY3kYAyABKAsyHS5zZXNzaW9uYnJva2VyLnYxLlJlc2V0UG9saWN5EkYKCndvcmtzcGFjZXMYBCADKAsyMi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5TY29wZVJ1bGUuV29ya3NwYWNlc0VudHJ5GjEKD1dvcmtzcGFjZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIoECCgpDcmVkZW50aWFsEjkKBG5hbWUYASABKAlCK7pIKMgBAXIjMiFeW0EtWmEtejAtOV1bQS1aYS16MC05Ll8tXXswLDYzfSQSKwoMdG9rZW5fc2hhMjU2GAIgASgJQhW6SBJyEDIOXlswLTlhLWZdezY0fSQSMQoEcm9sZRgDIAEoDjIWLnNlc3Npb25icm9rZXIudjEuUm9sZUILukgIyAEBggECEAESWAoGc2NvcGVzGAQgAygJQki6SEWSAUIiQHI+KIIBMjleKFthLXowLTldW2EtejAtOS5fLV0qKC9bYS16MC05XVthLXowLTkuXy1dKikqKC9cKik/fFwqKSQi5AEKBkxpbWl0cxIVCg1ydW5uaW5nX3R1cm5zGAEgASgNEhUKDXdhaXRpbmdfdHVybnMYAiABKA0SIQoZd2FpdGluZ190dXJuc19wZXJfc2Vzc2lvbhgDIAEoDRIVCg1tZXNzYWdlX2J5dGVzGAQgASgNEhMKC2Nvbm5lY3Rpb25zGAUgASgNEhoKEmRpc2tfcmVzZXJ2ZV9ieXRlcxgGIAEoBBJBChBjb2xsZWN0X2RlYm91bmNlGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgy6SAmqAQYiAggFMgAqVAoJS2V5U2NoZW1lEhoKFktFWV9TQ0hFTUVfVU5TUEVDSUZJRUQQABIVChFLRVlfU0NIRU1FX09QQVFVRRABEhQKEEtFWV9TQ0hFTUVfQUdFTlQQAmIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_sessionbroker_v1_options, file_sessionbroker_v1_session]);
+  fileDesc("CiRzZXNzaW9uYnJva2VyL2NvbmZpZy92MS9jb25maWcucHJvdG8SF3Nlc3Npb25icm9rZXIuY29uZmlnLnYxItEECgZDb25maWcSDAoEZGF0YRgBIAEoCRJCCgZsaXN0ZW4YAiABKAlCMrpIL9gBAXIqMiheKFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0kEg4KBnNvY2tldBgDIAEoCRINCgVob3N0cxgEIAMoCRJKCg5hZGFwdGVyX2xpc3RlbhgFIAEoCUIyukgv2AEBcioyKF4oXFtbMC05YS1mQS1GOl0rXF18W146LyBdKyk6WzAtOV17MSw1fSQSEgoKd29ya3NwYWNlcxgGIAEoCRI0Cglwcm92aWRlcnMYByADKAsyIS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Qcm92aWRlchIyCgZzY29wZXMYCCADKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5TY29wZVJ1bGUSOAoLY3JlZGVudGlhbHMYCSADKAsyIy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5DcmVkZW50aWFsEi8KBmxpbWl0cxgKIAEoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkxpbWl0cxI5CgttYWludGVuYW5jZRgLIAEoCzIkLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk1haW50ZW5hbmNlElMKDm1ldHJpY3NfbGlzdGVuGAwgASgJQja6SDNyMTIvXihvZmZ8KFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0pPyRIAIgBAUIRCg9fbWV0cmljc19saXN0ZW4ivwEKC01haW50ZW5hbmNlEjoKDWFyY2hpdmVfYWZ0ZXIYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAEjgKC3B1cmdlX2FmdGVyGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyABI6CgVldmVyeRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgQIgKMFMgIIASKMAwoIUHJvdmlkZXISMQoCaWQYASABKAlCJbpIIsgBAXIdMhteW2EtejAtOV1bYS16MC05Ll8tXXswLDYzfSQSMQoGY2xhdWRlGAIgASgLMh8uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ2xhdWRlSAASLQoEZWNobxgDIAEoCzIdLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkVjaG9IABIdCgttYXhfcnVubmluZxgEIAEoDUIIukgFKgMYkE4SNAoHdGltZW91dBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASPAoPc2lsZW5jZV90aW1lb3V0GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIqABIOCgZtb2RlbHMYByADKAkSOQoLcGVybWlzc2lvbnMYCCABKAsyJC5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5QZXJtaXNzaW9uc0INCgRraW5kEgW6SAIIASJXCgtQZXJtaXNzaW9ucxILCgNhc2sYASABKAgSOwoIZGVhZGxpbmUYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDrpIC6oBCCIECICjBSoAIqoBCgZDbGF1ZGUSEgoKZXhlY3V0YWJsZRgBIAEoCRJFCgtlbnZpcm9ubWVudBgCIAMoCzIwLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNsYXVkZS5FbnZpcm9ubWVudEVudHJ5EhEKCWFyZ3VtZW50cxgDIAMoCRoyChBFbnZpcm9ubWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiMAoERWNobxIoCgVkZWxheRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLWAgoJU2NvcGVSdWxlElcKB3BhdHRlcm4YASABKAlCRrpIQ8gBAXI+KIIBMjleKFthLXowLTldW2EtejAtOS5fLV0qKC9bYS16MC05XVthLXowLTkuXy1dKikqKC9cKik/fFwqKSQSQAoKa2V5X3NjaGVtZRgCIAEoDjIiLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLktleVNjaGVtZUIIukgFggECEAESMwoMcmVzZXRfcG9saWN5GAMgASgLMh0uc2Vzc2lvbmJyb2tlci52MS5SZXNldFBvbGljeRJGCgp3b3Jrc3BhY2VzGAQgAygLMjIuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuU2NvcGVSdWxlLldvcmtzcGFjZXNFbnRyeRoxCg9Xb3Jrc3BhY2VzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKBAgoKQ3JlZGVudGlhbBI5CgRuYW1lGAEgASgJQiu6SCjIAQFyIzIhXltBLVphLXowLTldW0EtWmEtejAtOS5fLV17MCw2M30kEisKDHRva2VuX3NoYTI1NhgCIAEoCUIVukgSchAyDl5bMC05YS1mXXs2NH0kEjEKBHJvbGUYAyABKA4yFi5zZXNzaW9uYnJva2VyLnYxLlJvbGVCC7pICMgBAYIBAhABElgKBnNjb3BlcxgEIAMoCUJIukhFkgFCIkByPiiCATI5XihbYS16MC05XVthLXowLTkuXy1dKigvW2EtejAtOV1bYS16MC05Ll8tXSopKigvXCopP3xcKikkIuQBCgZMaW1pdHMSFQoNcnVubmluZ190dXJucxgBIAEoDRIVCg13YWl0aW5nX3R1cm5zGAIgASgNEiEKGXdhaXRpbmdfdHVybnNfcGVyX3Nlc3Npb24YAyABKA0SFQoNbWVzc2FnZV9ieXRlcxgEIAEoDRITCgtjb25uZWN0aW9ucxgFIAEoDRIaChJkaXNrX3Jlc2VydmVfYnl0ZXMYBiABKAQSQQoQY29sbGVjdF9kZWJvdW5jZRgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIMukgJqgEGIgIIBTIAKlQKCUtleVNjaGVtZRIaChZLRVlfU0NIRU1FX1VOU1BFQ0lGSUVEEAASFQoRS0VZX1NDSEVNRV9PUEFRVUUQARIUChBLRVlfU0NIRU1FX0FHRU5UEAJiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_sessionbroker_v1_options, file_sessionbroker_v1_session]);
 
 /**
  * @generated from message sessionbroker.config.v1.Config
@@ -208,6 +208,11 @@ export type Provider = Message<"sessionbroker.config.v1.Provider"> & {
    * @generated from field: repeated string models = 7;
    */
   models: string[];
+
+  /**
+   * @generated from field: sessionbroker.config.v1.Permissions permissions = 8;
+   */
+  permissions?: Permissions | undefined;
 };
 
 /**
@@ -216,6 +221,35 @@ export type Provider = Message<"sessionbroker.config.v1.Provider"> & {
  */
 export const ProviderSchema: GenMessage<Provider> = /*@__PURE__*/
   messageDesc(file_sessionbroker_config_v1_config, 2);
+
+/**
+ * What becomes of an agent's questions whether it may use a tool.
+ *
+ * @generated from message sessionbroker.config.v1.Permissions
+ */
+export type Permissions = Message<"sessionbroker.config.v1.Permissions"> & {
+  /**
+   * Ask the readers of the turn (RespondPermission). Default: what the agent's
+   * own settings do not allow is denied.
+   *
+   * @generated from field: bool ask = 1;
+   */
+  ask: boolean;
+
+  /**
+   * A question that nobody has answered by then is denied. Default: 5 minutes
+   *
+   * @generated from field: google.protobuf.Duration deadline = 2;
+   */
+  deadline?: Duration | undefined;
+};
+
+/**
+ * Describes the message sessionbroker.config.v1.Permissions.
+ * Use `create(PermissionsSchema)` to create a new message.
+ */
+export const PermissionsSchema: GenMessage<Permissions> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_config_v1_config, 3);
 
 /**
  * Claude Code, run once for each turn.
@@ -250,7 +284,7 @@ export type Claude = Message<"sessionbroker.config.v1.Claude"> & {
  * Use `create(ClaudeSchema)` to create a new message.
  */
 export const ClaudeSchema: GenMessage<Claude> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 3);
+  messageDesc(file_sessionbroker_config_v1_config, 4);
 
 /**
  * Answers "turn N: <prompt>", in process.
@@ -271,7 +305,7 @@ export type Echo = Message<"sessionbroker.config.v1.Echo"> & {
  * Use `create(EchoSchema)` to create a new message.
  */
 export const EchoSchema: GenMessage<Echo> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 4);
+  messageDesc(file_sessionbroker_config_v1_config, 5);
 
 /**
  * @generated from message sessionbroker.config.v1.ScopeRule
@@ -309,7 +343,7 @@ export type ScopeRule = Message<"sessionbroker.config.v1.ScopeRule"> & {
  * Use `create(ScopeRuleSchema)` to create a new message.
  */
 export const ScopeRuleSchema: GenMessage<ScopeRule> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 5);
+  messageDesc(file_sessionbroker_config_v1_config, 6);
 
 /**
  * @generated from message sessionbroker.config.v1.Credential
@@ -345,7 +379,7 @@ export type Credential = Message<"sessionbroker.config.v1.Credential"> & {
  * Use `create(CredentialSchema)` to create a new message.
  */
 export const CredentialSchema: GenMessage<Credential> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 6);
+  messageDesc(file_sessionbroker_config_v1_config, 7);
 
 /**
  * @generated from message sessionbroker.config.v1.Limits
@@ -408,7 +442,7 @@ export type Limits = Message<"sessionbroker.config.v1.Limits"> & {
  * Use `create(LimitsSchema)` to create a new message.
  */
 export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 7);
+  messageDesc(file_sessionbroker_config_v1_config, 8);
 
 /**
  * @generated from enum sessionbroker.config.v1.KeyScheme
