@@ -53,7 +53,7 @@ async function fill(data, rows, firstIdle = 0) {
         lastActivityMs: at,
       };
     });
-    await opened.store.importRows({ rows: batch });
+    await opened.store.importRows({ rows: batch, callerScopes: ["*"] });
     if (process.stderr.isTTY && from % 100_000 === 0)
       process.stderr.write(`\r${data.split("/").at(-1)}: ${from} rows `);
   }

@@ -98,9 +98,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     setInterval(() => {
       if (!clockGuard.believed()) return;
       // What was used a moment ago is not idle.
-      const maintained = writeActivity().then(() =>
-        maintain(opened.store, settings.maintenance, clock.now(), onPruned),
-      );
+      const maintained = maintain(opened.store, settings.maintenance, clock.now(), writeActivity, onPruned);
       maintained.catch((error: unknown) =>
         log.warn({ err: error }, "the background maintenance failed and will be tried again"),
       );

@@ -129,9 +129,10 @@ export function sessionMethods(deps: SessionRpcDeps): Methods {
     },
 
     async prune(request, context) {
+      const call = pruneCall(deps, callerOf(context), request);
       // What was used a moment ago is not idle.
-      await deps.activity.write((due) => deps.store.touch(due));
-      const report = await deps.store.prune(pruneCall(deps, callerOf(context), request));
+      const writeActivity = () => deps.activity.write((due) => deps.store.touch(due));
+      const report = await deps.store.prune(call, writeActivity);
       if (!request.dryRun) deps.onPruned(report);
       return pruneMessage(report);
     },

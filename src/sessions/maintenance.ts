@@ -13,9 +13,10 @@ export async function maintain(
   store: SessionStore,
   settings: MaintenanceSettings,
   nowMs: number,
+  writeActivity: () => Promise<void>,
   onPruned: (report: PruneReport) => void,
 ): Promise<void> {
-  const prune = async (call: PruneCall) => onPruned(await store.prune(call));
+  const prune = async (call: PruneCall) => onPruned(await store.prune(call, writeActivity));
   const everything = { scopes: ["*"], dryRun: false, nowMs };
   const { archiveAfterMs, purgeAfterMs } = settings;
   if (archiveAfterMs > 0) {

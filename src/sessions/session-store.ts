@@ -211,9 +211,13 @@ export interface SessionStore {
   pin(call: SessionCall & { readonly pinned: boolean }): Promise<SessionView | Refusal>;
   /** Deletes the row with all that hangs on it. */
   remove(call: SessionCall): Promise<Removed | Refusal>;
-  prune(call: PruneCall): Promise<PruneReport>;
+  /** @param writeActivity called before each step, so that what was used until then counts in it */
+  prune(call: PruneCall, writeActivity: () => Promise<void>): Promise<PruneReport>;
   /** Takes rows of another store, or of this one, under the rules of Reserve and Bind. */
-  importRows(call: { readonly rows: readonly ImportRow[] }): Promise<readonly ImportResult[]>;
+  importRows(call: {
+    readonly rows: readonly ImportRow[];
+    readonly callerScopes: readonly ScopePattern[];
+  }): Promise<readonly ImportResult[]>;
   /** The revision of the latest change. */
   revision(): Promise<number>;
   /** Changes after a revision, in order; `gone` if some of them are no longer kept. */

@@ -1,6 +1,8 @@
 /** Ids that at most one session may have. */
+import type { SessionKey } from "../../sessions/key.js";
 import { type Refusal, refuse } from "../../sessions/refusal.js";
 import type { SessionRow } from "../../sessions/session.js";
+import { type ScopePattern, scopeMatches } from "../../sessions/session-store.js";
 import type { Transaction } from "./transaction.js";
 
 /** Another live session of the provider and workspace that has the native id. */
@@ -10,11 +12,30 @@ export function nativeIdOwner(
   nativeId: string,
 ): SessionRow | undefined {
   const where = { scopes: ["*"], provider: row.key.provider };
-  const owners = tx.tables.byId({ kind: "native-id", id: nativeId }, where, 16);
-  return owners.find(
-    (owner) =>
-      owner.recordNo !== row.recordNo && owner.archived === undefined && owner.workspace === row.workspace,
-  );
+  for (const owner of tx.tables.owners({ kind: "native-id", id: nativeId }, where)) {
+    if (owner.recordNo !== row.recordNo && owner.archived === undefined && owner.workspace === row.workspace)
+      return owner;
+  }
+  return undefined;
+}
+
+/** Whether a session outside of these scopes has the native id, or had it: live or archived, in any workspace. */
+export function isForeignNativeId(
+  tx: Transaction,
+  provider: string,
+  nativeId: string,
+  callerScopes: readonly ScopePattern[],
+): boolean {
+  if (callerScopes.includes("*")) return false;
+  const where = { scopes: ["*"], provider };
+  for (const kind of ["native-id", "alias"] as const) {
+    for (const owner of tx.tables.owners({ kind, id: nativeId }, where)) {
+      const had = owner.aliases.some((alias) => alias.id === nativeId && alias.kind === "former-native");
+      const isMine = callerScopes.some((pattern) => scopeMatches(pattern, owner.key.scope));
+      if (!isMine && (kind === "native-id" || had)) return true;
+    }
+  }
+  return false;
 }
 
 /** A platform alias of the row that another live session of the scope and provider has. */
@@ -23,13 +44,10 @@ export function findTakenAlias(
   row: SessionRow,
   before: SessionRow | undefined,
 ): Refusal | undefined {
-  const { scope, provider } = row.key;
   const had = new Set(before?.aliases.map((alias) => alias.id));
   for (const alias of row.aliases) {
     if (alias.kind !== "platform" || had.has(alias.id)) continue;
-    const owners = tx.tables.byId({ kind: "alias", id: alias.id }, { scopes: [scope], provider }, 16);
-    const rival = owners.find((owner) => !sameConversation(owner, row) && hasPlatformAlias(owner, alias.id));
-    if (rival !== undefined) {
+    if (aliasOwner(tx, row.key, alias.id) !== undefined) {
       return refuse("ALIAS_TAKEN", `aliases: ${JSON.stringify(alias.id)} names another session`, {
         alias: alias.id,
       });
@@ -38,12 +56,12 @@ export function findTakenAlias(
   return undefined;
 }
 
-function sameConversation(a: SessionRow, b: SessionRow): boolean {
-  return (
-    a.key.externalId === b.key.externalId && a.key.provider === b.key.provider && a.key.scope === b.key.scope
-  );
-}
-
-function hasPlatformAlias(row: SessionRow, id: string): boolean {
-  return row.aliases.some((alias) => alias.id === id && alias.kind === "platform");
+/** A session of the scope and provider, other than the key's own, to which a caller gave the alias. */
+export function aliasOwner(tx: Transaction, key: SessionKey, alias: string): SessionRow | undefined {
+  const where = { scopes: [key.scope], provider: key.provider };
+  for (const owner of tx.tables.owners({ kind: "alias", id: alias }, where)) {
+    const isPlatform = owner.aliases.some(({ id, kind }) => id === alias && kind === "platform");
+    if (isPlatform && owner.key.externalId !== key.externalId) return owner;
+  }
+  return undefined;
 }

@@ -104,7 +104,9 @@ function reserved(
 
 function findArchived(tx: Transaction, key: SessionKey, sessionId: string): SessionRow | undefined {
   const where = { scopes: [key.scope], provider: key.provider };
-  return tx.tables
-    .byId({ kind: "session-id", id: sessionId }, where, 64)
-    .find((row) => row.archived === "rotated" && row.key.externalId === key.externalId);
+  // An explicit id may name any number of keys.
+  for (const row of tx.tables.owners({ kind: "session-id", id: sessionId }, where)) {
+    if (row.archived === "rotated" && row.key.externalId === key.externalId) return row;
+  }
+  return undefined;
 }

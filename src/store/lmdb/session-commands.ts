@@ -14,9 +14,8 @@ import type {
   SessionSelector,
   SessionView,
 } from "../../sessions/session-store.js";
-import { scopeMatches } from "../../sessions/session-store.js";
 import { sealMessage } from "./codec.js";
-import { findTakenAlias, nativeIdOwner } from "./owners.js";
+import { findTakenAlias, isForeignNativeId, nativeIdOwner } from "./owners.js";
 import { replayed } from "./replays.js";
 import { encodeNumber, sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
@@ -29,11 +28,12 @@ export function bind(
     const lane = tx.tables.lane(row.key);
     const busyTurnId = tx.tables.busyTurnId(row.key);
     const { nativeId } = call.binding;
-    const owner = nativeId === undefined ? undefined : nativeIdOwner(tx, row, nativeId);
-    if (owner !== undefined && !call.callerScopes.some((pattern) => scopeMatches(pattern, owner.key.scope))) {
-      // Whether a conversation of somebody else exists is not told.
+    const isNew = nativeId !== undefined && nativeId !== row.nativeId;
+    if (isNew && isForeignNativeId(tx, row.key.provider, nativeId, call.callerScopes)) {
+      // Somebody else's conversation must not be resumed, and who has it is not told.
       return refuse("SESSION_NOT_FOUND", "native_id: it cannot be bound");
     }
+    const owner = nativeId === undefined ? undefined : nativeIdOwner(tx, row, nativeId);
     const decision = decideBinding(row, call.binding, {
       ...(lane.fence === undefined ? {} : { liveFence: lane.fence }),
       ...(busyTurnId === undefined ? {} : { busyTurnId }),

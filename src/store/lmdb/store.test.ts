@@ -53,6 +53,8 @@ function reserveCall(externalId: string, more: Partial<Reservation> = {}, nowMs 
   };
 }
 
+const nothingPending = async () => {};
+
 describe.each(["thread", "inline"] as const)("the store, writing %s", (writer) => {
   it("gives one id to a key reserved many times at once", async () => {
     const { store } = await open(writer);
@@ -149,12 +151,15 @@ describe("the store", () => {
     await store.reserve(reserveCall("old"));
     await store.reserve(reserveCall("new", {}, 9_000));
     const call = { scopes: ["*"], live: true, archived: false, purge: false, dryRun: false, nowMs: 10_000 };
-    const dry = await store.prune({ ...call, olderThanMs: 5_000, dryRun: true });
+    const dry = await store.prune({ ...call, olderThanMs: 5_000, dryRun: true }, nothingPending);
     expect(dry.rows.map(({ row, reason }) => [row.key.externalId, reason])).toEqual([["old", "IDLE"]]);
-    expect(await store.prune({ ...call, olderThanMs: 5_000 })).toMatchObject({ archived: 1, purged: 0 });
+    expect(await store.prune({ ...call, olderThanMs: 5_000 }, nothingPending)).toMatchObject({
+      archived: 1,
+      purged: 0,
+    });
     expect(await store.reserve(reserveCall("old"))).toMatchObject({ outcome: "ROTATED", reason: "PRUNED" });
     const purge = { ...call, archived: true, purge: true, olderThanMs: 1 };
-    expect(await store.prune(purge)).toMatchObject({ purged: 3 });
+    expect(await store.prune(purge, nothingPending)).toMatchObject({ purged: 3 });
     expect(await store.reserve(reserveCall("old"))).toMatchObject({ outcome: "CREATED", reason: "PURGED" });
   });
 

@@ -105,7 +105,7 @@ export class LmdbStore implements SessionStore, TurnStore {
     return removed;
   }
 
-  async prune(call: PruneCall): Promise<PruneReport> {
+  async prune(call: PruneCall, writeActivity: () => Promise<void>): Promise<PruneReport> {
     const report = {
       archived: 0,
       purged: 0,
@@ -119,12 +119,15 @@ export class LmdbStore implements SessionStore, TurnStore {
       let step: Pick<PruneStepResult, "after" | "overCap" | "done"> = { overCap, done: false };
       while (!step.done) {
         if (left <= 0) return { ...report, more: true };
-        const result: PruneStepResult = await this.writer.run("pruneStep", {
+        // Asked for together, they are done in this order and in one transaction.
+        const written = writeActivity();
+        const pruned: Promise<PruneStepResult> = this.writer.run("pruneStep", {
           ...step,
           call,
           scope,
           limit: left,
         });
+        const [result] = await Promise.all([pruned, written]);
         left -= result.rows.length;
         count(report, result, call.purge);
         step = result;

@@ -175,20 +175,26 @@ export class Tables {
     return undefined;
   }
 
-  /** Rows that own the id, each verified against the row itself. */
   byId(query: IdQuery, where: Where, limit: number): SessionRow[] {
     const found: SessionRow[] = [];
+    for (const row of this.owners(query, where)) {
+      if (found.length >= limit) break;
+      found.push(row);
+    }
+    return found;
+  }
+
+  /** Rows that own the id, each verified against the row itself. */
+  *owners(query: IdQuery, where: Where): Generator<SessionRow> {
     for (const scope of this.scopesOf(where.scopes)) {
       const { start, end } = idRange(scope, query);
       for (const entry of this.keysBetween("ids", start, end)) {
-        if (found.length >= limit) return found;
         const { externalId, provider, recordNo } = idEntry(entry);
         if (where.provider !== undefined && provider !== where.provider) continue;
         const row = this.row({ scope, externalId, provider }, recordNo);
-        if (row !== undefined && ownsId(row, query)) found.push(row);
+        if (row !== undefined && ownsId(row, query)) yield row;
       }
     }
-    return found;
   }
 
   /** Known scopes that the patterns cover. An exact pattern needs no look-up. */
