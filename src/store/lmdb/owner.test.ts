@@ -81,18 +81,18 @@ describe("a store whose owner", () => {
   const rebooted = { ...here, bootId: "another boot" };
   const silent = (ms: number) => ({ heartbeatMs: nowMs - ms });
 
-  it.each<[string, Owner, "taken" | "in use"]>([
-    ["runs here", here, "in use"],
-    ["runs here, however long it was silent", { ...here, ...silent(3_600_000) }, "in use"],
-    ["ran here and is gone, however short ago", { ...here, pid: gone }, "taken"],
-    ["ran here, and its pid is another process since", { ...here, processStart: 1 }, "taken"],
-    ["runs in another container and was heard of", { ...elsewhere, ...silent(15_000) }, "in use"],
-    ["runs in another container with a pid that is free here", { ...elsewhere, pid: gone }, "in use"],
-    ["ran in another container and is silent", { ...elsewhere, ...silent(15_001) }, "taken"],
-    ["was heard of before the machine was started anew", { ...rebooted, ...silent(15_000) }, "in use"],
-    ["is silent since the machine was started anew", { ...rebooted, ...silent(15_001) }, "taken"],
-    ["has a clock far ahead", { ...elsewhere, ...silent(-60_000) }, "taken"],
-  ])("%s is %s", async (_, present, expected) => {
+  it.each<[string, "taken" | "in use", Owner]>([
+    ["runs here", "in use", here],
+    ["runs here, however long it was silent", "in use", { ...here, ...silent(3_600_000) }],
+    ["ran here and is gone, however short ago", "taken", { ...here, pid: gone }],
+    ["ran here, and its pid is another process since", "taken", { ...here, processStart: 1 }],
+    ["runs in another container and was heard of", "in use", { ...elsewhere, ...silent(15_000) }],
+    ["runs in another container with a pid that is free here", "in use", { ...elsewhere, pid: gone }],
+    ["ran in another container and is silent", "taken", { ...elsewhere, ...silent(15_001) }],
+    ["was heard of before the machine was started anew", "in use", { ...rebooted, ...silent(15_000) }],
+    ["is silent since the machine was started anew", "taken", { ...rebooted, ...silent(15_001) }],
+    ["has a clock far ahead", "taken", { ...elsewhere, ...silent(-60_000) }],
+  ])("%s is %s", async (_, expected, present) => {
     await close();
     await own(present);
     if (expected === "in use") {
