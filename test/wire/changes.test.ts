@@ -46,8 +46,8 @@ async function changes(afterRevision: string, until: string, scope = ""): Promis
 
 describe("WatchSessions", () => {
   it("tells each change once, and nothing of activity alone", async () => {
-    await broker.client.reserve({ key: key("chat") });
     const from = await watch();
+    await broker.client.reserve({ key: key("chat") });
     clock.advance(100 * second);
     await broker.client.reserve({ key: key("chat") });
     const moved = async () => {
@@ -58,7 +58,7 @@ describe("WatchSessions", () => {
     await broker.client.pinSession({ selector: byKey("chat"), pinned: true });
     await broker.client.pinSession({ selector: byKey("chat"), pinned: true });
     await broker.client.reserve({ key: key("end") });
-    expect(await changes(from, "end")).toEqual(["UPDATED chat"]);
+    expect(await changes(from, "end")).toEqual(["CREATED chat", "UPDATED chat"]);
   });
 
   it("tells of the scope that was asked for, and goes on from the same revision in another", async () => {

@@ -1,6 +1,6 @@
 /** What a turn that runs or waits keeps from being done to its session, and the fences turns are given. */
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { NativeState, Outcome, RotationReason } from "../../gen/sessionbroker/v1/session_pb.js";
+import { NativeState, Outcome, RotationReason, Visibility } from "../../gen/sessionbroker/v1/session_pb.js";
 import type { TurnEvent } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { detailOf, reasonOf } from "../support/answers.js";
 import { InProcessBroker, ManualClock } from "../support/in-process.js";
@@ -64,6 +64,8 @@ it("a session does not age while a turn runs or waits in it", async () => {
   expect([read, written]).toMatchObject(
     Array(2).fill({ outcome: Outcome.EXISTING, runningTurnId: "running", queuedTurns: 1 }),
   );
+  const handOff = { key: key("chat", "idle"), visibility: Visibility.INTERNAL };
+  expect((await broker.client.reserve(handOff)).outcome).toBe(Outcome.EXISTING);
   const accepted = await dispatch(target, "later", "accepted");
   expect(accepted).toMatchObject({ outcome: Outcome.EXISTING });
   for (const turnId of ["later", "waiting", "running"]) await broker.client.cancelTurn({ turnId });
