@@ -59,13 +59,13 @@ it("a session does not age while a turn runs or waits in it", async () => {
   await runningTurn(target);
   await dispatch(target, "waiting", "accepted");
   clock.advance(hour);
+  const handOff = { key: key("chat", "idle"), visibility: Visibility.INTERNAL };
+  expect((await broker.client.reserve(handOff)).outcome).toBe(Outcome.EXISTING);
   const read = await broker.client.reserve({ key: key("chat", "idle") });
   const written = await broker.client.reserve({ key: key("chat", "idle"), labels: { a: "b" } });
   expect([read, written]).toMatchObject(
     Array(2).fill({ outcome: Outcome.EXISTING, runningTurnId: "running", queuedTurns: 1 }),
   );
-  const handOff = { key: key("chat", "idle"), visibility: Visibility.INTERNAL };
-  expect((await broker.client.reserve(handOff)).outcome).toBe(Outcome.EXISTING);
   const accepted = await dispatch(target, "later", "accepted");
   expect(accepted).toMatchObject({ outcome: Outcome.EXISTING });
   for (const turnId of ["later", "waiting", "running"]) await broker.client.cancelTurn({ turnId });
