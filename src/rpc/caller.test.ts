@@ -54,13 +54,13 @@ describe("a caller's scopes", () => {
   });
 });
 
-it("roles include the ones below them, and APPROVE stands alone", () => {
+it("roles include the ones below them, and APPROVE reads", () => {
   const held = [Role.READ, Role.DISPATCH, Role.ADMIN, Role.APPROVE];
   const table = held.map((role) => held.filter((needed) => roleIncludes(role, needed)));
   expect(table).toEqual([
     [Role.READ],
-    [Role.READ, Role.DISPATCH],
-    [Role.READ, Role.DISPATCH, Role.ADMIN],
-    [Role.APPROVE],
+    [Role.READ, Role.DISPATCH, Role.APPROVE],
+    [Role.READ, Role.DISPATCH, Role.ADMIN, Role.APPROVE],
+    [Role.READ, Role.APPROVE],
   ]);
 });

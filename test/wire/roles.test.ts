@@ -11,12 +11,12 @@ import { reasonOf } from "../support/answers.js";
 import { TestBroker } from "../support/broker.js";
 
 const roles = [Role.READ, Role.DISPATCH, Role.ADMIN, Role.APPROVE];
-/** Each role with those whose methods it may call. */
+/** Each role with those whose methods it may call; those who dispatch turns answer for their own. */
 const included = new Map([
   [Role.READ, [Role.READ]],
-  [Role.DISPATCH, [Role.READ, Role.DISPATCH]],
-  [Role.ADMIN, [Role.READ, Role.DISPATCH, Role.ADMIN]],
-  [Role.APPROVE, [Role.APPROVE]],
+  [Role.DISPATCH, [Role.READ, Role.DISPATCH, Role.APPROVE]],
+  [Role.ADMIN, [Role.READ, Role.DISPATCH, Role.APPROVE, Role.ADMIN]],
+  [Role.APPROVE, [Role.READ, Role.APPROVE]],
 ]);
 const tokenOf = (role: Role) => `secret-${Role[role]}`;
 const credentials = roles.map((role) => ({
