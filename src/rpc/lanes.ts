@@ -17,7 +17,6 @@ import { noUsage, type UsageTotal } from "../sessions/session.js";
 import { type Dispatcher, refusalError } from "../turns/dispatcher.js";
 import type { LaneEvent } from "../turns/follow-lane.js";
 import type { RecordedTurn } from "../turns/held-lane.js";
-import { renewWithinMs } from "../turns/lease.js";
 import { sessionMessage } from "../turns/session-message.js";
 import type { TurnRow } from "../turns/turn.js";
 import { type Caller, callerOf } from "./caller.js";
@@ -38,8 +37,8 @@ export function laneMethods(deps: TurnRpcDeps): Methods {
 
     async renewLane(request, context) {
       const turn = await findTurn(deps, callerOf(context), request);
-      await deps.dispatcher.renewLane(turn, Number(request.fence));
-      return { renewBefore: timestampFromMs(deps.clock.now() + renewWithinMs) };
+      const renewBeforeMs = await deps.dispatcher.renewLane(turn, Number(request.fence));
+      return { renewBefore: timestampFromMs(renewBeforeMs) };
     },
 
     async recordTurn(request, context) {
@@ -113,7 +112,7 @@ function laneMessage(
           value: {
             fence: BigInt(event.turn.fence ?? 0),
             session: sessionMessage(event.view, deps.keys.identityOf(event.view.row)),
-            renewBefore: timestampFromMs(deps.clock.now() + renewWithinMs),
+            renewBefore: timestampFromMs(event.renewBeforeMs),
             previousHolderLost: event.previousHolderLost,
           },
         },

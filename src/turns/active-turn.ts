@@ -21,6 +21,9 @@ export class ActiveTurn implements LaneTurn {
   #onSteerable: (() => void)[] = [];
   /** Text that the agent was given while it answered. */
   readonly steered: TurnInputPart[] = [];
+  /** The turns that this text is from. */
+  readonly taken: number[] = [];
+  readonly #steering = new Set<Promise<unknown>>();
   /** The row since it has the lane. */
   granted: TurnRow | undefined;
   /** Readers that follow the turn. */
@@ -85,20 +88,31 @@ export class ActiveTurn implements LaneTurn {
     return this.#laneStream;
   }
 
-  /** Gives the agent more text; false if it takes none, in which case it has not seen it. */
-  async steer(input: readonly TurnInputPart[]): Promise<boolean> {
+  /** Gives the agent another turn's text; false if it takes none, in which case it has not seen it. */
+  async steer(turnNo: number, input: readonly TurnInputPart[]): Promise<boolean> {
     while (this.#steer === "not yet") {
       await new Promise<void>((resolve) => this.#onSteerable.push(resolve));
     }
-    if (this.#steer === "no more" || !(await this.#steer(input))) return false;
+    if (this.#steer === "no more") return false;
+    const asked = this.#steer(input);
+    this.#steering.add(asked);
+    if (!(await asked)) return false;
     this.steered.push(...input);
+    this.taken.push(turnNo);
     return true;
   }
 
-  /** From now on the agent takes text, or none any more. */
-  steerable(steer: Steer | "no more"): void {
+  /** From now on the agent takes text. */
+  steerable(steer: Steer): void {
     this.#steer = steer;
     for (const resolve of this.#onSteerable.splice(0)) resolve();
+  }
+
+  /** The agent takes no more text; resolves once it is known what it took. */
+  async steeringOver(): Promise<void> {
+    this.#steer = "no more";
+    for (const resolve of this.#onSteerable.splice(0)) resolve();
+    await Promise.allSettled(this.#steering);
   }
 
   /** The ending on disk is not one of this process. */

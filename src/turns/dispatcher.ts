@@ -207,9 +207,9 @@ export class Dispatcher {
     return turn.permissions.respond(answer);
   }
 
-  /** @throws BrokerError TURN_ENDED, STALE_FENCE, LANE_REVOKED */
-  async renewLane(row: TurnRow, fence: number): Promise<void> {
-    (await this.#heldLane(row)).renew(fence);
+  /** Wall clock: to be renewed again before. @throws BrokerError TURN_ENDED, STALE_FENCE, LANE_REVOKED */
+  async renewLane(row: TurnRow, fence: number): Promise<number> {
+    return (await this.#heldLane(row)).renew(fence);
   }
 
   /** @throws BrokerError TURN_ENDED, STALE_FENCE */
@@ -264,11 +264,12 @@ export class Dispatcher {
 
   /** The fence of whoever held the lane before is stale from now on. */
   async #takeOver(turn: ActiveTurn): Promise<void> {
+    turn.heldLane?.keep();
     const grant = await this.deps.store.regrant({ turnNo: turn.turnNo, nowMs: this.deps.clock.now() });
     if (grant === undefined) throw turnEnded(turn.row.turnId);
     turn.granted = grant.turn;
     turn.previousHolderLost = true;
-    turn.heldLane?.renew(grant.turn.fence ?? 0);
+    turn.heldLane?.keep();
   }
 
   /** Waits a while for a caller that holds the lane. @throws BrokerError HOLDER_KEEPS_LANE */
@@ -318,13 +319,29 @@ export class Dispatcher {
     encoded: Uint8Array,
   ): Promise<Extract<Admission, { kind: "merged" }>> {
     if (admission.turn.onConflict !== "STEER") return admission;
+    const { turnNo } = admission.turn;
     const running = this.#active.get(admission.into.turnNo);
-    if (await running?.steer(this.deps.readRequest(encoded).input)) return admission;
-    const waiting = await this.deps.store.unmerge(admission.turn.turnNo);
-    if (waiting === undefined) return admission;
-    this.#wait(waiting, false);
-    this.#runWhatCan();
-    return { ...admission, turn: waiting };
+    if (await running?.steer(turnNo, this.deps.readRequest(encoded).input)) return admission;
+    const waiting = await this.#unmerge(turnNo, encoded);
+    return waiting === undefined ? admission : { ...admission, turn: waiting };
+  }
+
+  /** Lets a merged turn wait on its own. What cannot be written is told, and tried again until it is. */
+  async #unmerge(turnNo: number, request: Uint8Array): Promise<TurnRow | undefined> {
+    try {
+      const waiting = await this.deps.store.unmerge({ turnNo, request });
+      if (waiting !== undefined) this.#wait(waiting, false);
+      this.#runWhatCan();
+      return waiting;
+    } catch (error) {
+      this.deps.clock.after(storeRetryMs, () => {
+        if (this.#draining) return;
+        this.#unmerge(turnNo, request).catch((failure: unknown) => {
+          this.deps.log("a turn that was to steer another cannot wait on its own; trying again", failure);
+        });
+      });
+      throw error;
+    }
   }
 
   /** The turn that a merged one's text went into, or the row itself if it waits on its own since. */
@@ -393,6 +410,7 @@ export class Dispatcher {
         turn.stop("STORE_FAILED");
       },
       row.reservedThrough,
+      blockOf(row),
     );
     const turn = new ActiveTurn(row, log, new Permissions(log, clock));
     this.#active.set(row.turnNo, turn);
@@ -442,7 +460,7 @@ export class Dispatcher {
     const { grant } = begun;
     turn.granted = grant.turn;
     turn.previousHolderLost = grant.previousHolderLost;
-    turn.log.reserved(reserveBlock);
+    turn.log.reserved(1 + blockOf(turn.row));
     this.deps.onStarted?.(turn.granted);
     if (begun.agent === undefined) {
       turn.log.add(startedOutside(grant));
@@ -466,7 +484,7 @@ export class Dispatcher {
         grant ??= await this.deps.store.grant({
           turnNo: turn.turnNo,
           nowMs: this.deps.clock.now(),
-          reserveThrough: reserveBlock,
+          reserveThrough: 1 + blockOf(turn.row),
           ...(brokerAssigns ? { newNativeId: this.deps.newNativeId() } : {}),
         });
         if (grant === undefined) return undefined;
@@ -501,22 +519,32 @@ export class Dispatcher {
     });
   }
 
+  /** Ends a turn that has left its lane. What cannot be written is told, and tried again until it is. */
   async #endWaiting(turn: ActiveTurn, ending: Ending): Promise<void> {
     turn.setDeadline(undefined);
+    this.#tellPositions(turn.lane);
     try {
       const { event, entries } = await turn.log.conclude(ending.payload);
-      const first = await this.deps.store.end({
-        ...endWithoutRun(turn.row, ending, this.deps.clock.now()),
-        entries,
-      });
-      if (first) {
-        turn.log.finish(event);
-        await this.#tellEnded(turn.turnNo);
-      } else turn.overtaken();
-    } finally {
+      const end = endWithoutRun(turn.row, ending, this.deps.clock.now());
+      const first = await this.deps.store.end({ ...end, entries });
       this.#active.delete(turn.turnNo);
-      this.#tellPositions(turn.lane);
+      if (first) turn.log.finish(event);
+      else turn.overtaken();
+    } catch (error) {
+      this.#endLater(turn, ending);
+      throw error;
     }
+    await this.#tellEnded(turn.turnNo);
+  }
+
+  #endLater(turn: ActiveTurn, ending: Ending): void {
+    this.deps.clock.after(storeRetryMs, () => {
+      // After a restart the turn waits again, or is ended then.
+      if (this.#draining) return;
+      this.#endWaiting(turn, ending).catch((error: unknown) => {
+        this.deps.log("the ending of a turn that waited could not be written; trying again", error);
+      });
+    });
   }
 
   #tellPositions(lane: string): void {
@@ -553,6 +581,11 @@ export class Dispatcher {
       this.#admitting.delete(work);
     }
   }
+}
+
+/** An external turn may outlive this process and must go on without a gap in its sequences. */
+function blockOf({ external }: TurnRow): number {
+  return external ? 0 : reserveBlock;
 }
 
 function queueFull(message: string): BrokerError {

@@ -12,6 +12,7 @@ export type LaneEvent =
       readonly kind: "granted";
       readonly turn: TurnRow;
       readonly view: SessionView;
+      readonly renewBeforeMs: number;
       readonly previousHolderLost: boolean;
     }
   | { readonly kind: "revoked"; readonly deadlineMs: number }
@@ -31,8 +32,8 @@ export async function* followLane(
   let toldFence = 0;
   let toldRevoked = false;
   while (!signal.aborted) {
-    const { granted, log } = turn;
-    const revokedUntilMs = turn.heldLane?.revokedUntilMs;
+    const { granted, heldLane, log } = turn;
+    const revokedUntilMs = heldLane?.revokedUntilMs;
     if (turn.laneStream !== stream) {
       throw new BrokerError(
         "LANE_TAKEN_OVER",
@@ -43,11 +44,18 @@ export async function* followLane(
       await throwUnlessRecorded(store, turn);
       return;
     }
-    if (granted !== undefined && (granted.fence ?? 0) > toldFence) {
+    if (granted !== undefined && heldLane !== undefined && (granted.fence ?? 0) > toldFence) {
       toldFence = granted.fence ?? 0;
       const view = await store.session(granted);
       if (view === undefined) continue;
-      yield { kind: "granted", turn: granted, view, previousHolderLost: turn.previousHolderLost };
+      const { renewBeforeMs } = heldLane;
+      yield {
+        kind: "granted",
+        turn: granted,
+        view,
+        renewBeforeMs,
+        previousHolderLost: turn.previousHolderLost,
+      };
     } else if (toldFence > 0 && revokedUntilMs !== undefined && !toldRevoked) {
       toldRevoked = true;
       yield { kind: "revoked", deadlineMs: revokedUntilMs };

@@ -42,6 +42,11 @@ export class HeldLane {
     return this.#revokedUntilMs;
   }
 
+  /** Wall clock. */
+  get renewBeforeMs(): number {
+    return this.#lease.renewBeforeMs;
+  }
+
   /** Resolves once the lane may be given to another. */
   async released(): Promise<void> {
     const { turn } = this;
@@ -52,8 +57,11 @@ export class HeldLane {
     const payload = interrupted(Interrupted_Reason.HOLDER_LOST, turn.log.lastSequence);
     for (;;) {
       try {
-        await this.#end({ ending: payload, usage: noUsage });
-        return;
+        if (await this.#end({ ending: payload, usage: noUsage })) return;
+        const row = await this.deps.store.byTurnNo(turn.turnNo);
+        if (row?.state !== "RUNNING") return turn.overtaken();
+        // It was granted anew at the last moment.
+        turn.granted = row;
       } catch (error) {
         this.deps.log("the ending of a lost turn could not be written; its lane stays held", error);
         await new Promise<void>((resolve) => this.deps.clock.after(storeRetryMs, resolve));
@@ -61,15 +69,11 @@ export class HeldLane {
     }
   }
 
-  /** @throws BrokerError STALE_FENCE, LANE_REVOKED */
-  renew(fence: number): void {
+  /** Wall clock: to be renewed again before. @throws BrokerError STALE_FENCE, LANE_REVOKED */
+  renew(fence: number): number {
     this.#checkFence(fence);
-    if (!this.#lease.renew()) {
-      throw new BrokerError(
-        "LANE_REVOKED",
-        "the lane was to be let go of; end the agent and record the turn",
-      );
-    }
+    if (this.#lease.renew()) return this.#lease.renewBeforeMs;
+    throw new BrokerError("LANE_REVOKED", "the lane was to be let go of; end the agent and record the turn");
   }
 
   /** @throws BrokerError STALE_FENCE, TURN_ENDED */
@@ -83,6 +87,11 @@ export class HeldLane {
   revoke(): void {
     this.#revokedUntilMs ??= this.deps.clock.now() + letGoWithinMs;
     this.turn.log.wake();
+  }
+
+  /** The holder has come back and is about to be granted the lane anew. */
+  keep(): void {
+    this.#lease.renew();
   }
 
   /** The turn goes on without this process. */
@@ -111,7 +120,6 @@ export class HeldLane {
       endedAtMs: this.deps.clock.now(),
     });
     if (first) turn.log.finish(event);
-    else turn.overtaken();
     return first;
   }
 

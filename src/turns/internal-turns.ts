@@ -94,8 +94,8 @@ export class InternalTurns implements TurnStore {
     return { kind: "admitted", turn: turn.row, outcome: "EPHEMERAL" };
   }
 
-  unmerge(turnNo: number): Promise<TurnRow | undefined> {
-    return this.store.unmerge(turnNo);
+  unmerge(call: Parameters<TurnStore["unmerge"]>[0]): Promise<TurnRow | undefined> {
+    return this.store.unmerge(call);
   }
 
   cancelMerged(call: TurnEndCall): Promise<boolean> {

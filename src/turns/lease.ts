@@ -11,12 +11,13 @@
  */
 import type { Clock } from "../clock.js";
 
-export const renewWithinMs = 10_000;
+const renewWithinMs = 10_000;
 const lostAfterMs = 20_000;
 
 export class Lease {
   #cancelLoss: (() => void) | undefined;
   #refusesFromMs = Number.POSITIVE_INFINITY;
+  #renewBeforeMs = 0;
   #settle: (end: "closed" | "lost") => void = () => {};
   readonly ended: Promise<"closed" | "lost">;
 
@@ -25,6 +26,11 @@ export class Lease {
       this.#settle = resolve;
     });
     this.#extend();
+  }
+
+  /** Wall clock: the holder ends its agent then, unless it has renewed. */
+  get renewBeforeMs(): number {
+    return this.#renewBeforeMs;
   }
 
   /** False if it has been revoked, and the time to let go is over. */
@@ -47,6 +53,7 @@ export class Lease {
 
   #extend(): void {
     this.#cancelLoss?.();
+    this.#renewBeforeMs = this.clock.now() + renewWithinMs;
     this.#cancelLoss = this.clock.after(lostAfterMs, () => this.#settle("lost"));
   }
 }

@@ -66,7 +66,7 @@ export async function runTurn(
   const run = new TurnRun(deps, provider, active, grant, request);
   const outcome = await run.attempt(1, firstBinding(grant), await run.unseen());
   const retried = run.wasLost(outcome) ? await run.recover() : undefined;
-  active.steerable("no more");
+  await active.steeringOver();
   active.permissions.void();
   await run.end(retried ?? outcome);
   await run.survivorsGone();
@@ -280,6 +280,7 @@ class TurnRun {
       entries,
       endedAtMs: this.deps.now(),
       usage: outcome.usage ?? noUsage,
+      taken: this.active.taken,
       ...(outcome.total === undefined ? {} : { totalCostUsd: outcome.total.costUsd }),
       ...(nativeId === undefined
         ? {}

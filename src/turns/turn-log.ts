@@ -46,6 +46,8 @@ export class TurnLog {
     private readonly onFailure: (error: Error) => void,
     /** Sequences that were given out, or may have been, before. */
     givenOut = 1,
+    /** Sequences reserved at a time; 0: an event is shown once it is on disk. */
+    private readonly block = reserveBlock,
   ) {
     this.#nextSequence = givenOut + 1;
     this.#reservedThrough = givenOut;
@@ -188,7 +190,7 @@ export class TurnLog {
       this.#pending = [];
       this.#pendingBytes = 0;
       const last = entries.at(-1)?.sequence ?? 0;
-      const reserveThrough = Math.max(this.#reservedThrough, last + reserveBlock);
+      const reserveThrough = Math.max(this.#reservedThrough, last + this.block);
       try {
         if (!(await this.append(entries, reserveThrough))) throw new Error("the turn has been taken away");
       } catch (error) {

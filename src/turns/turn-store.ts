@@ -80,6 +80,11 @@ export interface TurnEndCall {
   readonly native?: { readonly id: string; readonly state: NativeState };
   /** Kept as the session's history. */
   readonly exchange?: Exchange;
+  /**
+   * Turns whose text the agent took while it ran; others that were to steer it
+   * wait on their own. Absent: nobody knows.
+   */
+  readonly taken?: readonly number[];
 }
 
 export interface TurnStore {
@@ -87,7 +92,7 @@ export interface TurnStore {
   byTurnId(turnId: string, where: Where): Promise<TurnRow | undefined>;
   byTurnNo(turnNo: number): Promise<TurnRow | undefined>;
   session(turn: TurnRow): Promise<SessionView | undefined>;
-  /** What the turn was asked with, and after it the turns whose text goes into it. */
+  /** What the turn was asked with, and after it the turns whose text it collected. */
   requests(turnNo: number): Promise<readonly Uint8Array[]>;
   /** Journaled events between Accepted and the ending, after a sequence, in order. */
   events(turnNo: number, afterSequence: number, limit: number): Promise<readonly JournalEntry[]>;
@@ -97,8 +102,8 @@ export interface TurnStore {
   history(recordNo: number, maxBytes: number): Promise<readonly Exchange[]>;
 
   admit(call: AdmitCall): Promise<Admission>;
-  /** Lets a merged turn wait on its own, since the other took no more text. Undefined if it is not merged. */
-  unmerge(turnNo: number): Promise<TurnRow | undefined>;
+  /** Lets a merged turn wait on its own, since the other took no more text. Undefined if it has ended. */
+  unmerge(call: { readonly turnNo: number; readonly request: Uint8Array }): Promise<TurnRow | undefined>;
   /** Takes a merged turn's text back; false if the other no longer waits. */
   cancelMerged(call: TurnEndCall): Promise<boolean>;
   /** Gives a waiting turn the lane. Undefined if it has ended meanwhile. */

@@ -2,6 +2,7 @@
 import { type Refusal, refuse } from "../../sessions/refusal.js";
 import type { TurnRow } from "../../turns/turn.js";
 import type { AdmitCall, TurnEndCall } from "../../turns/turn-store.js";
+import { seal } from "./codec.js";
 import { afterAll } from "./schema.js";
 import { encodeLane, encodeNumber, sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
@@ -34,15 +35,23 @@ export function findMergeTarget(tx: Transaction, call: AdmitCall): TurnRow | Ref
   return running;
 }
 
-/** A merged turn waits on its own from now on. */
-export function unmerge(tx: Transaction, turnNo: number): TurnRow | undefined {
+/** A merged turn waits on its own from now on. Its request may be gone with the turn that took it. */
+export function unmerge(
+  tx: Transaction,
+  { turnNo, request }: { readonly turnNo: number; readonly request: Uint8Array },
+): TurnRow | undefined {
   const turn = tx.tables.turn(turnNo);
-  if (turn?.state !== "MERGED" || turn.mergedInto === undefined) return undefined;
-  const { mergedInto, ...own } = turn;
+  if (turn?.state === "QUEUED") return turn;
+  if (turn?.state !== "MERGED") return undefined;
+  tx.tables.put("requests", turnNo, seal(request));
+  return waitAlone(tx, turn);
+}
+
+function waitAlone(tx: Transaction, { mergedInto, ...own }: TurnRow): TurnRow {
   const waiting: TurnRow = { ...own, state: "QUEUED" };
   tx.putTurn(waiting);
-  tx.tables.delete("merges", [mergedInto.turnNo, turnNo]);
-  tx.tables.put("lanes", [...sessionKey(turn.key), turnNo], encodeLane(turn.turnId, 0));
+  if (mergedInto !== undefined) tx.tables.delete("merges", [mergedInto.turnNo, own.turnNo]);
+  tx.tables.put("lanes", [...sessionKey(own.key), own.turnNo], encodeLane(own.turnId, 0));
   return waiting;
 }
 
@@ -70,11 +79,17 @@ export function putMerge(tx: Transaction, into: TurnRow, turnNo: number): void {
   tx.tables.put("merges", [into.turnNo, turnNo], encodeNumber(turnNo));
 }
 
-/** The requests of merged turns are no longer needed. */
-export function forgetMerges(tx: Transaction, turnNo: number): void {
+/** The turn needs the requests of merged turns no more; those that it did not take wait on their own. */
+export function settleMerges(tx: Transaction, turnNo: number, taken: readonly number[] | undefined): void {
   for (const entry of [...tx.tables.keysBelow("merges", [turnNo])]) {
-    tx.tables.delete("requests", Number(entry[1]));
-    tx.tables.delete("merges", entry);
+    const merged = tx.tables.turn(Number(entry[1]));
+    const isLeftOver = merged?.onConflict === "STEER" && taken?.includes(merged.turnNo) === false;
+    if (isLeftOver) {
+      waitAlone(tx, merged);
+    } else {
+      tx.tables.delete("requests", Number(entry[1]));
+      tx.tables.delete("merges", entry);
+    }
   }
 }
 

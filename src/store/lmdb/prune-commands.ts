@@ -9,7 +9,7 @@ import type { SessionRow } from "../../sessions/session.js";
 import type { Place, PruneCall, PruneRow, PruneSkip } from "../../sessions/session-store.js";
 import { type Stretch, walkActivity } from "./activity.js";
 import { unsealMessage } from "./codec.js";
-import { forgetMerges } from "./merge-commands.js";
+import { settleMerges } from "./merge-commands.js";
 import { afterAll } from "./schema.js";
 import { purge } from "./session-commands.js";
 import type { Tables } from "./tables.js";
@@ -106,7 +106,7 @@ export function sweepGarbage(
       }
       tx.tables.delete("turns", turnNo);
       tx.tables.delete("requests", turnNo);
-      forgetMerges(tx, turnNo);
+      settleMerges(tx, turnNo, undefined);
       tx.tables.delete("history", [recordNo, turnNo]);
       tx.tables.delete("sessionTurns", entry);
       if (--left <= 0) return false;

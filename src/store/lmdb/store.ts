@@ -203,7 +203,9 @@ export class LmdbStore implements SessionStore, TurnStore {
 
   async requests(turnNo: number): Promise<readonly Uint8Array[]> {
     this.tables.refresh();
-    const merged = [...this.tables.keysBelow("merges", [turnNo])].map((key) => Number(key[1]));
+    const merges = [...this.tables.keysBelow("merges", [turnNo])].map((key) => Number(key[1]));
+    // Text to steer with is given to the agent while it runs, and may come before this is read.
+    const merged = merges.filter((number) => this.tables.turn(number)?.onConflict === "COLLECT");
     const sealed = [turnNo, ...merged].map((number) => this.tables.get("requests", number));
     return sealed.filter((each) => each !== undefined).map((each) => unseal(each, "requests"));
   }
@@ -248,8 +250,8 @@ export class LmdbStore implements SessionStore, TurnStore {
     return this.writer.run("admit", call);
   }
 
-  unmerge(turnNo: number): Promise<TurnRow | undefined> {
-    return this.writer.run("unmerge", turnNo);
+  unmerge(call: CommandInput<"unmerge">): Promise<TurnRow | undefined> {
+    return this.writer.run("unmerge", call);
   }
 
   cancelMerged(call: TurnEndCall): Promise<boolean> {

@@ -7,7 +7,7 @@ import { acceptedEvent } from "../../turns/accepted.js";
 import { hasEnded, type TurnRow } from "../../turns/turn.js";
 import type { Admission, AdmitCall, Grant, JournalEntry, TurnEndCall } from "../../turns/turn-store.js";
 import { encodeBatch, encodeExchange, seal } from "./codec.js";
-import { findMergeTarget, forgetMerges, putMerge } from "./merge-commands.js";
+import { findMergeTarget, putMerge, settleMerges } from "./merge-commands.js";
 import { applyReservation } from "./reserve-commands.js";
 import { encodeLane, encodeNumber, type Key, sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
@@ -167,7 +167,7 @@ export function end(tx: Transaction, call: TurnEndCall): boolean {
   });
   tx.tables.delete("lanes", laneKey(turn));
   tx.tables.delete("requests", turn.turnNo);
-  forgetMerges(tx, turn.turnNo);
+  settleMerges(tx, turn.turnNo, call.taken);
   if (call.exchange !== undefined) {
     tx.tables.put("history", [turn.recordNo, turn.turnNo], encodeExchange(call.exchange));
   }
