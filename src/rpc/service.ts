@@ -10,6 +10,7 @@ import { resolveSelection } from "./selection.js";
 import { type ServerInfoDeps, serverInfoMethod } from "./server-info.js";
 import { type SessionRpcDeps, sessionMethods } from "./sessions.js";
 import { exportSessions, importSessions } from "./transfer.js";
+import { listTurns } from "./turn-list.js";
 import { type TurnRpcDeps, turnMethods } from "./turns.js";
 import { watchSessions } from "./watch.js";
 
@@ -25,6 +26,7 @@ export function serviceRoutes(deps: ServiceDeps): (router: ConnectRouter) => voi
       importSessions: (requests, context) => importSessions(deps, requests, context),
       ...sessionMethods(deps),
       ...turnMethods(deps),
+      listTurns: (request, context) => listTurns(deps, callerOf(context), request),
       ...serverInfoMethod(deps),
     });
   };

@@ -1,7 +1,7 @@
 /** The RPCs about turns. */
 import { randomUUID } from "node:crypto";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { durationMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { toBinary } from "@bufbuild/protobuf";
+import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
 import {
@@ -10,22 +10,18 @@ import {
   DispatchRequestSchema,
   OnConflict,
   OnDisconnect,
-  type Turn,
   type TurnEvent,
-  TurnEventSchema,
-  TurnSchema,
-  TurnState,
 } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { BrokerError } from "../errors.js";
 import { type Dispatcher, refusalError } from "../turns/dispatcher.js";
 import { isTerminal } from "../turns/follow.js";
 import type { Provider } from "../turns/provider.js";
-import { usageMessage } from "../turns/session-message.js";
 import type { TurnRow } from "../turns/turn.js";
 import type { TurnStore } from "../turns/turn-store.js";
 import { type Caller, callerOf, whereOf } from "./caller.js";
 import type { CanonicalKey } from "./keys.js";
 import { type ReservationDeps, type Reservations, reservationOf } from "./reservations.js";
+import { turnMessage } from "./turn-message.js";
 import { checkTurnRequest, payloadHash } from "./turn-request.js";
 
 export interface TurnRpcDeps extends ReservationDeps {
@@ -183,25 +179,4 @@ async function findTurn(
   const turn = await deps.store.byTurnId(request.turnId, whereOf(caller, request.scope));
   if (turn !== undefined) return turn;
   throw new BrokerError("TURN_NOT_FOUND", `no turn has the id ${request.turnId}`);
-}
-
-function turnMessage(turn: TurnRow): Turn {
-  return create(TurnSchema, {
-    turnId: turn.turnId,
-    key: { ...turn.key },
-    sessionId: turn.sessionId,
-    generation: turn.generation,
-    state: TurnState[turn.state],
-    createdAt: timestampFromMs(turn.createdAtMs),
-    ...(turn.startedAtMs === undefined ? {} : { startedAt: timestampFromMs(turn.startedAtMs) }),
-    ...(turn.endedAtMs === undefined ? {} : { endedAt: timestampFromMs(turn.endedAtMs) }),
-    fence: BigInt(turn.fence ?? 0),
-    attempt: turn.attempt,
-    lastSequence: turn.lastSequence,
-    firstSequence: 1,
-    usage: usageMessage(turn.usage),
-    labels: { ...turn.labels },
-    nativeId: turn.nativeId ?? "",
-    ...(turn.ending === undefined ? {} : { ending: fromBinary(TurnEventSchema, turn.ending) }),
-  });
 }

@@ -6,9 +6,9 @@
 import type { KeyIdentity } from "../sessions/key-scheme.js";
 import type { Refusal } from "../sessions/refusal.js";
 import type { NativeState, RotationReason, SessionRow, UsageTotal } from "../sessions/session.js";
-import type { ReserveCall, SessionView, Where } from "../sessions/session-store.js";
+import type { ReserveCall, ScopePattern, SessionView, Where } from "../sessions/session-store.js";
 import type { Exchange } from "./provider.js";
-import type { TurnEnding, TurnRow } from "./turn.js";
+import type { TurnEnding, TurnRow, TurnState } from "./turn.js";
 
 export interface AdmitCall {
   readonly reserve: ReserveCall;
@@ -73,10 +73,38 @@ export interface TurnEndCall {
   readonly exchange?: Exchange;
 }
 
+/** Where a turn stands in the order of turns. */
+export interface TurnPlace {
+  readonly createdAtMs: number;
+  readonly turnNo: number;
+}
+
+export interface TurnListCall {
+  /** Only turns of these scopes. */
+  readonly scopes: readonly ScopePattern[];
+  /** Only turns of this session row. */
+  readonly recordNo?: number;
+  readonly states: readonly TurnState[];
+  /** Created then or later. */
+  readonly sinceMs?: number;
+  /** Created before then. */
+  readonly untilMs?: number;
+  /** Where the page before ended. */
+  readonly after?: TurnPlace;
+  readonly limit: number;
+}
+
+/** Turns, newest first, and where to go on; the work of one page is bounded, so it may be short. */
+export interface TurnPage {
+  readonly turns: readonly TurnRow[];
+  readonly next?: TurnPlace;
+}
+
 export interface TurnStore {
   /** By turn id, within some scopes. */
   byTurnId(turnId: string, where: Where): Promise<TurnRow | undefined>;
   byTurnNo(turnNo: number): Promise<TurnRow | undefined>;
+  listTurns(call: TurnListCall): Promise<TurnPage>;
   session(turn: TurnRow): Promise<SessionView | undefined>;
   request(turnNo: number): Promise<Uint8Array | undefined>;
   /** Journaled events between Accepted and the ending, after a sequence, in order. */

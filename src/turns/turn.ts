@@ -11,7 +11,9 @@
 import type { SessionKey } from "../sessions/key.js";
 import type { UsageTotal } from "../sessions/session.js";
 
-export type TurnState = "QUEUED" | "RUNNING" | "COMPLETED" | "FAILED" | "CANCELLED" | "INTERRUPTED";
+export const turnStates = ["QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", "INTERRUPTED"] as const;
+
+export type TurnState = (typeof turnStates)[number];
 
 export type TurnEnding = Exclude<TurnState, "QUEUED" | "RUNNING">;
 

@@ -101,9 +101,8 @@ export function sweepGarbage(
       const turn = tx.tables.turn(turnNo);
       if (turn !== undefined) {
         buryTurn(tx, turn, call.nowMs);
-        tx.tables.delete("turnIds", [turn.key.scope, turn.turnId]);
+        tx.deleteTurn(turn);
       }
-      tx.tables.delete("turns", turnNo);
       tx.tables.delete("requests", turnNo);
       tx.tables.delete("history", [recordNo, turnNo]);
       tx.tables.delete("sessionTurns", entry);

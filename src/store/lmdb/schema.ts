@@ -34,6 +34,8 @@ export const databaseNames = {
   turnIds: "turn-ids",
   /** [record no, turn no] → nothing */
   sessionTurns: "session-turns",
+  /** [scope, state, -(creation ms), -(turn no)] → nothing */
+  turnOrder: "turn-order",
   /** [scope, external id, provider, turn no] → turn id and fence of a waiting or running turn */
   lanes: "lanes",
   /** turn no → DispatchRequest of a turn that has not ended */

@@ -32,6 +32,8 @@ import type {
   Grant,
   JournalEntry,
   TurnEndCall,
+  TurnListCall,
+  TurnPage,
   TurnStore,
 } from "../../turns/turn-store.js";
 import { type Stretch, walkActivity } from "./activity.js";
@@ -40,6 +42,7 @@ import type { CommandInput } from "./commands.js";
 import { type PruneStepResult, pruneScopes } from "./prune-commands.js";
 import { afterAll } from "./schema.js";
 import type { Key, Tables } from "./tables.js";
+import { listTurns } from "./turn-list.js";
 import type { Writer } from "./writer.js";
 
 /** Rows of a report that are named; the counts go on. */
@@ -190,6 +193,11 @@ export class LmdbStore implements SessionStore, TurnStore {
   async byTurnNo(turnNo: number): Promise<TurnRow | undefined> {
     this.tables.refresh();
     return this.tables.turn(turnNo);
+  }
+
+  async listTurns(call: TurnListCall): Promise<TurnPage> {
+    this.tables.refresh();
+    return listTurns(this.tables, call);
   }
 
   async session(turn: TurnRow): Promise<SessionView | undefined> {

@@ -74,7 +74,7 @@ export function grant(
     reservedThrough: call.reserveThrough,
     ...(running.nativeId === undefined ? {} : { nativeId: running.nativeId }),
   };
-  tx.putTurn(granted);
+  tx.putTurn(granted, turn);
   tx.tables.put("lanes", laneKey(turn), encodeLane(turn.turnId, fence));
   return { turn: granted, session: running, nativeStateBefore };
 }
@@ -101,11 +101,14 @@ export function retry(
     session,
   );
   const { nativeId: _old, ...rest } = turn;
-  tx.putTurn({
-    ...rest,
-    attempt: call.attempt,
-    ...(call.newNativeId === undefined ? {} : { nativeId: call.newNativeId }),
-  });
+  tx.putTurn(
+    {
+      ...rest,
+      attempt: call.attempt,
+      ...(call.newNativeId === undefined ? {} : { nativeId: call.newNativeId }),
+    },
+    turn,
+  );
   return true;
 }
 
@@ -118,7 +121,7 @@ export function bindNative(
   const session = tx.tables.row(turn.key, turn.recordNo);
   if (session === undefined) return false;
   if (session.nativeId !== call.nativeId) tx.putSession(assignNativeId(session, call.nativeId), session);
-  tx.putTurn({ ...turn, nativeId: call.nativeId });
+  tx.putTurn({ ...turn, nativeId: call.nativeId }, turn);
   return true;
 }
 
@@ -129,7 +132,8 @@ export function append(
   const turn = holder(tx, call);
   if (turn === undefined) return false;
   const lastSequence = writeEntries(tx, turn, call.entries);
-  tx.putTurn({ ...turn, lastSequence, reservedThrough: Math.max(turn.reservedThrough, call.reserveThrough) });
+  const reservedThrough = Math.max(turn.reservedThrough, call.reserveThrough);
+  tx.putTurn({ ...turn, lastSequence, reservedThrough }, turn);
   return true;
 }
 
@@ -139,7 +143,7 @@ export function end(tx: Transaction, call: TurnEndCall): boolean {
   const terminal = call.entries.at(-1);
   if (terminal === undefined) throw new TypeError("an ending has a terminal event");
   writeEntries(tx, turn, call.entries.slice(0, -1));
-  tx.putTurn({
+  const ended: TurnRow = {
     ...turn,
     state: call.state,
     endedAtMs: call.endedAtMs,
@@ -148,7 +152,8 @@ export function end(tx: Transaction, call: TurnEndCall): boolean {
     reservedThrough: terminal.sequence,
     usage: call.usage,
     ...(call.native === undefined ? {} : { nativeId: call.native.id }),
-  });
+  };
+  tx.putTurn(ended, turn);
   tx.tables.delete("lanes", laneKey(turn));
   tx.tables.delete("requests", turn.turnNo);
   if (call.exchange !== undefined) {
@@ -225,7 +230,7 @@ function writeAdmission(
     usage: noUsage,
     labels: call.labels,
   };
-  tx.putTurn(turn);
+  tx.putTurn(turn, undefined);
   tx.tables.put("turnIds", [turn.key.scope, turn.turnId], encodeNumber(turnNo));
   tx.tables.put("sessionTurns", [turn.recordNo, turnNo], encodeNumber(turnNo));
   tx.tables.put("lanes", laneKey(turn), encodeLane(turn.turnId, 0));
