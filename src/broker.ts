@@ -3,6 +3,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { mkdir, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
+import { Background } from "./background.js";
 import { type Clock, ClockGuard, systemClock } from "./clock.js";
 import type { Settings } from "./config/config.js";
 import { defaultCredentials, prepareData, signingKey } from "./config/tokens.js";
@@ -64,24 +65,37 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const clockGuard = new ClockGuard(clock, (byMs) => {
     log.warn({ byMs }, "the wall clock jumped: sessions do not age until it has been steady for an hour");
   });
-  const timers = [
-    setInterval(() => {
+  const background = new Background();
+  background.every(
+    activityEveryMs,
+    async () => {
       clockGuard.believed();
-      writeActivity(clock.now()).catch((error: unknown) =>
-        log.warn({ err: error }, "activity could not be written"),
-      );
-    }, activityEveryMs).unref(),
-    setInterval(() => {
-      if (!clockGuard.believed()) return;
-      // What was used a moment ago is not idle.
-      const maintained = writeActivity().then(() =>
-        maintain(opened.store, settings.maintenance, clock.now()),
-      );
-      maintained.catch((error: unknown) =>
-        log.warn({ err: error }, "the background maintenance failed and will be tried again"),
-      );
-    }, settings.maintenance.everyMs).unref(),
-  ];
+      await writeActivity(clock.now());
+    },
+    (error) => log.warn({ err: error }, "activity could not be written"),
+  );
+  const notMaintained = (error: unknown) =>
+    log.warn({ err: error }, "the background maintenance failed and will be tried again");
+  background.every(
+    settings.maintenance.everyMs,
+    async (stopping) => {
+      const believed = clockGuard.believed();
+      if (believed) {
+        // What was used a moment ago is not idle.
+        await writeActivity()
+          .then(() => maintain(opened.store, settings.maintenance, clock.now()))
+          .catch(notMaintained);
+      }
+      await opened.store.evictEvents({
+        eventsForMs: believed ? settings.retention.eventsForMs : 0,
+        eventsBytes: settings.retention.eventsBytes,
+        nowMs: clock.now(),
+        reading: () => dispatcher.reading(),
+        stopping,
+      });
+    },
+    notMaintained,
+  );
 
   const keys = new Keys(settings.scope, new Set([...providers.keys(), ...shippedProviders]));
   const reserving = {
@@ -115,7 +129,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       }),
     },
     async [Symbol.asyncDispose]() {
-      for (const timer of timers) clearInterval(timer);
+      await background.stop();
       for (const provider of providers.values()) await provider.close();
       await writeActivity().catch(() => {});
       await opened[Symbol.asyncDispose]();

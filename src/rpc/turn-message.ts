@@ -3,7 +3,7 @@ import { create, fromBinary } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type Turn, TurnEventSchema, TurnSchema, TurnState } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { usageMessage } from "../turns/session-message.js";
-import type { TurnRow } from "../turns/turn.js";
+import { firstSequenceOf, type TurnRow } from "../turns/turn.js";
 
 export function turnMessage(turn: TurnRow): Turn {
   return create(TurnSchema, {
@@ -18,7 +18,7 @@ export function turnMessage(turn: TurnRow): Turn {
     fence: BigInt(turn.fence ?? 0),
     attempt: turn.attempt,
     lastSequence: turn.lastSequence,
-    firstSequence: 1,
+    firstSequence: firstSequenceOf(turn),
     usage: usageMessage(turn.usage),
     labels: { ...turn.labels },
     nativeId: turn.nativeId ?? "",

@@ -14,7 +14,7 @@ import {
 } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { BrokerError } from "../errors.js";
 import { type Dispatcher, refusalError } from "../turns/dispatcher.js";
-import { isTerminal } from "../turns/follow.js";
+import { type IfExpired, isTerminal } from "../turns/follow.js";
 import type { Provider } from "../turns/provider.js";
 import type { TurnRow } from "../turns/turn.js";
 import type { TurnStore } from "../turns/turn-store.js";
@@ -41,7 +41,8 @@ export function turnMethods(deps: TurnRpcDeps): Methods {
   return {
     async *dispatch(request, context) {
       const turn = await admit(deps, callerOf(context), request);
-      yield* readTurn(deps, turn, 0, context.signal);
+      // A retry of a turn whose events are gone is still told how it ended.
+      yield* readTurn(deps, turn, 0, context.signal, "ending");
     },
 
     async *attach(request, context) {
@@ -67,8 +68,9 @@ async function* readTurn(
   turn: TurnRow,
   afterSequence: number,
   signal: AbortSignal,
+  ifExpired?: IfExpired,
 ): AsyncGenerator<{ event: TurnEvent }> {
-  for await (const event of deps.dispatcher.follow(turn, afterSequence, signal)) {
+  for await (const event of deps.dispatcher.follow(turn, afterSequence, signal, ifExpired)) {
     yield { event };
     if (isTerminal(event)) return;
   }

@@ -15,9 +15,10 @@ import type { SessionKey } from "../sessions/key.js";
 import type { Refusal } from "../sessions/refusal.js";
 import { ActiveTurn } from "./active-turn.js";
 import { type Ending, queueTimeout, type StopReason, stopped } from "./endings.js";
-import { followTurn } from "./follow.js";
+import { followTurn, type IfExpired } from "./follow.js";
 import { Lanes } from "./lanes.js";
 import type { Provider } from "./provider.js";
+import { Readers } from "./readers.js";
 import { decideRestart, endWithoutRun } from "./restart.js";
 import { type RunTurnDeps, runTurn, type TurnRequest } from "./run-turn.js";
 import { hasEnded, type TurnRow } from "./turn.js";
@@ -61,6 +62,7 @@ export class Dispatcher {
   readonly #active = new Map<number, ActiveTurn>();
   /** Readers of turns that had not ended when they came. */
   readonly #reading = new Set<{ readonly active: ActiveTurn }>();
+  readonly #readers = new Readers();
   readonly #admitting = new Set<Promise<unknown>>();
   /** By turn number; each resolves once the lane is free again. */
   readonly #runs = new Map<number, Promise<void>>();
@@ -88,6 +90,11 @@ export class Dispatcher {
 
   runningOf(provider: string): number {
     return this.#lanes.runningOf(provider);
+  }
+
+  /** Turns that have readers, ended or not. */
+  reading(): readonly number[] {
+    return this.#readers.turns();
   }
 
   /** Settles what a former process left, and lets what still waits run. */
@@ -121,15 +128,22 @@ export class Dispatcher {
   }
 
   /** The events of a turn after a sequence, to its end. */
-  async *follow(row: TurnRow, afterSequence: number, signal: AbortSignal): AsyncGenerator<TurnEvent> {
+  async *follow(
+    row: TurnRow,
+    afterSequence: number,
+    signal: AbortSignal,
+    ifExpired?: IfExpired,
+  ): AsyncGenerator<TurnEvent> {
+    const leave = this.#readers.enter(row.turnNo);
     const active = hasEnded(row.state) ? undefined : await this.#find(row.turnNo);
     if (active !== undefined) active.readers += 1;
     const reading = active === undefined ? undefined : { active };
     if (reading !== undefined) this.#reading.add(reading);
     try {
       const deps = { store: this.deps.store, now: this.deps.clock.now };
-      yield* followTurn(deps, active?.row ?? row, active, afterSequence, signal);
+      yield* followTurn(deps, active?.row ?? row, active, afterSequence, signal, ifExpired);
     } finally {
+      leave();
       if (reading !== undefined) this.#reading.delete(reading);
       if (active !== undefined) this.#leave(active);
     }

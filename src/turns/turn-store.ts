@@ -8,6 +8,7 @@ import type { Refusal } from "../sessions/refusal.js";
 import type { NativeState, RotationReason, SessionRow, UsageTotal } from "../sessions/session.js";
 import type { ReserveCall, ScopePattern, SessionView, Where } from "../sessions/session-store.js";
 import type { Exchange } from "./provider.js";
+import type { RetentionSettings } from "./retention.js";
 import type { TurnEnding, TurnRow, TurnState } from "./turn.js";
 
 export interface AdmitCall {
@@ -100,6 +101,14 @@ export interface TurnPage {
   readonly next?: TurnPlace;
 }
 
+export interface EvictCall extends RetentionSettings {
+  readonly nowMs: number;
+  /** Turns that have readers at the moment. */
+  readonly reading: () => readonly number[];
+  /** Aborted: what is left goes at the next call. */
+  readonly stopping: AbortSignal;
+}
+
 export interface TurnStore {
   /** By turn id, within some scopes. */
   byTurnId(turnId: string, where: Where): Promise<TurnRow | undefined>;
@@ -107,8 +116,11 @@ export interface TurnStore {
   listTurns(call: TurnListCall): Promise<TurnPage>;
   session(turn: TurnRow): Promise<SessionView | undefined>;
   request(turnNo: number): Promise<Uint8Array | undefined>;
-  /** Journaled events between Accepted and the ending, after a sequence, in order. */
-  events(turnNo: number, afterSequence: number, limit: number): Promise<readonly JournalEntry[]>;
+  /**
+   * Journaled events between Accepted and the ending, after a sequence from 1
+   * on, in order and without a gap; `gone` if the next one has been deleted.
+   */
+  events(turnNo: number, afterSequence: number, limit: number): Promise<readonly JournalEntry[] | "gone">;
   /** Turns that wait or run, in order of admission. */
   active(): Promise<readonly TurnRow[]>;
   /** Newest exchanges of a session up to a budget in bytes, oldest first. */
@@ -144,4 +156,6 @@ export interface TurnStore {
   }): Promise<boolean>;
   /** False if the turn has ended before, or the fence is stale. */
   end(call: TurnEndCall): Promise<boolean>;
+  /** Deletes events of ended turns that are no longer to be kept, in steps. */
+  evictEvents(call: EvictCall): Promise<void>;
 }

@@ -21,6 +21,11 @@ export function hasEnded(state: TurnState): state is TurnEnding {
   return state !== "QUEUED" && state !== "RUNNING";
 }
 
+/** The oldest sequence that a reader can begin with. Eviction leaves the ending alone. */
+export function firstSequenceOf(turn: Pick<TurnRow, "evictedThrough" | "lastSequence">): number {
+  return turn.evictedThrough === 0 ? 1 : turn.lastSequence;
+}
+
 export interface TurnRow {
   /** Store-wide, in order of admission. */
   readonly turnNo: number;
@@ -49,6 +54,10 @@ export interface TurnRow {
   readonly lastSequence: number;
   /** Sequences up to this one may have been seen by a reader. */
   readonly reservedThrough: number;
+  /** What its journal takes on disk. */
+  readonly eventBytes: number;
+  /** Events from 2 to this sequence have been evicted; 0: none. */
+  readonly evictedThrough: number;
   /** Encoded TurnEvent with sequence 1. */
   readonly accepted: Uint8Array;
   /** Encoded terminal TurnEvent. */

@@ -198,7 +198,8 @@ export type DispatchRequest = Message<"sessionbroker.v1.DispatchRequest"> & {
   /**
    * Idempotency key, unique in the scope: 1 to 128 of [A-Za-z0-9._:-]. The same
    * id with the same target and input attaches to that turn and runs nothing;
-   * with others it is ALREADY_EXISTS. Default: minted.
+   * with others it is ALREADY_EXISTS. Once the turn's events are no longer kept,
+   * it gets Accepted and the ending. Default: minted.
    *
    * @generated from field: string turn_id = 4;
    */
@@ -366,7 +367,8 @@ export type AttachRequest = Message<"sessionbroker.v1.AttachRequest"> & {
 
   /**
    * Events after this one. 0: from the start. OUT_OF_RANGE if they are no
-   * longer kept, or if no such sequence was ever given out.
+   * longer kept (EVENTS_EXPIRED, with the oldest that is in `first_sequence`),
+   * or if no such sequence was ever given out (CURSOR_AHEAD).
    *
    * @generated from field: uint32 after_sequence = 3;
    */
@@ -1267,7 +1269,8 @@ export type Turn = Message<"sessionbroker.v1.Turn"> & {
   lastSequence: number;
 
   /**
-   * The oldest sequence that Attach can still give.
+   * The oldest sequence that Attach can still give: 1, or that of the ending
+   * once the events before it are no longer kept.
    *
    * @generated from field: uint32 first_sequence = 12;
    */

@@ -168,6 +168,8 @@ export function encodeTurn(row: TurnRow): Buffer {
     usage: encodeUsage(row.usage),
     labels: { ...row.labels },
     nativeId: row.nativeId ?? "",
+    eventBytes: row.eventBytes,
+    evictedThrough: row.evictedThrough,
   });
   return sealMessage(TurnRecordSchema, record);
 }
@@ -195,6 +197,8 @@ export function decodeTurn(turnNo: number, sealed: Buffer): TurnRow {
     attempt: record.attempt,
     lastSequence: record.lastSequence,
     reservedThrough: record.reservedThrough,
+    eventBytes: record.eventBytes,
+    evictedThrough: record.evictedThrough,
     accepted: record.accepted,
     ...(record.ending.length === 0 ? {} : { ending: record.ending }),
     usage: decodeUsage(record.usage),

@@ -1,6 +1,7 @@
 /** Every write there is, by name: what the writing thread can be asked to do. */
 import { BrokerError } from "../../errors.js";
 import { freeBytes } from "./disk.js";
+import { evictEvents } from "./evict-commands.js";
 import { importRows } from "./import-commands.js";
 import { OwnershipLost, releaseOwnership, renewOwnership } from "./owner.js";
 import { expireChanges, expireReplays, pruneStep, sweepGarbage } from "./prune-commands.js";
@@ -21,6 +22,7 @@ const commands = {
   sweepGarbage,
   expireReplays,
   expireChanges,
+  evictEvents,
   importRows,
   admit,
   grant,

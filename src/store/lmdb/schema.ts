@@ -42,6 +42,12 @@ export const databaseNames = {
   requests: "requests",
   /** [turn no, first sequence] → JournalBatch */
   events: "events",
+  /** [grant, end ms, turn no] → bytes of the events: turns that have ended and whose events are kept */
+  keptEvents: "kept-events",
+  /** grant → bytes of the events of all its turns that have ended */
+  grantEvents: "grant-events",
+  /** turn no → nothing: events that are gone for readers and are still to be deleted */
+  evicting: "evicting",
   /** [record no, turn no] → ExchangeRecord */
   history: "history",
   /** record no → nothing: what hangs on a deleted row and is still to be deleted */

@@ -29,6 +29,7 @@ import type { TurnRow } from "../../turns/turn.js";
 import type {
   Admission,
   AdmitCall,
+  EvictCall,
   Grant,
   JournalEntry,
   TurnEndCall,
@@ -48,6 +49,8 @@ import type { Writer } from "./writer.js";
 /** Rows of a report that are named; the counts go on. */
 const reportedRows = 1000;
 const sweepBatch = 1000;
+/** Smaller: what is deleted may be large. */
+const evictBatch = 200;
 /** Changes that are kept for those who watch: this many, and those of this long. */
 const keptChanges = 100_000;
 const keptChangesMs = 24 * 3_600_000;
@@ -185,6 +188,11 @@ export class LmdbStore implements SessionStore, TurnStore {
     while (!(await this.writer.run("sweepGarbage", { nowMs, limit: sweepBatch })));
   }
 
+  async evictEvents({ reading, stopping, ...call }: EvictCall): Promise<void> {
+    const step = () => this.writer.run("evictEvents", { ...call, reading: reading(), limit: evictBatch });
+    while (!stopping.aborted && !(await step()));
+  }
+
   async byTurnId(turnId: string, where: Where): Promise<TurnRow | undefined> {
     this.tables.refresh();
     return this.tables.turnById(turnId, where);
@@ -212,7 +220,11 @@ export class LmdbStore implements SessionStore, TurnStore {
     return sealed === undefined ? undefined : unseal(sealed, "requests");
   }
 
-  async events(turnNo: number, afterSequence: number, limit: number): Promise<readonly JournalEntry[]> {
+  async events(
+    turnNo: number,
+    afterSequence: number,
+    limit: number,
+  ): Promise<readonly JournalEntry[] | "gone"> {
     this.tables.refresh();
     const start = this.#batchBefore(turnNo, afterSequence);
     const entries: JournalEntry[] = [];
@@ -223,7 +235,10 @@ export class LmdbStore implements SessionStore, TurnStore {
       }
       if (entries.length >= limit) break;
     }
-    return entries;
+    const [first] = entries;
+    const whole =
+      first === undefined ? this.#nothingAfter(turnNo, afterSequence) : first.sequence === afterSequence + 1;
+    return whole ? entries : "gone";
   }
 
   async active(): Promise<readonly TurnRow[]> {
@@ -279,6 +294,13 @@ export class LmdbStore implements SessionStore, TurnStore {
     for (const { value } of this.tables.all("scopes"))
       live += unsealMessage(ScopeRecordSchema, value, "scopes").live;
     return live;
+  }
+
+  /** That no event follows because none was journaled, and not because it has been deleted. */
+  #nothingAfter(turnNo: number, afterSequence: number): boolean {
+    const turn = this.tables.turn(turnNo);
+    if (turn === undefined || this.tables.get("garbage", turn.recordNo) !== undefined) return false;
+    return turn.evictedThrough <= afterSequence;
   }
 
   /** First key of the batch that holds the event after a sequence, or of the next one. */

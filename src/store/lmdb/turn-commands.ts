@@ -131,9 +131,8 @@ export function append(
 ): boolean {
   const turn = holder(tx, call);
   if (turn === undefined) return false;
-  const lastSequence = writeEntries(tx, turn, call.entries);
   const reservedThrough = Math.max(turn.reservedThrough, call.reserveThrough);
-  tx.putTurn({ ...turn, lastSequence, reservedThrough }, turn);
+  tx.putTurn({ ...turn, ...writeEntries(tx, turn, call.entries), reservedThrough }, turn);
   return true;
 }
 
@@ -142,9 +141,9 @@ export function end(tx: Transaction, call: TurnEndCall): boolean {
   if (turn === undefined || hasEnded(turn.state) || turn.fence !== call.fence) return false;
   const terminal = call.entries.at(-1);
   if (terminal === undefined) throw new TypeError("an ending has a terminal event");
-  writeEntries(tx, turn, call.entries.slice(0, -1));
   const ended: TurnRow = {
     ...turn,
+    ...writeEntries(tx, turn, call.entries.slice(0, -1)),
     state: call.state,
     endedAtMs: call.endedAtMs,
     ending: terminal.event,
@@ -226,6 +225,8 @@ function writeAdmission(
     attempt: 0,
     lastSequence: 1,
     reservedThrough: 1,
+    eventBytes: 0,
+    evictedThrough: 0,
     accepted: acceptedEvent({ ...call, view, reserved, queuePosition: before, nowMs }),
     usage: noUsage,
     labels: call.labels,
@@ -265,12 +266,17 @@ function holder(tx: Transaction, call: { turnNo: number; fence: number }): TurnR
   return turn?.state === "RUNNING" && turn.fence === call.fence ? turn : undefined;
 }
 
-/** One batch on disk a call; returns the last sequence. */
-function writeEntries(tx: Transaction, turn: TurnRow, entries: readonly JournalEntry[]): number {
+/** One batch on disk a call. */
+function writeEntries(
+  tx: Transaction,
+  { turnNo, lastSequence, eventBytes }: TurnRow,
+  entries: readonly JournalEntry[],
+): Pick<TurnRow, "lastSequence" | "eventBytes"> {
   const [first] = entries;
-  if (first === undefined) return turn.lastSequence;
-  tx.tables.put("events", [turn.turnNo, first.sequence], encodeBatch(entries.map((entry) => entry.event)));
-  return entries.at(-1)?.sequence ?? turn.lastSequence;
+  if (first === undefined) return { lastSequence, eventBytes };
+  const batch = encodeBatch(entries.map((entry) => entry.event));
+  tx.tables.put("events", [turnNo, first.sequence], batch);
+  return { lastSequence: entries.at(-1)?.sequence ?? lastSequence, eventBytes: eventBytes + batch.length };
 }
 
 function laneKey(turn: TurnRow): Key {

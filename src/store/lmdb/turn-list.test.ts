@@ -1,73 +1,25 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { open, type RootDatabase } from "lmdb";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { noUsage } from "../../sessions/session.js";
+import { ScratchTables, turnRow } from "../../../test/support/scratch-tables.js";
 import { type TurnRow, type TurnState, turnStates } from "../../turns/turn.js";
 import type { TurnListCall, TurnPage } from "../../turns/turn-store.js";
-import { environmentOptions } from "./schema.js";
-import { encodeNumber, Tables } from "./tables.js";
-import { Transaction } from "./transaction.js";
+import { encodeNumber } from "./tables.js";
 import { listTurns } from "./turn-list.js";
 
-let folder: string;
-let root: RootDatabase;
-let tables: Tables;
+let scratch: ScratchTables;
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), "turn-list-"));
-  root = open(environmentOptions(folder));
-  tables = new Tables(root, folder);
+  scratch = new ScratchTables();
 });
 
-afterEach(async () => {
-  await root.close();
-  rmSync(folder, { recursive: true });
-});
+afterEach(() => scratch.close());
 
 const scopes = ["acme"];
 
-function turn(turnNo: number, more: Partial<TurnRow> = {}): TurnRow {
-  return {
-    turnNo,
-    turnId: `turn-${turnNo}`,
-    key: { scope: "acme", externalId: "chat", provider: "echo" },
-    recordNo: 1,
-    sessionId: "session",
-    generation: 1,
-    state: "COMPLETED",
-    payloadHash: Buffer.alloc(0),
-    credential: "test",
-    grant: "acme",
-    clientChoseId: true,
-    cancelOnDisconnect: false,
-    createdAtMs: 1_000 + turnNo,
-    queueDeadlineMs: 0,
-    attempt: 1,
-    lastSequence: 2,
-    reservedThrough: 2,
-    accepted: Buffer.alloc(0),
-    usage: noUsage,
-    labels: {},
-    ...more,
-  };
-}
-
-function write(change: (tx: Transaction) => void): void {
-  root.transactionSync(() => {
-    const tx = new Transaction(tables, 0);
-    change(tx);
-    tx.finish();
-  });
-  tables.refresh();
-}
-
 function keep(turns: readonly TurnRow[]): void {
-  write((tx) => {
+  scratch.write((tx) => {
     for (const row of turns) {
       tx.putTurn(row, undefined);
-      tables.put("sessionTurns", [row.recordNo, row.turnNo], encodeNumber(row.turnNo));
+      scratch.tables.put("sessionTurns", [row.recordNo, row.turnNo], encodeNumber(row.turnNo));
     }
   });
 }
@@ -76,7 +28,7 @@ function keep(turns: readonly TurnRow[]): void {
 function pages(call: Omit<TurnListCall, "after">): TurnPage[] {
   const all: TurnPage[] = [];
   for (let page: TurnPage | undefined; page === undefined || page.next !== undefined; ) {
-    page = listTurns(tables, {
+    page = listTurns(scratch.tables, {
       ...call,
       ...(page === undefined ? {} : { after: page.next }),
     } as TurnListCall);
@@ -90,7 +42,9 @@ const numbers = (page: TurnPage) => page.turns.map(({ turnNo }) => turnNo);
 it("a page of a state that is rare costs what it gives, and a page of a session looks at a bounded number", () => {
   const total = 5_001;
   keep(
-    Array.from({ length: total }, (_, i) => turn(i + 1, { state: i % 5_000 === 0 ? "FAILED" : "COMPLETED" })),
+    Array.from({ length: total }, (_, i) =>
+      turnRow(i + 1, { state: i % 5_000 === 0 ? "FAILED" : "COMPLETED" }),
+    ),
   );
   const call = { scopes, states: ["FAILED"] as TurnState[], limit: 100 };
   expect(pages(call).map(numbers)).toEqual([[5_001, 1]]);
@@ -99,7 +53,7 @@ it("a page of a state that is rare costs what it gives, and a page of a session 
 
 it("a page ends when it has looked at 2 MiB", () => {
   const ending = Buffer.alloc(900_000);
-  keep(Array.from({ length: 5 }, (_, i) => turn(i + 1, { ending })));
+  keep(Array.from({ length: 5 }, (_, i) => turnRow(i + 1, { ending })));
   const call = { scopes, states: turnStates, limit: 100 };
   expect(pages(call).map(numbers)).toEqual([
     [5, 4, 3],
@@ -113,7 +67,7 @@ it("a page ends when it has looked at 2 MiB", () => {
 
 it("turns of one moment keep one order over scopes and states, on pages of any size", () => {
   const rows = Array.from({ length: 40 }, (_, i) =>
-    turn(i + 1, {
+    turnRow(i + 1, {
       key: { scope: `acme/${i % 3}`, externalId: "chat", provider: "echo" },
       state: turnStates[i % turnStates.length] ?? "QUEUED",
       createdAtMs: 1_000 + Math.floor(i / 10),
@@ -130,15 +84,15 @@ it("turns of one moment keep one order over scopes and states, on pages of any s
 });
 
 it("a turn that changes its state between two pages is met once, and one that is deleted no more", () => {
-  const rows = [1, 2, 3, 4].map((turnNo) => turn(turnNo, { state: "RUNNING" }));
+  const rows = [1, 2, 3, 4].map((turnNo) => turnRow(turnNo, { state: "RUNNING" }));
   keep(rows);
   const call = { scopes, states: turnStates, limit: 2 };
-  const first = listTurns(tables, call);
+  const first = listTurns(scratch.tables, call);
   expect(numbers(first)).toEqual([4, 3]);
-  write((tx) => {
+  scratch.write((tx) => {
     for (const row of rows) tx.putTurn({ ...row, state: "COMPLETED" }, row);
   });
-  expect(numbers(listTurns(tables, { ...call, after: first.next } as TurnListCall))).toEqual([2, 1]);
-  write((tx) => tx.deleteTurn(turn(2)));
+  expect(numbers(listTurns(scratch.tables, { ...call, after: first.next } as TurnListCall))).toEqual([2, 1]);
+  scratch.write((tx) => tx.deleteTurn(turnRow(2)));
   expect(pages(call).flatMap(numbers)).toEqual([4, 3, 1]);
 });
