@@ -7,6 +7,7 @@ import type { KeyIdentity } from "../sessions/key-scheme.js";
 import type { Refusal } from "../sessions/refusal.js";
 import type { NativeState, RotationReason, SessionRow, UsageTotal } from "../sessions/session.js";
 import type { ReserveCall, ScopePattern, SessionView, Where } from "../sessions/session-store.js";
+import type { KeptHistory } from "./history.js";
 import type { Exchange } from "./provider.js";
 import type { RetentionSettings } from "./retention.js";
 import type { TurnEnding, TurnRow, TurnState } from "./turn.js";
@@ -70,7 +71,7 @@ export interface TurnEndCall {
   readonly totalCostUsd?: number;
   /** What the agent's conversation is now. */
   readonly native?: { readonly id: string; readonly state: NativeState };
-  /** Kept as the session's history. */
+  /** Kept as the session's history, which loses its oldest exchanges over 1 MiB. */
   readonly exchange?: Exchange;
 }
 
@@ -123,8 +124,8 @@ export interface TurnStore {
   events(turnNo: number, afterSequence: number, limit: number): Promise<readonly JournalEntry[] | "gone">;
   /** Turns that wait or run, in order of admission. */
   active(): Promise<readonly TurnRow[]>;
-  /** Newest exchanges of a session up to a budget in bytes, oldest first. */
-  history(recordNo: number, maxBytes: number): Promise<readonly Exchange[]>;
+  /** Newest exchanges of a session up to a budget in bytes. */
+  history(recordNo: number, maxBytes: number): Promise<KeptHistory>;
 
   admit(call: AdmitCall): Promise<Admission>;
   /** Gives a waiting turn the lane. Undefined if it has ended meanwhile. */

@@ -807,7 +807,8 @@ export enum Notice_Kind {
   UNSOLICITED = 2,
 
   /**
-   * Only the newest part of the kept history could be given to the agent.
+   * Only the newest part of the conversation was kept, at most 1 MiB of a
+   * session, and could be given to the agent.
    *
    * @generated from enum value: KIND_HISTORY_TRUNCATED = 3;
    */

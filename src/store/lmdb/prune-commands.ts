@@ -108,6 +108,7 @@ export function sweepGarbage(
       tx.tables.delete("sessionTurns", entry);
       if (--left <= 0) return false;
     }
+    tx.tables.delete("historySizes", recordNo);
     tx.tables.delete("garbage", recordNo);
     if (--left <= 0) return false;
   }

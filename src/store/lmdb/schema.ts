@@ -50,6 +50,8 @@ export const databaseNames = {
   evicting: "evicting",
   /** [record no, turn no] → ExchangeRecord */
   history: "history",
+  /** record no → HistorySizeRecord */
+  historySizes: "history-sizes",
   /** record no → nothing: what hangs on a deleted row and is still to be deleted */
   garbage: "garbage",
 } as const;

@@ -24,7 +24,7 @@ import type {
   SessionView,
   Where,
 } from "../../sessions/session-store.js";
-import type { Exchange } from "../../turns/provider.js";
+import type { KeptHistory } from "../../turns/history.js";
 import type { TurnRow } from "../../turns/turn.js";
 import type {
   Admission,
@@ -38,8 +38,9 @@ import type {
   TurnStore,
 } from "../../turns/turn-store.js";
 import { type Stretch, walkActivity } from "./activity.js";
-import { decodeBatch, decodeExchange, unseal, unsealMessage } from "./codec.js";
+import { decodeBatch, unseal, unsealMessage } from "./codec.js";
 import type { CommandInput } from "./commands.js";
+import { readHistory } from "./history.js";
 import { type PruneStepResult, pruneScopes } from "./prune-commands.js";
 import { afterAll } from "./schema.js";
 import type { Key, Tables } from "./tables.js";
@@ -251,16 +252,9 @@ export class LmdbStore implements SessionStore, TurnStore {
     return rows.sort((a, b) => a.turnNo - b.turnNo);
   }
 
-  async history(recordNo: number, maxBytes: number): Promise<readonly Exchange[]> {
+  async history(recordNo: number, maxBytes: number): Promise<KeptHistory> {
     this.tables.refresh();
-    const newestFirst: Exchange[] = [];
-    let bytes = 0;
-    for (const { value } of this.tables.entriesBetween("history", [recordNo, afterAll], [recordNo], true)) {
-      bytes += value.length;
-      if (bytes > maxBytes) break;
-      newestFirst.push(decodeExchange(value));
-    }
-    return newestFirst.reverse();
+    return readHistory(this.tables, recordNo, maxBytes);
   }
 
   admit(call: AdmitCall): Promise<Admission> {

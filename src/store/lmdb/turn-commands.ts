@@ -6,7 +6,8 @@ import type { Reserved, SessionView } from "../../sessions/session-store.js";
 import { acceptedEvent } from "../../turns/accepted.js";
 import { hasEnded, type TurnRow } from "../../turns/turn.js";
 import type { Admission, AdmitCall, Grant, JournalEntry, TurnEndCall } from "../../turns/turn-store.js";
-import { encodeBatch, encodeExchange, seal } from "./codec.js";
+import { encodeBatch, seal } from "./codec.js";
+import { keepExchange } from "./history.js";
 import { applyReservation } from "./reserve-commands.js";
 import { encodeLane, encodeNumber, type Key, sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
@@ -155,9 +156,7 @@ export function end(tx: Transaction, call: TurnEndCall): boolean {
   tx.putTurn(ended, turn);
   tx.tables.delete("lanes", laneKey(turn));
   tx.tables.delete("requests", turn.turnNo);
-  if (call.exchange !== undefined) {
-    tx.tables.put("history", [turn.recordNo, turn.turnNo], encodeExchange(call.exchange));
-  }
+  if (call.exchange !== undefined) keepExchange(tx, turn, call.exchange);
   if (call.fence !== undefined) settleSession(tx, turn, call);
   return true;
 }
