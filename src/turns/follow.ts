@@ -1,19 +1,20 @@
 /**
  * Reading a turn: first what the journal keeps, then what happens, without a
  * gap or a repeat. Readers pull, so a slow one holds up nobody and is given
- * from the journal what is no longer held in memory.
+ * from the journal what is no longer held in memory, its deltas merged.
  */
 import { create, fromBinary } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type TurnEvent, TurnEventSchema } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { BrokerError } from "../errors.js";
 import type { ActiveTurn } from "./active-turn.js";
+import { mergeDeltas } from "./merge-deltas.js";
 import { firstSequenceOf, hasEnded, type TurnRow } from "./turn.js";
 import type { EventPayload, TurnLog } from "./turn-log.js";
 import type { TurnStore } from "./turn-store.js";
 
 export interface FollowDeps {
-  readonly store: TurnStore;
+  readonly store: Pick<TurnStore, "byTurnNo" | "events">;
   readonly now: () => number;
 }
 
@@ -78,7 +79,7 @@ async function* followLive(
     toldPosition = log.position;
   }
   while (!signal.aborted) {
-    const events = log.after(cursor) ?? (await journaled(deps, row.turnNo, cursor));
+    const events = log.after(cursor) ?? mergeDeltas(await journaled(deps, row.turnNo, cursor));
     for (const event of events) {
       yield event;
       cursor = event.sequence;

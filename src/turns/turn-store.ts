@@ -119,7 +119,8 @@ export interface TurnStore {
   request(turnNo: number): Promise<Uint8Array | undefined>;
   /**
    * Journaled events between Accepted and the ending, after a sequence from 1
-   * on, in order and without a gap; `gone` if the next one has been deleted.
+   * on, in order and without a gap: about as many as `limit`, fewer if they are
+   * large, none if there are none. `gone` if the next one has been deleted.
    */
   events(turnNo: number, afterSequence: number, limit: number): Promise<readonly JournalEntry[] | "gone">;
   /** Turns that wait or run, in order of admission. */

@@ -422,7 +422,7 @@ export type TurnEvent = Message<"sessionbroker.v1.TurnEvent"> & {
 
   /**
    * First sequence that this event stands for, if deltas were merged for a
-   * slow reader; otherwise 0.
+   * slow reader; otherwise 0. A merged delta has up to 64 KiB of text.
    *
    * @generated from field: uint32 first_sequence = 3;
    */

@@ -56,6 +56,9 @@ const evictBatch = 200;
 const keptChanges = 100_000;
 const keptChangesMs = 24 * 3_600_000;
 
+/** Events that a reader is given at a time. */
+const mostPageBytes = 256 * 1024;
+
 export class LmdbStore implements SessionStore, TurnStore {
   constructor(
     private readonly tables: Tables,
@@ -229,12 +232,14 @@ export class LmdbStore implements SessionStore, TurnStore {
     this.tables.refresh();
     const start = this.#batchBefore(turnNo, afterSequence);
     const entries: JournalEntry[] = [];
+    let pageBytes = 0;
     for (const { key, value } of this.tables.entriesBetween("events", start, [turnNo, afterAll])) {
       const first = Number(key[1]);
       for (const [index, event] of decodeBatch(value).entries()) {
         if (first + index > afterSequence) entries.push({ sequence: first + index, event });
       }
-      if (entries.length >= limit) break;
+      pageBytes += value.length;
+      if (entries.length >= limit || pageBytes >= mostPageBytes) break;
     }
     const [first] = entries;
     const whole =

@@ -13,6 +13,9 @@ import { encodeLane, encodeNumber, type Key, sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
 import { buriedTurn } from "./turn-tombstones.js";
 
+/** Events of one record on disk; what fills it up may be longer. */
+const batchBytes = 64 * 1024;
+
 export function admit(tx: Transaction, call: AdmitCall): Admission {
   const { key } = call.reserve.reservation;
   // The id is looked up before anything else is judged: a retry meets its own effects.
@@ -265,17 +268,27 @@ function holder(tx: Transaction, call: { turnNo: number; fence: number }): TurnR
   return turn?.state === "RUNNING" && turn.fence === call.fence ? turn : undefined;
 }
 
-/** One batch on disk a call. */
+/** In batches that a reader can take one at a time. */
 function writeEntries(
   tx: Transaction,
-  { turnNo, lastSequence, eventBytes }: TurnRow,
+  turn: TurnRow,
   entries: readonly JournalEntry[],
 ): Pick<TurnRow, "lastSequence" | "eventBytes"> {
-  const [first] = entries;
-  if (first === undefined) return { lastSequence, eventBytes };
-  const batch = encodeBatch(entries.map((entry) => entry.event));
-  tx.tables.put("events", [turnNo, first.sequence], batch);
-  return { lastSequence: entries.at(-1)?.sequence ?? lastSequence, eventBytes: eventBytes + batch.length };
+  let { lastSequence, eventBytes } = turn;
+  let batch: JournalEntry[] = [];
+  let bytes = 0;
+  for (const entry of entries) {
+    batch.push(entry);
+    bytes += entry.event.length;
+    if (bytes < batchBytes && entry !== entries.at(-1)) continue;
+    const sealed = encodeBatch(batch.map(({ event }) => event));
+    tx.tables.put("events", [turn.turnNo, batch[0]?.sequence ?? 0], sealed);
+    eventBytes += sealed.length;
+    lastSequence = entry.sequence;
+    batch = [];
+    bytes = 0;
+  }
+  return { lastSequence, eventBytes };
 }
 
 function laneKey(turn: TurnRow): Key {
