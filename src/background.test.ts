@@ -22,6 +22,21 @@ it("does a task again and again, never twice at once, and ends with what runs", 
     );
   });
   await many;
-  await background.stop();
+  await background.stop(60_000);
   expect([running, runs, failures.length]).toEqual([0, 5, 1]);
+});
+
+it("does not wait for ever for a task that does not end", async () => {
+  const background = new Background();
+  await new Promise<void>((started) => {
+    background.every(
+      1,
+      () => {
+        started();
+        return new Promise(() => {});
+      },
+      () => {},
+    );
+  });
+  await background.stop(1);
 });

@@ -15,7 +15,9 @@ export class Background {
       if (busy) return;
       busy = true;
       const run = task(this.#stopping.signal)
-        .catch(onFailure)
+        .catch((error: unknown) => {
+          if (!this.#stopping.signal.aborted) onFailure(error);
+        })
         .finally(() => {
           busy = false;
           this.#running.delete(run);
@@ -25,10 +27,16 @@ export class Background {
     this.#timers.push(timer.unref());
   }
 
-  /** Resolves when nothing runs any more. */
-  async stop(): Promise<void> {
+  /** Resolves when nothing runs any more, or after a while; what fails from now on is told nobody. */
+  async stop(mostMs: number): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
     this.#stopping.abort();
-    await Promise.all(this.#running);
+    let cancel = () => {};
+    const late = new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, mostMs);
+      cancel = () => clearTimeout(timer);
+    });
+    await Promise.race([Promise.all(this.#running), late]);
+    cancel();
   }
 }

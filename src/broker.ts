@@ -45,6 +45,8 @@ export interface BrokerOptions {
 
 const activityEveryMs = 1_000;
 const diskCheckEveryMs = 1_000;
+/** For the step that maintenance is at; the store takes no further one once it is closing. */
+const backgroundStopMs = 5_000;
 
 /** Opens the store, ends what a former process left, and lets waiting turns run. */
 export async function startBroker(options: BrokerOptions): Promise<Broker> {
@@ -129,7 +131,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       }),
     },
     async [Symbol.asyncDispose]() {
-      await background.stop();
+      await background.stop(backgroundStopMs);
       for (const provider of providers.values()) await provider.close();
       await writeActivity().catch(() => {});
       await opened[Symbol.asyncDispose]();

@@ -6,7 +6,7 @@
  * The row is changed first, in one transaction with the indexes. Wherever a
  * crash stops it, the next step goes on from there.
  */
-import { allowances, chooseEvicted, type Evicted, type RetentionSettings } from "../../turns/retention.js";
+import { allowances, chooseEvicted, type RetentionSettings } from "../../turns/retention.js";
 import type { TurnRow } from "../../turns/turn.js";
 import { decodeBatch } from "./codec.js";
 import { heldBytes, keptEvents } from "./kept-events.js";
@@ -57,25 +57,25 @@ function victimsOf(tables: Tables, step: EvictStep): readonly number[] {
   const held = heldBytes(tables);
   const reading = new Set(step.reading);
   const { limit } = step;
-  const choose = (grant: string, overBytes: number, endedByMs: number) =>
-    chooseEvicted(keptEvents(tables, grant), { overBytes, endedByMs, reading, limit });
+  const choose = (endedByMs: number, overBytesOf: (grant: string) => number): readonly number[] => {
+    const unread: number[] = [];
+    const read: number[] = [];
+    for (const grant of held.keys()) {
+      const rule = { endedByMs, overBytes: overBytesOf(grant), reading, limit: limit - unread.length };
+      const chosen = chooseEvicted(keptEvents(tables, grant), rule);
+      unread.push(...chosen.unread);
+      read.push(...chosen.read);
+      if (unread.length >= limit) break;
+    }
+    return unread.length > 0 ? unread : read;
+  };
   if (step.eventsForMs > 0) {
-    const endedByMs = step.nowMs - step.eventsForMs;
-    const tooOld = pick([...held.keys()].map((grant) => choose(grant, 0, endedByMs)));
+    const tooOld = choose(step.nowMs - step.eventsForMs, () => 0);
     if (tooOld.length > 0) return tooOld;
   }
   if (step.eventsBytes === 0) return [];
   const allowed = allowances(held, step.eventsBytes);
-  return pick(
-    [...held].map(([grant, bytes]) =>
-      choose(grant, bytes - (allowed.get(grant) ?? 0), Number.NEGATIVE_INFINITY),
-    ),
-  );
-}
-
-function pick(candidates: readonly Evicted[]): readonly number[] {
-  const unread = candidates.flatMap((of) => of.unread);
-  return unread.length > 0 ? unread : candidates.flatMap((of) => of.read);
+  return choose(Number.NEGATIVE_INFINITY, (grant) => (held.get(grant) ?? 0) - (allowed.get(grant) ?? 0));
 }
 
 /** The last sequence before the ending that was journaled. */

@@ -15,22 +15,26 @@ export function turnOrderKey(turn: TurnRow): Key {
 
 /** Places of the turns that a listing over scopes is about. */
 export function* walkTurns(tables: Tables, call: TurnListCall): Generator<TurnPlace> {
-  const sources = [...tables.scopesOf(call.scopes)].flatMap((scope) =>
-    call.states.map((state) => {
+  const sources: { places: Generator<TurnPlace, undefined>; head: TurnPlace }[] = [];
+  for (const scope of tables.scopesOf(call.scopes)) {
+    for (const state of call.states) {
       const places = placesOf(tables, scope, state, call);
-      return { places, head: places.next().value };
-    }),
-  );
+      const head = places.next().value;
+      if (head !== undefined) sources.push({ places, head });
+    }
+  }
   try {
-    for (;;) {
-      let first: (typeof sources)[number] | undefined;
-      for (const source of sources) {
-        if (source.head === undefined) continue;
-        if (first?.head === undefined || isNewer(source.head, first.head)) first = source;
+    while (sources.length > 0) {
+      let newest = 0;
+      for (const [index, { head }] of sources.entries()) {
+        if (isNewer(head, sources[newest]?.head ?? head)) newest = index;
       }
-      if (first?.head === undefined) return;
-      yield first.head;
-      first.head = first.places.next().value;
+      const source = sources[newest];
+      if (source === undefined) return;
+      yield source.head;
+      const next = source.places.next().value;
+      if (next === undefined) sources.splice(newest, 1);
+      else source.head = next;
     }
   } finally {
     for (const { places } of sources) places.return(undefined);
