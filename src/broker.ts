@@ -3,6 +3,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { mkdir, realpath, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
+import { Background } from "./background.js";
 import { type Clock, ClockGuard, systemClock } from "./clock.js";
 import type { Settings } from "./config/config.js";
 import { defaultCredentials, prepareData, signingKey } from "./config/tokens.js";
@@ -49,6 +50,8 @@ export interface BrokerOptions {
 
 const activityEveryMs = 1_000;
 const diskCheckEveryMs = 1_000;
+/** For the step that maintenance is at; the store takes no further one once it is closing. */
+const backgroundStopMs = 5_000;
 
 /** Opens the store, ends what a former process left, and lets waiting turns run. */
 export async function startBroker(options: BrokerOptions): Promise<Broker> {
@@ -88,22 +91,36 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     metrics.clockJumped();
     log.warn({ byMs }, "the wall clock jumped: sessions do not age until it has been steady for an hour");
   });
-  const timers = [
-    setInterval(() => {
+  const background = new Background();
+  background.every(
+    activityEveryMs,
+    async () => {
       clockGuard.believed();
-      writeActivity(clock.now()).catch((error: unknown) =>
-        log.warn({ err: error }, "activity could not be written"),
-      );
-    }, activityEveryMs).unref(),
-    setInterval(() => {
-      if (!clockGuard.believed()) return;
-      // What was used a moment ago is not idle.
-      const maintained = maintain(opened.store, settings.maintenance, clock.now(), writeActivity, onPruned);
-      maintained.catch((error: unknown) =>
-        log.warn({ err: error }, "the background maintenance failed and will be tried again"),
-      );
-    }, settings.maintenance.everyMs).unref(),
-  ];
+      await writeActivity(clock.now());
+    },
+    (error) => log.warn({ err: error }, "activity could not be written"),
+  );
+  const notMaintained = (error: unknown) =>
+    log.warn({ err: error }, "the background maintenance failed and will be tried again");
+  background.every(
+    settings.maintenance.everyMs,
+    async (stopping) => {
+      const believed = clockGuard.believed();
+      if (believed) {
+        await maintain(opened.store, settings.maintenance, clock.now(), writeActivity, onPruned).catch(
+          notMaintained,
+        );
+      }
+      await opened.store.evictEvents({
+        eventsForMs: believed ? settings.retention.eventsForMs : 0,
+        eventsBytes: settings.retention.eventsBytes,
+        nowMs: clock.now(),
+        reading: () => dispatcher.reading(),
+        stopping,
+      });
+    },
+    notMaintained,
+  );
 
   const keys = new Keys(settings.scope, new Set([...providers.keys(), ...shippedProviders]));
   const reserving = {
@@ -144,7 +161,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       }),
     },
     async [Symbol.asyncDispose]() {
-      for (const timer of timers) clearInterval(timer);
+      await background.stop(backgroundStopMs);
       for (const provider of providers.values()) await provider.close();
       await writeActivity().catch(() => {});
       await opened[Symbol.asyncDispose]();

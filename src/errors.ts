@@ -191,7 +191,7 @@ export const errorTable = {
     http: 410,
     openaiType: "invalid_request_error",
     retryable: false,
-    when: "Events after this sequence are no longer kept.",
+    when: "Events after this sequence are no longer kept; the detail holds the oldest that is.",
   },
   REVISION_EXPIRED: {
     code: Code.OutOfRange,

@@ -17,6 +17,7 @@ import type { KeyScheme as Scheme } from "../sessions/key-scheme.js";
 import type { MaintenanceSettings } from "../sessions/maintenance.js";
 import type { ResetPolicy } from "../sessions/session.js";
 import { type ScopePattern, scopeMatches } from "../sessions/session-store.js";
+import type { RetentionSettings } from "../turns/retention.js";
 
 export interface Address {
   readonly host: string;
@@ -60,6 +61,7 @@ export interface Settings {
     readonly diskReserveBytes: number;
   };
   readonly maintenance: MaintenanceSettings;
+  readonly retention: RetentionSettings;
 }
 
 /** What the command line and the environment may set. */
@@ -116,6 +118,10 @@ export function loadSettings(overrides: Overrides): Settings {
       archiveAfterMs: spanMs(config.maintenance?.archiveAfter, thirtyDaysMs),
       purgeAfterMs: spanMs(config.maintenance?.purgeAfter, thirtyDaysMs),
       everyMs: spanMs(config.maintenance?.every, 10 * 60_000),
+    },
+    retention: {
+      eventsForMs: spanMs(config.retention?.eventsFor, 24 * 3_600_000),
+      eventsBytes: Number(config.retention?.eventsBytes ?? 1024n * 1024n * 1024n),
     },
   };
   refuseSharedDirectories(settings, config);

@@ -42,6 +42,8 @@ function turn(more: Partial<TurnRow> = {}): TurnRow {
     attempt: 1,
     lastSequence: 1,
     reservedThrough: 1,
+    eventBytes: 0,
+    evictedThrough: 0,
     accepted: new Uint8Array(),
     usage: noUsage,
     labels: {},

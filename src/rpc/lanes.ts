@@ -21,7 +21,8 @@ import { sessionMessage } from "../turns/session-message.js";
 import type { TurnRow } from "../turns/turn.js";
 import { type Caller, callerOf } from "./caller.js";
 import { reservationOf } from "./reservations.js";
-import { findTurn, queueTimeoutMs, type TurnRpcDeps, turnMessage } from "./turns.js";
+import { turnMessage } from "./turn-message.js";
+import { findTurn, queueTimeoutMs, type TurnRpcDeps } from "./turns.js";
 
 type Methods = Pick<ServiceImpl<typeof SessionBroker>, "acquireLane" | "renewLane" | "recordTurn">;
 

@@ -11,10 +11,11 @@ import { resolveSelection, type SelectionDeps } from "./selection.js";
 import { type ServerInfoDeps, serverInfoMethod } from "./server-info.js";
 import { type SessionRpcDeps, sessionMethods } from "./sessions.js";
 import { exportSessions, importSessions } from "./transfer.js";
+import { listTurns, type TurnListDeps } from "./turn-list.js";
 import { type TurnRpcDeps, turnMethods } from "./turns.js";
 import { watchSessions } from "./watch.js";
 
-export type ServiceDeps = SessionRpcDeps & SelectionDeps & TurnRpcDeps & ServerInfoDeps;
+export type ServiceDeps = SessionRpcDeps & SelectionDeps & TurnRpcDeps & TurnListDeps & ServerInfoDeps;
 
 /** Methods that are missing here answer UNIMPLEMENTED. */
 export function serviceRoutes(deps: ServiceDeps): (router: ConnectRouter) => void {
@@ -27,6 +28,7 @@ export function serviceRoutes(deps: ServiceDeps): (router: ConnectRouter) => voi
       ...sessionMethods(deps),
       ...turnMethods(deps),
       ...laneMethods(deps),
+      listTurns: (request, context) => listTurns(deps, callerOf(context), request),
       ...serverInfoMethod(deps),
     });
   };

@@ -156,7 +156,11 @@ function selectorOf(deps: SessionRpcDeps, caller: Caller, request: SelectorReque
   throw new BrokerError("INVALID_FIELD", "selector: key or session_id is needed");
 }
 
-async function findOne(deps: SessionRpcDeps, selector: SessionSelector): Promise<SessionView> {
+/** @throws BrokerError SESSION_NOT_FOUND, AMBIGUOUS_ID */
+export async function findOne(
+  deps: Pick<SessionRpcDeps, "store">,
+  selector: SessionSelector,
+): Promise<SessionView> {
   if (selector.kind === "key") {
     const view = await deps.store.byKey(selector.key);
     // A pruned session is found by its ids alone.

@@ -1,7 +1,7 @@
 /** The RPCs about turns. */
 import { randomUUID } from "node:crypto";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { durationMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { toBinary } from "@bufbuild/protobuf";
+import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import { Role } from "../../gen/sessionbroker/v1/options_pb.js";
 import type { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
@@ -11,22 +11,18 @@ import {
   DispatchRequestSchema,
   OnConflict,
   OnDisconnect,
-  type Turn,
   type TurnEvent,
-  TurnEventSchema,
-  TurnSchema,
-  TurnState,
 } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { BrokerError } from "../errors.js";
 import { type Dispatcher, refusalError } from "../turns/dispatcher.js";
-import { isTerminal } from "../turns/follow.js";
+import { type IfExpired, isTerminal } from "../turns/follow.js";
 import type { Provider } from "../turns/provider.js";
-import { usageMessage } from "../turns/session-message.js";
 import type { ConflictPolicy, TurnRow } from "../turns/turn.js";
 import type { TurnStore } from "../turns/turn-store.js";
 import { type Caller, callerOf, whereOf } from "./caller.js";
 import type { CanonicalKey } from "./keys.js";
 import { type ReservationDeps, type Reservations, reservationOf } from "./reservations.js";
+import { turnMessage } from "./turn-message.js";
 import { checkTurnRequest, mergeKey, payloadHash } from "./turn-request.js";
 
 export interface TurnRpcDeps extends ReservationDeps {
@@ -58,7 +54,8 @@ export function turnMethods(deps: TurnRpcDeps): Methods {
   return {
     async *dispatch(request, context) {
       const turn = await admit(deps, callerOf(context), request);
-      yield* readTurn(deps, turn, 0, context.signal);
+      // A retry of a turn whose events are gone is still told how it ended.
+      yield* readTurn(deps, turn, 0, context.signal, "ending");
     },
 
     async *attach(request, context) {
@@ -99,8 +96,9 @@ async function* readTurn(
   turn: TurnRow,
   afterSequence: number,
   signal: AbortSignal,
+  ifExpired?: IfExpired,
 ): AsyncGenerator<{ event: TurnEvent }> {
-  for await (const event of deps.dispatcher.follow(turn, afterSequence, signal)) {
+  for await (const event of deps.dispatcher.follow(turn, afterSequence, signal, ifExpired)) {
     yield { event };
     if (isTerminal(event)) return;
   }
@@ -210,26 +208,4 @@ export async function findTurn(
   const turn = await deps.turns.byTurnId(request.turnId, whereOf(caller, request.scope));
   if (turn !== undefined) return turn;
   throw new BrokerError("TURN_NOT_FOUND", `no turn has the id ${request.turnId}`);
-}
-
-export function turnMessage(turn: TurnRow): Turn {
-  return create(TurnSchema, {
-    turnId: turn.turnId,
-    key: { ...turn.key },
-    sessionId: turn.sessionId,
-    generation: turn.generation,
-    state: TurnState[turn.state],
-    createdAt: timestampFromMs(turn.createdAtMs),
-    ...(turn.startedAtMs === undefined ? {} : { startedAt: timestampFromMs(turn.startedAtMs) }),
-    ...(turn.endedAtMs === undefined ? {} : { endedAt: timestampFromMs(turn.endedAtMs) }),
-    fence: BigInt(turn.fence ?? 0),
-    attempt: turn.attempt,
-    lastSequence: turn.lastSequence,
-    firstSequence: 1,
-    usage: usageMessage(turn.usage),
-    labels: { ...turn.labels },
-    nativeId: turn.nativeId ?? "",
-    mergedIntoTurnId: turn.mergedInto?.turnId ?? "",
-    ...(turn.ending === undefined ? {} : { ending: fromBinary(TurnEventSchema, turn.ending) }),
-  });
 }

@@ -2,7 +2,13 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { FinishReason, TurnErrorCode, type TurnEvent } from "../../gen/sessionbroker/v1/turn_pb.js";
+import {
+  FinishReason,
+  Notice_Kind,
+  Notice_Recovered,
+  TurnErrorCode,
+  type TurnEvent,
+} from "../../gen/sessionbroker/v1/turn_pb.js";
 import { systemClock } from "../clock.js";
 import { type OpenedStore, openStore } from "../store/lmdb/open.js";
 import { type AdmitRequest, Dispatcher } from "./dispatcher.js";
@@ -324,6 +330,24 @@ describe("a lost native conversation", () => {
     agent.script = answer;
     const events = await run(dispatcher, request("chat"));
     expect(cases(events)).toEqual(["accepted", "notice", "started", "textDelta", "completed"]);
+    expect(agent.turns.at(-1)?.unseen).toHaveLength(1);
+  });
+
+  it("says so if only a part of the history was kept", async () => {
+    const agent = new ScriptedAgent();
+    const dispatcher = dispatcherFor(agent);
+    agent.script = async function* (turn) {
+      for await (const event of answer(turn))
+        yield event.kind === "text" ? { ...event, text: "x".repeat(600_000) } : event;
+    };
+    for (const _ of [1, 2]) await run(dispatcher, request("chat"));
+    agent.script = (turn) => (turn.attempt === 1 ? lose() : answer(turn));
+    const events = await run(dispatcher, request("chat"));
+    expect(cases(events)).toEqual(["accepted", "notice", "notice", "started", "textDelta", "completed"]);
+    expect(events.slice(1, 3).map(({ event }) => event.value)).toMatchObject([
+      { kind: Notice_Kind.NATIVE_SESSION_LOST, recovered: Notice_Recovered.HISTORY },
+      { kind: Notice_Kind.HISTORY_TRUNCATED },
+    ]);
     expect(agent.turns.at(-1)?.unseen).toHaveLength(1);
   });
 

@@ -15,12 +15,13 @@ import { keyText, type SessionKey } from "../sessions/key.js";
 import type { Refusal } from "../sessions/refusal.js";
 import { ActiveTurn } from "./active-turn.js";
 import { type Ending, queueTimeout, type StopReason, stopped } from "./endings.js";
-import { followTurn } from "./follow.js";
+import { followTurn, type IfExpired } from "./follow.js";
 import { followLane, type LaneEvent } from "./follow-lane.js";
 import { HeldLane, letGoWithinMs, type RecordedTurn, turnEnded } from "./held-lane.js";
 import { Lanes } from "./lanes.js";
 import { type PermissionAnswer, Permissions } from "./permissions.js";
 import type { Provider } from "./provider.js";
+import { Readers } from "./readers.js";
 import { decideRestart, endWithoutRun } from "./restart.js";
 import { type RunTurnDeps, runTurn, startedOutside, type TurnRequest } from "./run-turn.js";
 import { hasEnded, type TurnRow } from "./turn.js";
@@ -69,6 +70,7 @@ export class Dispatcher {
   readonly #active = new Map<number, ActiveTurn>();
   /** Readers of turns that had not ended when they came. */
   readonly #reading = new Set<{ readonly active: ActiveTurn }>();
+  readonly #readers = new Readers();
   readonly #admitting = new Set<Promise<unknown>>();
   /** By turn number; each resolves once the lane is free again. */
   readonly #runs = new Map<number, Promise<void>>();
@@ -100,6 +102,11 @@ export class Dispatcher {
 
   waitingOf(provider: string): number {
     return this.#lanes.waitingOf(provider);
+  }
+
+  /** Turns that have readers, ended or not. */
+  reading(): readonly number[] {
+    return this.#readers.turns();
   }
 
   /** Settles what a former process left, and lets what still waits run. */
@@ -139,16 +146,23 @@ export class Dispatcher {
   }
 
   /** The events of a turn after a sequence, to its end. */
-  async *follow(row: TurnRow, afterSequence: number, signal: AbortSignal): AsyncGenerator<TurnEvent> {
+  async *follow(
+    row: TurnRow,
+    afterSequence: number,
+    signal: AbortSignal,
+    ifExpired?: IfExpired,
+  ): AsyncGenerator<TurnEvent> {
     const followed = row.state === "MERGED" ? await this.#mergedInto(row) : row;
+    const leave = this.#readers.enter(followed.turnNo);
     const active = hasEnded(followed.state) ? undefined : await this.#find(followed.turnNo);
     if (active !== undefined) active.readers += 1;
     const reading = active === undefined ? undefined : { active };
     if (reading !== undefined) this.#reading.add(reading);
     try {
       const deps = { store: this.deps.store, now: this.deps.clock.now };
-      yield* followTurn(deps, active?.row ?? followed, active, afterSequence, signal);
+      yield* followTurn(deps, active?.row ?? followed, active, afterSequence, signal, ifExpired);
     } finally {
+      leave();
       if (reading !== undefined) this.#reading.delete(reading);
       if (active !== undefined) this.#leave(active);
     }

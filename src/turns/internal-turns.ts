@@ -9,7 +9,7 @@ import { refuse } from "../sessions/refusal.js";
 import { noUsage, type SessionRow } from "../sessions/session.js";
 import { type SessionView, scopeMatches, type Where } from "../sessions/session-store.js";
 import { acceptedEvent } from "./accepted.js";
-import type { Exchange } from "./provider.js";
+import type { KeptHistory } from "./history.js";
 import { hasEnded, type TurnRow } from "./turn.js";
 import type { Admission, AdmitCall, Grant, JournalEntry, TurnEndCall, TurnStore } from "./turn-store.js";
 
@@ -61,7 +61,11 @@ export class InternalTurns implements TurnStore {
     return turn === undefined ? [] : [turn.request];
   }
 
-  async events(turnNo: number, afterSequence: number, limit: number): Promise<readonly JournalEntry[]> {
+  async events(
+    turnNo: number,
+    afterSequence: number,
+    limit: number,
+  ): Promise<readonly JournalEntry[] | "gone"> {
     if (!isOurs(turnNo)) return this.store.events(turnNo, afterSequence, limit);
     const events = this.#turns.get(turnNo)?.events ?? [];
     const from = events.findIndex(({ sequence }) => sequence > afterSequence);
@@ -72,8 +76,8 @@ export class InternalTurns implements TurnStore {
     return this.store.active();
   }
 
-  async history(recordNo: number, maxBytes: number): Promise<readonly Exchange[]> {
-    return isOurs(recordNo) ? [] : this.store.history(recordNo, maxBytes);
+  async history(recordNo: number, maxBytes: number): Promise<KeptHistory> {
+    return isOurs(recordNo) ? { exchanges: [], truncated: false } : this.store.history(recordNo, maxBytes);
   }
 
   async admit(call: AdmitCall): Promise<Admission> {
@@ -252,6 +256,8 @@ function admitted(call: AdmitCall, turnNo: number): InternalTurn {
     attempt: 0,
     lastSequence: 1,
     reservedThrough: 1,
+    eventBytes: 0,
+    evictedThrough: 0,
     accepted: acceptedEvent({ ...call, view, reserved: { outcome: "EPHEMERAL" }, queuePosition: 0, nowMs }),
     usage: noUsage,
     labels: call.labels,

@@ -9,6 +9,7 @@ import { Notice_Kind, Notice_Recovered, TurnErrorCode } from "../../gen/sessionb
 import { noUsage } from "../sessions/session.js";
 import type { ActiveTurn } from "./active-turn.js";
 import { type Ending, endingOf } from "./endings.js";
+import { type KeptHistory, mostHistoryBytes } from "./history.js";
 import type {
   Exchange,
   NativeBinding,
@@ -50,8 +51,6 @@ export interface TurnRequest {
   readonly timeoutMs?: number;
 }
 
-/** Kept history that a new native conversation is given, at most. */
-const seedBytes = 1024 * 1024;
 const endRetryMs = 1_000;
 const survivorCheckMs = 1_000;
 
@@ -94,7 +93,7 @@ class TurnRun {
     if (nativeStateBefore === "lost") {
       const kept = await this.#keptHistory();
       this.#announceLoss(kept);
-      return kept;
+      return kept.exchanges;
     }
     // A conversation that nobody has begun is given what the caller remembers.
     return nativeStateBefore === "unbound" && session.turnCount === 1 ? this.request.history : [];
@@ -152,7 +151,7 @@ class TurnRun {
     this.#nativeId = newNativeId;
     const kept = await this.#keptHistory();
     this.#announceLoss(kept);
-    return this.attempt(2, { ...definedId("nativeId", newNativeId), state: "fresh" }, kept);
+    return this.attempt(2, { ...definedId("nativeId", newNativeId), state: "fresh" }, kept.exchanges);
   }
 
   async end(outcome: TurnOutcome): Promise<void> {
@@ -300,17 +299,25 @@ class TurnRun {
     };
   }
 
-  async #keptHistory(): Promise<readonly Exchange[]> {
-    return this.deps.store.history(this.grant.turn.recordNo, seedBytes);
+  async #keptHistory(): Promise<KeptHistory> {
+    return this.deps.store.history(this.grant.turn.recordNo, mostHistoryBytes);
   }
 
-  #announceLoss(kept: readonly Exchange[]): void {
+  #announceLoss({ exchanges, truncated }: KeptHistory): void {
     this.active.log.add({
       case: "notice",
       value: {
         kind: Notice_Kind.NATIVE_SESSION_LOST,
         message: "the agent no longer knew the conversation",
-        recovered: kept.length > 0 ? Notice_Recovered.HISTORY : Notice_Recovered.NONE,
+        recovered: exchanges.length > 0 ? Notice_Recovered.HISTORY : Notice_Recovered.NONE,
+      },
+    });
+    if (!truncated) return;
+    this.active.log.add({
+      case: "notice",
+      value: {
+        kind: Notice_Kind.HISTORY_TRUNCATED,
+        message: "the agent was given only the newest part of the conversation",
       },
     });
   }

@@ -22,12 +22,16 @@ export type AppendToJournal = (entries: readonly JournalEntry[], reserveThrough:
 export const reserveBlock = 256;
 const journalEveryMs = 20;
 const journalAtBytes = 64 * 1024;
-/** Journaled events that are held for readers. */
+/** Journaled events that are held for readers, up to so many bytes. */
 const heldEvents = 512;
+const heldBytes = 1024 * 1024;
 
 export class TurnLog {
   /** Without gaps; the last is the newest. */
   readonly #held: TurnEvent[] = [];
+  /** Bytes of the held events on disk, in the same order. */
+  readonly #sizes: number[] = [];
+  #heldBytes = 0;
   #pending: JournalEntry[] = [];
   #pendingBytes = 0;
   #nextSequence: number;
@@ -88,7 +92,7 @@ export class TurnLog {
     const bytes = toBinary(TurnEventSchema, event);
     this.#pending.push({ sequence: event.sequence, event: bytes });
     this.#pendingBytes += bytes.length;
-    this.#hold(event);
+    this.#hold(event, bytes.length);
     if (this.#pendingBytes >= journalAtBytes) this.#write();
     else this.#cancelTimer ??= this.clock.after(journalEveryMs, () => this.#write());
   }
@@ -172,8 +176,10 @@ export class TurnLog {
     });
   }
 
-  #hold(event: TurnEvent): void {
+  #hold(event: TurnEvent, bytes: number): void {
     this.#held.push(event);
+    this.#sizes.push(bytes);
+    this.#heldBytes += bytes;
     this.wake();
   }
 
@@ -199,8 +205,21 @@ export class TurnLog {
         return;
       }
       this.reserved(reserveThrough);
-      const spare = this.#held.findIndex((event) => event.sequence > last - heldEvents);
-      if (spare > 0) this.#held.splice(0, spare);
+      this.#letGo(last);
     }
+  }
+
+  /** Readers find in the journal what is let go; the newest event stays. */
+  #letGo(journaledThrough: number): void {
+    let spare = 0;
+    while (spare < this.#held.length - 1) {
+      const sequence = this.#held[spare]?.sequence ?? 0;
+      const wanted = sequence > journaledThrough - heldEvents && this.#heldBytes <= heldBytes;
+      if (wanted || sequence > journaledThrough) break;
+      this.#heldBytes -= this.#sizes[spare] ?? 0;
+      spare += 1;
+    }
+    this.#held.splice(0, spare);
+    this.#sizes.splice(0, spare);
   }
 }

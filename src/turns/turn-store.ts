@@ -6,9 +6,11 @@
 import type { KeyIdentity } from "../sessions/key-scheme.js";
 import type { Refusal } from "../sessions/refusal.js";
 import type { NativeState, RotationReason, SessionRow, UsageTotal } from "../sessions/session.js";
-import type { ReserveCall, SessionView, Where } from "../sessions/session-store.js";
+import type { ReserveCall, ScopePattern, SessionView, Where } from "../sessions/session-store.js";
+import type { KeptHistory } from "./history.js";
 import type { Exchange } from "./provider.js";
-import type { ConflictPolicy, TurnEnding, TurnRow } from "./turn.js";
+import type { RetentionSettings } from "./retention.js";
+import type { ConflictPolicy, TurnEnding, TurnRow, TurnState } from "./turn.js";
 
 export interface AdmitCall {
   readonly reserve: ReserveCall;
@@ -78,13 +80,48 @@ export interface TurnEndCall {
   readonly totalCostUsd?: number;
   /** What the agent's conversation is now. */
   readonly native?: { readonly id: string; readonly state: NativeState };
-  /** Kept as the session's history. */
+  /** Kept as the session's history, which loses its oldest exchanges over 1 MiB. */
   readonly exchange?: Exchange;
   /**
    * Turns whose text the agent took while it ran; others that were to steer it
    * wait on their own. Absent: nobody knows.
    */
   readonly taken?: readonly number[];
+}
+
+/** Where a turn stands in the order of turns. */
+export interface TurnPlace {
+  readonly createdAtMs: number;
+  readonly turnNo: number;
+}
+
+export interface TurnListCall {
+  /** Only turns of these scopes. */
+  readonly scopes: readonly ScopePattern[];
+  /** Only turns of this session row. */
+  readonly recordNo?: number;
+  readonly states: readonly TurnState[];
+  /** Created then or later. */
+  readonly sinceMs?: number;
+  /** Created before then. */
+  readonly untilMs?: number;
+  /** Where the page before ended. */
+  readonly after?: TurnPlace;
+  readonly limit: number;
+}
+
+/** Turns, newest first, and where to go on; the work of one page is bounded, so it may be short. */
+export interface TurnPage {
+  readonly turns: readonly TurnRow[];
+  readonly next?: TurnPlace;
+}
+
+export interface EvictCall extends RetentionSettings {
+  readonly nowMs: number;
+  /** Turns that have readers at the moment. */
+  readonly reading: () => readonly number[];
+  /** Aborted: what is left goes at the next call. */
+  readonly stopping: AbortSignal;
 }
 
 export interface TurnStore {
@@ -94,12 +131,16 @@ export interface TurnStore {
   session(turn: TurnRow): Promise<SessionView | undefined>;
   /** What the turn was asked with, and after it the turns whose text it collected. */
   requests(turnNo: number): Promise<readonly Uint8Array[]>;
-  /** Journaled events between Accepted and the ending, after a sequence, in order. */
-  events(turnNo: number, afterSequence: number, limit: number): Promise<readonly JournalEntry[]>;
+  /**
+   * Journaled events between Accepted and the ending, after a sequence from 1
+   * on, in order and without a gap: about as many as `limit`, fewer if they are
+   * large, none if there are none. `gone` if the next one has been deleted.
+   */
+  events(turnNo: number, afterSequence: number, limit: number): Promise<readonly JournalEntry[] | "gone">;
   /** Turns that wait or run, in order of admission. */
   active(): Promise<readonly TurnRow[]>;
-  /** Newest exchanges of a session up to a budget in bytes, oldest first. */
-  history(recordNo: number, maxBytes: number): Promise<readonly Exchange[]>;
+  /** Newest exchanges of a session up to a budget in bytes. */
+  history(recordNo: number, maxBytes: number): Promise<KeptHistory>;
 
   admit(call: AdmitCall): Promise<Admission>;
   /** Lets a merged turn wait on its own, since the other took no more text. Undefined if it has ended. */
@@ -137,4 +178,11 @@ export interface TurnStore {
   }): Promise<boolean>;
   /** False if the turn has ended before, or the fence is stale. */
   end(call: TurnEndCall): Promise<boolean>;
+}
+
+/** What is kept of turns, over all sessions. */
+export interface TurnArchive {
+  listTurns(call: TurnListCall): Promise<TurnPage>;
+  /** Deletes events of ended turns that are no longer to be kept, in steps. */
+  evictEvents(call: EvictCall): Promise<void>;
 }

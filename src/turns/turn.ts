@@ -13,9 +13,13 @@
 import type { SessionKey } from "../sessions/key.js";
 import type { UsageTotal } from "../sessions/session.js";
 
-export type TurnEnding = "COMPLETED" | "FAILED" | "CANCELLED" | "INTERRUPTED";
+const turnEndings = ["COMPLETED", "FAILED", "CANCELLED", "INTERRUPTED"] as const;
 
-export type TurnState = "QUEUED" | "RUNNING" | "MERGED" | TurnEnding;
+export type TurnEnding = (typeof turnEndings)[number];
+
+export const turnStates = ["QUEUED", "RUNNING", ...turnEndings, "MERGED"] as const;
+
+export type TurnState = (typeof turnStates)[number];
 
 export function hasEnded(state: TurnState): state is TurnEnding {
   return state !== "QUEUED" && state !== "RUNNING" && state !== "MERGED";
@@ -23,6 +27,11 @@ export function hasEnded(state: TurnState): state is TurnEnding {
 
 /** What a turn does that finds its session busy. */
 export type ConflictPolicy = "ENQUEUE" | "REJECT" | "INTERRUPT" | "STEER" | "COLLECT";
+
+/** The oldest sequence that a reader can begin with. Eviction leaves the ending alone. */
+export function firstSequenceOf(turn: Pick<TurnRow, "evictedThrough" | "lastSequence">): number {
+  return turn.evictedThrough === 0 ? 1 : turn.lastSequence;
+}
 
 export interface TurnRow {
   /** Store-wide, in order of admission. Negative: in memory alone, see internal-turns.ts. */
@@ -59,6 +68,10 @@ export interface TurnRow {
   readonly lastSequence: number;
   /** Sequences up to this one may have been seen by a reader. */
   readonly reservedThrough: number;
+  /** What its journal takes on disk. */
+  readonly eventBytes: number;
+  /** Events from 2 to this sequence have been evicted; 0: none. */
+  readonly evictedThrough: number;
   /** Encoded TurnEvent with sequence 1. */
   readonly accepted: Uint8Array;
   /** Encoded terminal TurnEvent. */

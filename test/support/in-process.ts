@@ -58,6 +58,23 @@ export class InProcessBroker {
     return port === undefined ? undefined : `http://127.0.0.1:${port}/metrics`;
   }
 
+  /** As the holder of another token. */
+  clientOf(token: string): BrokerClient {
+    if (this.#session === undefined) throw new Error("the broker is stopped");
+    const transport = createConnectTransport({
+      baseUrl: this.#session.authority,
+      httpVersion: "2",
+      sessionManager: this.#session,
+      interceptors: [
+        (next) => (request) => {
+          request.header.set("authorization", `Bearer ${token}`);
+          return next(request);
+        },
+      ],
+    });
+    return createClient(SessionBroker, transport);
+  }
+
   /** Stops it in order, and serves the same store again. */
   async restart(): Promise<void> {
     await this.#stop();
@@ -88,21 +105,8 @@ export class InProcessBroker {
         throw error;
       },
     });
-    const baseUrl = `http://127.0.0.1:${this.#serving.address.port}`;
-    const token = readFileSync(join(this.data, "admin-token"), "utf8");
-    this.#session = new Http2SessionManager(baseUrl);
-    const transport = createConnectTransport({
-      baseUrl,
-      httpVersion: "2",
-      sessionManager: this.#session,
-      interceptors: [
-        (next) => (request) => {
-          request.header.set("authorization", `Bearer ${token}`);
-          return next(request);
-        },
-      ],
-    });
-    this.#client = createClient(SessionBroker, transport);
+    this.#session = new Http2SessionManager(`http://127.0.0.1:${this.#serving.address.port}`);
+    this.#client = this.clientOf(readFileSync(join(this.data, "admin-token"), "utf8"));
   }
 
   async #stop(): Promise<void> {

@@ -179,6 +179,8 @@ export const SessionBroker: GenService<{
     output: typeof GetTurnResponseSchema;
   },
   /**
+   * Turns of a session, or of all sessions of some scopes, newest first.
+   *
    * @generated from rpc sessionbroker.v1.SessionBroker.ListTurns
    */
   listTurns: {

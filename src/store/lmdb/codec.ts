@@ -173,6 +173,8 @@ export function encodeTurn(row: TurnRow): Buffer {
     external: row.external,
     mergedIntoTurnNo: row.mergedInto?.turnNo ?? 0,
     mergedIntoTurnId: row.mergedInto?.turnId ?? "",
+    eventBytes: row.eventBytes,
+    evictedThrough: row.evictedThrough,
   });
   return sealMessage(TurnRecordSchema, record);
 }
@@ -200,6 +202,8 @@ export function decodeTurn(turnNo: number, sealed: Buffer): TurnRow {
     attempt: record.attempt,
     lastSequence: record.lastSequence,
     reservedThrough: record.reservedThrough,
+    eventBytes: record.eventBytes,
+    evictedThrough: record.evictedThrough,
     accepted: record.accepted,
     ...(record.ending.length === 0 ? {} : { ending: record.ending }),
     usage: decodeUsage(record.usage),

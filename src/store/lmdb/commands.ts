@@ -1,6 +1,7 @@
 /** Every write there is, by name: what the writing thread can be asked to do. */
 import { BrokerError } from "../../errors.js";
 import { freeBytes } from "./disk.js";
+import { evictEvents } from "./evict-commands.js";
 import { importRows } from "./import-commands.js";
 import { cancelMerged, unmerge } from "./merge-commands.js";
 import { OwnershipLost, releaseOwnership, renewOwnership } from "./owner.js";
@@ -22,6 +23,7 @@ const commands = {
   sweepGarbage,
   expireReplays,
   expireChanges,
+  evictEvents,
   importRows,
   admit,
   grant,

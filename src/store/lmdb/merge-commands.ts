@@ -47,9 +47,10 @@ export function unmerge(
   return waitAlone(tx, turn);
 }
 
-function waitAlone(tx: Transaction, { mergedInto, ...own }: TurnRow): TurnRow {
+function waitAlone(tx: Transaction, merged: TurnRow): TurnRow {
+  const { mergedInto, ...own } = merged;
   const waiting: TurnRow = { ...own, state: "QUEUED" };
-  tx.putTurn(waiting);
+  tx.putTurn(waiting, merged);
   if (mergedInto !== undefined) tx.tables.delete("merges", [mergedInto.turnNo, own.turnNo]);
   tx.tables.put("lanes", [...sessionKey(own.key), own.turnNo], encodeLane(own.turnId, 0));
   return waiting;
@@ -62,14 +63,17 @@ export function cancelMerged(tx: Transaction, call: TurnEndCall): boolean {
   if (turn?.state !== "MERGED" || turn.mergedInto === undefined || terminal === undefined) return false;
   if (tx.tables.turn(turn.mergedInto.turnNo)?.state !== "QUEUED") return false;
   const { mergedInto, ...own } = turn;
-  tx.putTurn({
-    ...own,
-    state: call.state,
-    endedAtMs: call.endedAtMs,
-    ending: terminal.event,
-    lastSequence: terminal.sequence,
-    reservedThrough: terminal.sequence,
-  });
+  tx.putTurn(
+    {
+      ...own,
+      state: call.state,
+      endedAtMs: call.endedAtMs,
+      ending: terminal.event,
+      lastSequence: terminal.sequence,
+      reservedThrough: terminal.sequence,
+    },
+    turn,
+  );
   tx.tables.delete("merges", [mergedInto.turnNo, turn.turnNo]);
   tx.tables.delete("requests", turn.turnNo);
   return true;

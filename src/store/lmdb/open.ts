@@ -120,8 +120,7 @@ function serve(
     bytes: () => statSync(join(path, "data.mdb")).size,
     async [Symbol.asyncDispose]() {
       for (const timer of timers) clearInterval(timer);
-      if (!lost) await writer.run("release", undefined).catch(() => {});
-      await writer.close();
+      await writer.close(!lost);
       await root.close();
     },
   };

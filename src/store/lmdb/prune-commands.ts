@@ -102,15 +102,15 @@ export function sweepGarbage(
       const turn = tx.tables.turn(turnNo);
       if (turn !== undefined) {
         buryTurn(tx, turn, call.nowMs);
-        tx.tables.delete("turnIds", [turn.key.scope, turn.turnId]);
+        tx.deleteTurn(turn);
       }
-      tx.tables.delete("turns", turnNo);
       tx.tables.delete("requests", turnNo);
       settleMerges(tx, turnNo, undefined);
       tx.tables.delete("history", [recordNo, turnNo]);
       tx.tables.delete("sessionTurns", entry);
       if (--left <= 0) return false;
     }
+    tx.tables.delete("historySizes", recordNo);
     tx.tables.delete("garbage", recordNo);
     if (--left <= 0) return false;
   }

@@ -34,6 +34,8 @@ export const databaseNames = {
   turnIds: "turn-ids",
   /** [record no, turn no] → nothing */
   sessionTurns: "session-turns",
+  /** [scope, state, -(creation ms), -(turn no)] → nothing */
+  turnOrder: "turn-order",
   /** [scope, external id, provider, turn no] → turn id and fence of a waiting or running turn */
   lanes: "lanes",
   /** [turn no, turn no of one whose text goes into it] → nothing */
@@ -42,8 +44,16 @@ export const databaseNames = {
   requests: "requests",
   /** [turn no, first sequence] → JournalBatch */
   events: "events",
+  /** [grant, end ms, turn no] → bytes of the events: turns that have ended and whose events are kept */
+  keptEvents: "kept-events",
+  /** grant → bytes of the events of all its turns that have ended */
+  grantEvents: "grant-events",
+  /** turn no → nothing: events that are gone for readers and are still to be deleted */
+  evicting: "evicting",
   /** [record no, turn no] → ExchangeRecord */
   history: "history",
+  /** record no → HistorySizeRecord */
+  historySizes: "history-sizes",
   /** record no → nothing: what hangs on a deleted row and is still to be deleted */
   garbage: "garbage",
 } as const;

@@ -90,6 +90,24 @@ describe.each(["thread", "inline"] as const)("the store, writing %s", (writer) =
 });
 
 describe("the store", () => {
+  it.each(["thread", "inline"] as const)(
+    "takes nothing more once it is closing, writing %s",
+    async (writer) => {
+      // What is told as lost fails the test.
+      const opening = await open(writer);
+      const { store } = opening;
+      const before = store.reserve(reserveCall("before"));
+      const closed = close(opening);
+      await expect(store.reserve(reserveCall("after"))).rejects.toMatchObject({ reason: "STORE_BUSY" });
+      expect((await before).kind).toBe("reserved");
+      await closed;
+      const again = await open(writer);
+      const key = (externalId: string) => ({ scope: "acme", externalId, provider: "echo" });
+      expect(await again.store.byKey(key("before"))).toBeDefined();
+      expect(await again.store.byKey(key("after"))).toBeUndefined();
+    },
+  );
+
   it("refuses a second opening and names the process that has it", async () => {
     await open("inline");
     await expect(open("inline")).rejects.toThrow(StoreInUse);

@@ -24,32 +24,43 @@ import type {
   SessionView,
   Where,
 } from "../../sessions/session-store.js";
-import type { Exchange } from "../../turns/provider.js";
+import type { KeptHistory } from "../../turns/history.js";
 import type { TurnRow } from "../../turns/turn.js";
 import type {
   Admission,
   AdmitCall,
+  EvictCall,
   Grant,
   JournalEntry,
+  TurnArchive,
   TurnEndCall,
+  TurnListCall,
+  TurnPage,
   TurnStore,
 } from "../../turns/turn-store.js";
 import { type Stretch, walkActivity } from "./activity.js";
-import { decodeBatch, decodeExchange, unseal, unsealMessage } from "./codec.js";
+import { decodeBatch, unseal, unsealMessage } from "./codec.js";
 import type { CommandInput } from "./commands.js";
+import { readHistory } from "./history.js";
 import { type PruneStepResult, pruneScopes } from "./prune-commands.js";
 import { afterAll } from "./schema.js";
 import type { Key, Tables } from "./tables.js";
+import { listTurns } from "./turn-list.js";
 import type { Writer } from "./writer.js";
 
 /** Rows of a report that are named; the counts go on. */
 const reportedRows = 1000;
 const sweepBatch = 1000;
+/** Smaller: what is deleted may be large. */
+const evictBatch = 200;
 /** Changes that are kept for those who watch: this many, and those of this long. */
 const keptChanges = 100_000;
 const keptChangesMs = 24 * 3_600_000;
 
-export class LmdbStore implements SessionStore, TurnStore {
+/** Events that a reader is given at a time. */
+const mostPageBytes = 256 * 1024;
+
+export class LmdbStore implements SessionStore, TurnStore, TurnArchive {
   constructor(
     private readonly tables: Tables,
     private readonly writer: Writer,
@@ -185,6 +196,11 @@ export class LmdbStore implements SessionStore, TurnStore {
     while (!(await this.writer.run("sweepGarbage", { nowMs, limit: sweepBatch })));
   }
 
+  async evictEvents({ reading, stopping, ...call }: EvictCall): Promise<void> {
+    const step = () => this.writer.run("evictEvents", { ...call, reading: reading(), limit: evictBatch });
+    while (!stopping.aborted && !(await step()));
+  }
+
   async byTurnId(turnId: string, where: Where): Promise<TurnRow | undefined> {
     this.tables.refresh();
     return this.tables.turnById(turnId, where);
@@ -193,6 +209,11 @@ export class LmdbStore implements SessionStore, TurnStore {
   async byTurnNo(turnNo: number): Promise<TurnRow | undefined> {
     this.tables.refresh();
     return this.tables.turn(turnNo);
+  }
+
+  async listTurns(call: TurnListCall): Promise<TurnPage> {
+    this.tables.refresh();
+    return listTurns(this.tables, call);
   }
 
   async session(turn: TurnRow): Promise<SessionView | undefined> {
@@ -210,18 +231,27 @@ export class LmdbStore implements SessionStore, TurnStore {
     return sealed.filter((each) => each !== undefined).map((each) => unseal(each, "requests"));
   }
 
-  async events(turnNo: number, afterSequence: number, limit: number): Promise<readonly JournalEntry[]> {
+  async events(
+    turnNo: number,
+    afterSequence: number,
+    limit: number,
+  ): Promise<readonly JournalEntry[] | "gone"> {
     this.tables.refresh();
     const start = this.#batchBefore(turnNo, afterSequence);
     const entries: JournalEntry[] = [];
+    let pageBytes = 0;
     for (const { key, value } of this.tables.entriesBetween("events", start, [turnNo, afterAll])) {
       const first = Number(key[1]);
       for (const [index, event] of decodeBatch(value).entries()) {
         if (first + index > afterSequence) entries.push({ sequence: first + index, event });
       }
-      if (entries.length >= limit) break;
+      pageBytes += value.length;
+      if (entries.length >= limit || pageBytes >= mostPageBytes) break;
     }
-    return entries;
+    const [first] = entries;
+    const whole =
+      first === undefined ? this.#nothingAfter(turnNo, afterSequence) : first.sequence === afterSequence + 1;
+    return whole ? entries : "gone";
   }
 
   async active(): Promise<readonly TurnRow[]> {
@@ -234,16 +264,9 @@ export class LmdbStore implements SessionStore, TurnStore {
     return rows.sort((a, b) => a.turnNo - b.turnNo);
   }
 
-  async history(recordNo: number, maxBytes: number): Promise<readonly Exchange[]> {
+  async history(recordNo: number, maxBytes: number): Promise<KeptHistory> {
     this.tables.refresh();
-    const newestFirst: Exchange[] = [];
-    let bytes = 0;
-    for (const { value } of this.tables.entriesBetween("history", [recordNo, afterAll], [recordNo], true)) {
-      bytes += value.length;
-      if (bytes > maxBytes) break;
-      newestFirst.push(decodeExchange(value));
-    }
-    return newestFirst.reverse();
+    return readHistory(this.tables, recordNo, maxBytes);
   }
 
   admit(call: AdmitCall): Promise<Admission> {
@@ -289,6 +312,13 @@ export class LmdbStore implements SessionStore, TurnStore {
     for (const { value } of this.tables.all("scopes"))
       live += unsealMessage(ScopeRecordSchema, value, "scopes").live;
     return live;
+  }
+
+  /** That no event follows because none was journaled, and not because it has been deleted. */
+  #nothingAfter(turnNo: number, afterSequence: number): boolean {
+    const turn = this.tables.turn(turnNo);
+    if (turn === undefined || this.tables.get("garbage", turn.recordNo) !== undefined) return false;
+    return turn.evictedThrough <= afterSequence;
   }
 
   /** First key of the batch that holds the event after a sequence, or of the next one. */

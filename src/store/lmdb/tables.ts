@@ -168,7 +168,7 @@ export class Tables {
     for (const scope of this.scopesOf(where.scopes)) {
       const value = this.get("turnIds", [scope, turnId]);
       if (value === undefined) continue;
-      const turn = this.turn(value.readDoubleLE(0));
+      const turn = this.turn(decodeNumber(value));
       if (turn?.turnId !== turnId || turn.key.scope !== scope) continue;
       if (where.provider === undefined || turn.key.provider === where.provider) return turn;
     }
@@ -283,6 +283,10 @@ function ownsId(row: SessionRow, query: IdQuery): boolean {
     case "alias":
       return row.aliases.some((alias) => alias.id === query.id);
   }
+}
+
+export function decodeNumber(value: Buffer): number {
+  return value.readDoubleLE(0);
 }
 
 function mutable(key: Key | string | number): (string | number | Buffer)[] | string | number {

@@ -10,8 +10,10 @@ import type { ChangeKind } from "../../sessions/session-store.js";
 import type { TurnRow } from "../../turns/turn.js";
 import { activityKey } from "./activity.js";
 import { encodeSession, encodeTurn, sealJson, sealMessage, unsealMessage } from "./codec.js";
+import { moveKeptEvents } from "./kept-events.js";
 import { OwnershipLost, readOwner } from "./owner.js";
 import { type Counters, idKeys, type Key, sessionKey, type Tables } from "./tables.js";
+import { turnOrderKey } from "./turn-order.js";
 
 const nothing = Buffer.from([1]);
 
@@ -71,8 +73,20 @@ export class Transaction {
     this.#moveIndexes(row, undefined);
   }
 
-  putTurn(row: TurnRow): void {
+  /** Writes a turn in the place of `before`, and makes every index agree. */
+  putTurn(row: TurnRow, before: TurnRow | undefined): void {
     this.tables.put("turns", row.turnNo, encodeTurn(row));
+    moveKeptEvents(this.tables, before, row);
+    if (before?.state === row.state) return;
+    if (before !== undefined) this.tables.delete("turnOrder", turnOrderKey(before));
+    this.tables.put("turnOrder", turnOrderKey(row), nothing);
+  }
+
+  deleteTurn(row: TurnRow): void {
+    moveKeptEvents(this.tables, row, undefined);
+    this.tables.delete("turnOrder", turnOrderKey(row));
+    this.tables.delete("turnIds", [row.key.scope, row.turnId]);
+    this.tables.delete("turns", row.turnNo);
   }
 
   /** Keeps a change for those who watch. */

@@ -6,12 +6,16 @@ import type { Reserved, SessionView } from "../../sessions/session-store.js";
 import { acceptedEvent } from "../../turns/accepted.js";
 import { hasEnded, type TurnRow } from "../../turns/turn.js";
 import type { Admission, AdmitCall, Grant, JournalEntry, TurnEndCall } from "../../turns/turn-store.js";
-import { encodeBatch, encodeExchange, seal } from "./codec.js";
+import { encodeBatch, seal } from "./codec.js";
+import { keepExchange } from "./history.js";
 import { findMergeTarget, putMerge, settleMerges } from "./merge-commands.js";
 import { applyReservation } from "./reserve-commands.js";
 import { encodeLane, encodeNumber, type Key, sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
 import { buriedTurn } from "./turn-tombstones.js";
+
+/** Events of one record on disk; what fills it up may be longer. */
+const batchBytes = 64 * 1024;
 
 export function admit(tx: Transaction, call: AdmitCall): Admission {
   const { key } = call.reserve.reservation;
@@ -79,7 +83,7 @@ export function grant(
     ...(running.nativeId === undefined ? {} : { nativeId: running.nativeId }),
   };
   const previousHolderLost = wasLostWithHolder(tx, turn);
-  tx.putTurn(granted);
+  tx.putTurn(granted, turn);
   tx.tables.put("lanes", laneKey(turn), encodeLane(turn.turnId, fence));
   return { turn: granted, session: running, nativeStateBefore, previousHolderLost };
 }
@@ -90,7 +94,7 @@ export function regrant(tx: Transaction, call: { turnNo: number; nowMs: number }
   const session = turn && tx.tables.row(turn.key, turn.recordNo);
   if (turn?.state !== "RUNNING" || !turn.external || session === undefined) return undefined;
   const granted: TurnRow = { ...turn, fence: tx.next("fence"), attempt: turn.attempt + 1 };
-  tx.putTurn(granted);
+  tx.putTurn(granted, turn);
   tx.tables.put("lanes", laneKey(turn), encodeLane(turn.turnId, granted.fence ?? 0));
   return { turn: granted, session, nativeStateBefore: session.nativeState, previousHolderLost: true };
 }
@@ -117,11 +121,14 @@ export function retry(
     session,
   );
   const { nativeId: _old, ...rest } = turn;
-  tx.putTurn({
-    ...rest,
-    attempt: call.attempt,
-    ...(call.newNativeId === undefined ? {} : { nativeId: call.newNativeId }),
-  });
+  tx.putTurn(
+    {
+      ...rest,
+      attempt: call.attempt,
+      ...(call.newNativeId === undefined ? {} : { nativeId: call.newNativeId }),
+    },
+    turn,
+  );
   return true;
 }
 
@@ -134,7 +141,7 @@ export function bindNative(
   const session = tx.tables.row(turn.key, turn.recordNo);
   if (session === undefined) return false;
   if (session.nativeId !== call.nativeId) tx.putSession(assignNativeId(session, call.nativeId), session);
-  tx.putTurn({ ...turn, nativeId: call.nativeId });
+  tx.putTurn({ ...turn, nativeId: call.nativeId }, turn);
   return true;
 }
 
@@ -144,8 +151,8 @@ export function append(
 ): boolean {
   const turn = holder(tx, call);
   if (turn === undefined) return false;
-  const lastSequence = writeEntries(tx, turn, call.entries);
-  tx.putTurn({ ...turn, lastSequence, reservedThrough: Math.max(turn.reservedThrough, call.reserveThrough) });
+  const reservedThrough = Math.max(turn.reservedThrough, call.reserveThrough);
+  tx.putTurn({ ...turn, ...writeEntries(tx, turn, call.entries), reservedThrough }, turn);
   return true;
 }
 
@@ -154,9 +161,9 @@ export function end(tx: Transaction, call: TurnEndCall): boolean {
   if (turn === undefined || hasEnded(turn.state) || turn.fence !== call.fence) return false;
   const terminal = call.entries.at(-1);
   if (terminal === undefined) throw new TypeError("an ending has a terminal event");
-  writeEntries(tx, turn, call.entries.slice(0, -1));
-  tx.putTurn({
+  const ended: TurnRow = {
     ...turn,
+    ...writeEntries(tx, turn, call.entries.slice(0, -1)),
     state: call.state,
     endedAtMs: call.endedAtMs,
     ending: terminal.event,
@@ -164,13 +171,12 @@ export function end(tx: Transaction, call: TurnEndCall): boolean {
     reservedThrough: terminal.sequence,
     usage: call.usage,
     ...(call.native === undefined ? {} : { nativeId: call.native.id }),
-  });
+  };
+  tx.putTurn(ended, turn);
   tx.tables.delete("lanes", laneKey(turn));
   tx.tables.delete("requests", turn.turnNo);
   settleMerges(tx, turn.turnNo, call.taken);
-  if (call.exchange !== undefined) {
-    tx.tables.put("history", [turn.recordNo, turn.turnNo], encodeExchange(call.exchange));
-  }
+  if (call.exchange !== undefined) keepExchange(tx, turn, call.exchange);
   if (call.fence !== undefined) settleSession(tx, turn, call);
   return true;
 }
@@ -243,11 +249,13 @@ function writeAdmission(
     attempt: 0,
     lastSequence: 1,
     reservedThrough: 1,
+    eventBytes: 0,
+    evictedThrough: 0,
     accepted: acceptedEvent({ ...call, view, reserved, queuePosition: before, nowMs }),
     usage: noUsage,
     labels: call.labels,
   };
-  tx.putTurn(turn);
+  tx.putTurn(turn, undefined);
   tx.tables.put("turnIds", [turn.key.scope, turn.turnId], encodeNumber(turnNo));
   tx.tables.put("sessionTurns", [turn.recordNo, turnNo], encodeNumber(turnNo));
   if (!call.external) tx.tables.put("requests", turnNo, seal(call.request));
@@ -295,12 +303,27 @@ function holder(tx: Transaction, call: { turnNo: number; fence: number }): TurnR
   return turn?.state === "RUNNING" && turn.fence === call.fence ? turn : undefined;
 }
 
-/** One batch on disk a call; returns the last sequence. */
-function writeEntries(tx: Transaction, turn: TurnRow, entries: readonly JournalEntry[]): number {
-  const [first] = entries;
-  if (first === undefined) return turn.lastSequence;
-  tx.tables.put("events", [turn.turnNo, first.sequence], encodeBatch(entries.map((entry) => entry.event)));
-  return entries.at(-1)?.sequence ?? turn.lastSequence;
+/** In batches that a reader can take one at a time. */
+function writeEntries(
+  tx: Transaction,
+  turn: TurnRow,
+  entries: readonly JournalEntry[],
+): Pick<TurnRow, "lastSequence" | "eventBytes"> {
+  let { lastSequence, eventBytes } = turn;
+  let batch: JournalEntry[] = [];
+  let bytes = 0;
+  for (const entry of entries) {
+    batch.push(entry);
+    bytes += entry.event.length;
+    if (bytes < batchBytes && entry !== entries.at(-1)) continue;
+    const sealed = encodeBatch(batch.map(({ event }) => event));
+    tx.tables.put("events", [turn.turnNo, batch[0]?.sequence ?? 0], sealed);
+    eventBytes += sealed.length;
+    lastSequence = entry.sequence;
+    batch = [];
+    bytes = 0;
+  }
+  return { lastSequence, eventBytes };
 }
 
 function laneKey(turn: TurnRow): Key {

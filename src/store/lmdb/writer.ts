@@ -39,6 +39,7 @@ interface Waiting {
 export class Writer {
   #waiting: Waiting[] = [];
   #running: Promise<void> | undefined;
+  #closing = false;
   readonly #watchers = new Set<() => void>();
 
   constructor(
@@ -50,10 +51,8 @@ export class Writer {
   ) {}
 
   run<N extends CommandName>(name: N, input: CommandInput<N>): Promise<CommandOutput<N>> {
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ call: { name, input }, resolve: resolve as (value: unknown) => void, reject });
-      this.#running ??= this.#drain();
-    });
+    if (!this.#closing) return this.#enqueue(name, input);
+    return Promise.reject(new BrokerError("STORE_BUSY", "the store is being closed"));
   }
 
   /** Resolves after the next batch, or when the signal aborts. */
@@ -70,10 +69,19 @@ export class Writer {
     });
   }
 
-  /** Ends after everything that was asked for is done. */
-  async close(): Promise<void> {
+  /** Takes nothing more, does what was asked for, and last gives up the ownership if it still has it. */
+  async close(release: boolean): Promise<void> {
+    this.#closing = true;
+    if (release) await this.#enqueue("release", undefined).catch(() => {});
     await this.#running;
     await this.runner.close();
+  }
+
+  #enqueue<N extends CommandName>(name: N, input: CommandInput<N>): Promise<CommandOutput<N>> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ call: { name, input }, resolve: resolve as (value: unknown) => void, reject });
+      this.#running ??= this.#drain();
+    });
   }
 
   #wakeWatchers(): void {

@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sessionbroker/config/v1/config.proto.
  */
 export const file_sessionbroker_config_v1_config: GenFile = /*@__PURE__*/
-  fileDesc("CiRzZXNzaW9uYnJva2VyL2NvbmZpZy92MS9jb25maWcucHJvdG8SF3Nlc3Npb25icm9rZXIuY29uZmlnLnYxItEECgZDb25maWcSDAoEZGF0YRgBIAEoCRJCCgZsaXN0ZW4YAiABKAlCMrpIL9gBAXIqMiheKFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0kEg4KBnNvY2tldBgDIAEoCRINCgVob3N0cxgEIAMoCRJKCg5hZGFwdGVyX2xpc3RlbhgFIAEoCUIyukgv2AEBcioyKF4oXFtbMC05YS1mQS1GOl0rXF18W146LyBdKyk6WzAtOV17MSw1fSQSEgoKd29ya3NwYWNlcxgGIAEoCRI0Cglwcm92aWRlcnMYByADKAsyIS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Qcm92aWRlchIyCgZzY29wZXMYCCADKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5TY29wZVJ1bGUSOAoLY3JlZGVudGlhbHMYCSADKAsyIy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5DcmVkZW50aWFsEi8KBmxpbWl0cxgKIAEoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkxpbWl0cxI5CgttYWludGVuYW5jZRgLIAEoCzIkLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk1haW50ZW5hbmNlElMKDm1ldHJpY3NfbGlzdGVuGAwgASgJQja6SDNyMTIvXihvZmZ8KFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0pPyRIAIgBAUIRCg9fbWV0cmljc19saXN0ZW4ivwEKC01haW50ZW5hbmNlEjoKDWFyY2hpdmVfYWZ0ZXIYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAEjgKC3B1cmdlX2FmdGVyGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyABI6CgVldmVyeRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgQIgKMFMgIIASKMAwoIUHJvdmlkZXISMQoCaWQYASABKAlCJbpIIsgBAXIdMhteW2EtejAtOV1bYS16MC05Ll8tXXswLDYzfSQSMQoGY2xhdWRlGAIgASgLMh8uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ2xhdWRlSAASLQoEZWNobxgDIAEoCzIdLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkVjaG9IABIdCgttYXhfcnVubmluZxgEIAEoDUIIukgFKgMYkE4SNAoHdGltZW91dBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASPAoPc2lsZW5jZV90aW1lb3V0GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIqABIOCgZtb2RlbHMYByADKAkSOQoLcGVybWlzc2lvbnMYCCABKAsyJC5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5QZXJtaXNzaW9uc0INCgRraW5kEgW6SAIIASJXCgtQZXJtaXNzaW9ucxILCgNhc2sYASABKAgSOwoIZGVhZGxpbmUYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDrpIC6oBCCIECICjBSoAIqoBCgZDbGF1ZGUSEgoKZXhlY3V0YWJsZRgBIAEoCRJFCgtlbnZpcm9ubWVudBgCIAMoCzIwLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNsYXVkZS5FbnZpcm9ubWVudEVudHJ5EhEKCWFyZ3VtZW50cxgDIAMoCRoyChBFbnZpcm9ubWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiMAoERWNobxIoCgVkZWxheRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLWAgoJU2NvcGVSdWxlElcKB3BhdHRlcm4YASABKAlCRrpIQ8gBAXI+KIIBMjleKFthLXowLTldW2EtejAtOS5fLV0qKC9bYS16MC05XVthLXowLTkuXy1dKikqKC9cKik/fFwqKSQSQAoKa2V5X3NjaGVtZRgCIAEoDjIiLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLktleVNjaGVtZUIIukgFggECEAESMwoMcmVzZXRfcG9saWN5GAMgASgLMh0uc2Vzc2lvbmJyb2tlci52MS5SZXNldFBvbGljeRJGCgp3b3Jrc3BhY2VzGAQgAygLMjIuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuU2NvcGVSdWxlLldvcmtzcGFjZXNFbnRyeRoxCg9Xb3Jrc3BhY2VzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKBAgoKQ3JlZGVudGlhbBI5CgRuYW1lGAEgASgJQiu6SCjIAQFyIzIhXltBLVphLXowLTldW0EtWmEtejAtOS5fLV17MCw2M30kEisKDHRva2VuX3NoYTI1NhgCIAEoCUIVukgSchAyDl5bMC05YS1mXXs2NH0kEjEKBHJvbGUYAyABKA4yFi5zZXNzaW9uYnJva2VyLnYxLlJvbGVCC7pICMgBAYIBAhABElgKBnNjb3BlcxgEIAMoCUJIukhFkgFCIkByPiiCATI5XihbYS16MC05XVthLXowLTkuXy1dKigvW2EtejAtOV1bYS16MC05Ll8tXSopKigvXCopP3xcKikkIuQBCgZMaW1pdHMSFQoNcnVubmluZ190dXJucxgBIAEoDRIVCg13YWl0aW5nX3R1cm5zGAIgASgNEiEKGXdhaXRpbmdfdHVybnNfcGVyX3Nlc3Npb24YAyABKA0SFQoNbWVzc2FnZV9ieXRlcxgEIAEoDRITCgtjb25uZWN0aW9ucxgFIAEoDRIaChJkaXNrX3Jlc2VydmVfYnl0ZXMYBiABKAQSQQoQY29sbGVjdF9kZWJvdW5jZRgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIMukgJqgEGIgIIBTIAKlQKCUtleVNjaGVtZRIaChZLRVlfU0NIRU1FX1VOU1BFQ0lGSUVEEAASFQoRS0VZX1NDSEVNRV9PUEFRVUUQARIUChBLRVlfU0NIRU1FX0FHRU5UEAJiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_sessionbroker_v1_options, file_sessionbroker_v1_session]);
+  fileDesc("CiRzZXNzaW9uYnJva2VyL2NvbmZpZy92MS9jb25maWcucHJvdG8SF3Nlc3Npb25icm9rZXIuY29uZmlnLnYxIogFCgZDb25maWcSDAoEZGF0YRgBIAEoCRJCCgZsaXN0ZW4YAiABKAlCMrpIL9gBAXIqMiheKFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0kEg4KBnNvY2tldBgDIAEoCRINCgVob3N0cxgEIAMoCRJKCg5hZGFwdGVyX2xpc3RlbhgFIAEoCUIyukgv2AEBcioyKF4oXFtbMC05YS1mQS1GOl0rXF18W146LyBdKyk6WzAtOV17MSw1fSQSEgoKd29ya3NwYWNlcxgGIAEoCRI0Cglwcm92aWRlcnMYByADKAsyIS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Qcm92aWRlchIyCgZzY29wZXMYCCADKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5TY29wZVJ1bGUSOAoLY3JlZGVudGlhbHMYCSADKAsyIy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5DcmVkZW50aWFsEi8KBmxpbWl0cxgKIAEoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkxpbWl0cxI5CgttYWludGVuYW5jZRgLIAEoCzIkLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk1haW50ZW5hbmNlElMKDm1ldHJpY3NfbGlzdGVuGAwgASgJQja6SDNyMTIvXihvZmZ8KFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0pPyRIAIgBARI1CglyZXRlbnRpb24YDSABKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5SZXRlbnRpb25CEQoPX21ldHJpY3NfbGlzdGVuIoABCglSZXRlbnRpb24SNwoKZXZlbnRzX2ZvchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECMgASKQoMZXZlbnRzX2J5dGVzGAIgASgEQg66SAsyCRj/////////D0gAiAEBQg8KDV9ldmVudHNfYnl0ZXMivwEKC01haW50ZW5hbmNlEjoKDWFyY2hpdmVfYWZ0ZXIYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAEjgKC3B1cmdlX2FmdGVyGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyABI6CgVldmVyeRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgQIgKMFMgIIASKMAwoIUHJvdmlkZXISMQoCaWQYASABKAlCJbpIIsgBAXIdMhteW2EtejAtOV1bYS16MC05Ll8tXXswLDYzfSQSMQoGY2xhdWRlGAIgASgLMh8uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ2xhdWRlSAASLQoEZWNobxgDIAEoCzIdLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkVjaG9IABIdCgttYXhfcnVubmluZxgEIAEoDUIIukgFKgMYkE4SNAoHdGltZW91dBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASPAoPc2lsZW5jZV90aW1lb3V0GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIqABIOCgZtb2RlbHMYByADKAkSOQoLcGVybWlzc2lvbnMYCCABKAsyJC5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5QZXJtaXNzaW9uc0INCgRraW5kEgW6SAIIASJXCgtQZXJtaXNzaW9ucxILCgNhc2sYASABKAgSOwoIZGVhZGxpbmUYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDrpIC6oBCCIECICjBSoAIqoBCgZDbGF1ZGUSEgoKZXhlY3V0YWJsZRgBIAEoCRJFCgtlbnZpcm9ubWVudBgCIAMoCzIwLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNsYXVkZS5FbnZpcm9ubWVudEVudHJ5EhEKCWFyZ3VtZW50cxgDIAMoCRoyChBFbnZpcm9ubWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiMAoERWNobxIoCgVkZWxheRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLWAgoJU2NvcGVSdWxlElcKB3BhdHRlcm4YASABKAlCRrpIQ8gBAXI+KIIBMjleKFthLXowLTldW2EtejAtOS5fLV0qKC9bYS16MC05XVthLXowLTkuXy1dKikqKC9cKik/fFwqKSQSQAoKa2V5X3NjaGVtZRgCIAEoDjIiLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLktleVNjaGVtZUIIukgFggECEAESMwoMcmVzZXRfcG9saWN5GAMgASgLMh0uc2Vzc2lvbmJyb2tlci52MS5SZXNldFBvbGljeRJGCgp3b3Jrc3BhY2VzGAQgAygLMjIuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuU2NvcGVSdWxlLldvcmtzcGFjZXNFbnRyeRoxCg9Xb3Jrc3BhY2VzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKBAgoKQ3JlZGVudGlhbBI5CgRuYW1lGAEgASgJQiu6SCjIAQFyIzIhXltBLVphLXowLTldW0EtWmEtejAtOS5fLV17MCw2M30kEisKDHRva2VuX3NoYTI1NhgCIAEoCUIVukgSchAyDl5bMC05YS1mXXs2NH0kEjEKBHJvbGUYAyABKA4yFi5zZXNzaW9uYnJva2VyLnYxLlJvbGVCC7pICMgBAYIBAhABElgKBnNjb3BlcxgEIAMoCUJIukhFkgFCIkByPiiCATI5XihbYS16MC05XVthLXowLTkuXy1dKigvW2EtejAtOV1bYS16MC05Ll8tXSopKigvXCopP3xcKikkIuQBCgZMaW1pdHMSFQoNcnVubmluZ190dXJucxgBIAEoDRIVCg13YWl0aW5nX3R1cm5zGAIgASgNEiEKGXdhaXRpbmdfdHVybnNfcGVyX3Nlc3Npb24YAyABKA0SFQoNbWVzc2FnZV9ieXRlcxgEIAEoDRITCgtjb25uZWN0aW9ucxgFIAEoDRIaChJkaXNrX3Jlc2VydmVfYnl0ZXMYBiABKAQSQQoQY29sbGVjdF9kZWJvdW5jZRgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIMukgJqgEGIgIIBTIAKlQKCUtleVNjaGVtZRIaChZLRVlfU0NIRU1FX1VOU1BFQ0lGSUVEEAASFQoRS0VZX1NDSEVNRV9PUEFRVUUQARIUChBLRVlfU0NIRU1FX0FHRU5UEAJiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_sessionbroker_v1_options, file_sessionbroker_v1_session]);
 
 /**
  * @generated from message sessionbroker.config.v1.Config
@@ -108,6 +108,11 @@ export type Config = Message<"sessionbroker.config.v1.Config"> & {
    * @generated from field: optional string metrics_listen = 12;
    */
   metricsListen?: string | undefined;
+
+  /**
+   * @generated from field: sessionbroker.config.v1.Retention retention = 13;
+   */
+  retention?: Retention | undefined;
 };
 
 /**
@@ -116,6 +121,37 @@ export type Config = Message<"sessionbroker.config.v1.Config"> & {
  */
 export const ConfigSchema: GenMessage<Config> = /*@__PURE__*/
   messageDesc(file_sessionbroker_config_v1_config, 0);
+
+/**
+ * How long the events of turns can be read after their end. What was asked and
+ * answered, the ending and the usage stay until the session is purged.
+ *
+ * @generated from message sessionbroker.config.v1.Retention
+ */
+export type Retention = Message<"sessionbroker.config.v1.Retention"> & {
+  /**
+   * Default: 24h; 0s: until the session is purged
+   *
+   * @generated from field: google.protobuf.Duration events_for = 1;
+   */
+  eventsFor?: Duration | undefined;
+
+  /**
+   * Bytes that these events may take. The base scopes of the credentials that
+   * sent the turns share them equally; what one leaves, the others may use.
+   * Default: 1 GiB; 0: no limit
+   *
+   * @generated from field: optional uint64 events_bytes = 2;
+   */
+  eventsBytes?: bigint | undefined;
+};
+
+/**
+ * Describes the message sessionbroker.config.v1.Retention.
+ * Use `create(RetentionSchema)` to create a new message.
+ */
+export const RetentionSchema: GenMessage<Retention> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_config_v1_config, 1);
 
 /**
  * What is cleared away in the background. Pinned sessions stay.
@@ -151,7 +187,7 @@ export type Maintenance = Message<"sessionbroker.config.v1.Maintenance"> & {
  * Use `create(MaintenanceSchema)` to create a new message.
  */
 export const MaintenanceSchema: GenMessage<Maintenance> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 1);
+  messageDesc(file_sessionbroker_config_v1_config, 2);
 
 /**
  * @generated from message sessionbroker.config.v1.Provider
@@ -220,7 +256,7 @@ export type Provider = Message<"sessionbroker.config.v1.Provider"> & {
  * Use `create(ProviderSchema)` to create a new message.
  */
 export const ProviderSchema: GenMessage<Provider> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 2);
+  messageDesc(file_sessionbroker_config_v1_config, 3);
 
 /**
  * What becomes of an agent's questions whether it may use a tool.
@@ -249,7 +285,7 @@ export type Permissions = Message<"sessionbroker.config.v1.Permissions"> & {
  * Use `create(PermissionsSchema)` to create a new message.
  */
 export const PermissionsSchema: GenMessage<Permissions> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 3);
+  messageDesc(file_sessionbroker_config_v1_config, 4);
 
 /**
  * Claude Code, run once for each turn.
@@ -284,7 +320,7 @@ export type Claude = Message<"sessionbroker.config.v1.Claude"> & {
  * Use `create(ClaudeSchema)` to create a new message.
  */
 export const ClaudeSchema: GenMessage<Claude> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 4);
+  messageDesc(file_sessionbroker_config_v1_config, 5);
 
 /**
  * Answers "turn N: <prompt>", in process.
@@ -305,7 +341,7 @@ export type Echo = Message<"sessionbroker.config.v1.Echo"> & {
  * Use `create(EchoSchema)` to create a new message.
  */
 export const EchoSchema: GenMessage<Echo> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 5);
+  messageDesc(file_sessionbroker_config_v1_config, 6);
 
 /**
  * @generated from message sessionbroker.config.v1.ScopeRule
@@ -343,7 +379,7 @@ export type ScopeRule = Message<"sessionbroker.config.v1.ScopeRule"> & {
  * Use `create(ScopeRuleSchema)` to create a new message.
  */
 export const ScopeRuleSchema: GenMessage<ScopeRule> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 6);
+  messageDesc(file_sessionbroker_config_v1_config, 7);
 
 /**
  * @generated from message sessionbroker.config.v1.Credential
@@ -379,7 +415,7 @@ export type Credential = Message<"sessionbroker.config.v1.Credential"> & {
  * Use `create(CredentialSchema)` to create a new message.
  */
 export const CredentialSchema: GenMessage<Credential> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 7);
+  messageDesc(file_sessionbroker_config_v1_config, 8);
 
 /**
  * @generated from message sessionbroker.config.v1.Limits
@@ -442,7 +478,7 @@ export type Limits = Message<"sessionbroker.config.v1.Limits"> & {
  * Use `create(LimitsSchema)` to create a new message.
  */
 export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 8);
+  messageDesc(file_sessionbroker_config_v1_config, 9);
 
 /**
  * @generated from enum sessionbroker.config.v1.KeyScheme

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sessionbroker/storage/v1/records.proto.
  */
 export const file_sessionbroker_storage_v1_records: GenFile = /*@__PURE__*/
-  fileDesc("CiZzZXNzaW9uYnJva2VyL3N0b3JhZ2UvdjEvcmVjb3Jkcy5wcm90bxIYc2Vzc2lvbmJyb2tlci5zdG9yYWdlLnYxIsUHCg1TZXNzaW9uUmVjb3JkEhEKCXJlY29yZF9ubxgBIAEoARISCgpzZXNzaW9uX2lkGAIgASgJEhEKCW5hdGl2ZV9pZBgDIAEoCRI+CgZuYXRpdmUYBCABKA4yLi5zZXNzaW9uYnJva2VyLnN0b3JhZ2UudjEuU2Vzc2lvblJlY29yZC5OYXRpdmUSEgoKZ2VuZXJhdGlvbhgFIAEoDRJCCghhcmNoaXZlZBgGIAEoDjIwLnNlc3Npb25icm9rZXIuc3RvcmFnZS52MS5TZXNzaW9uUmVjb3JkLkFyY2hpdmVkEhUKDWNyZWF0ZWRfYXRfbXMYByABKAESFQoNc3RhcnRlZF9hdF9tcxgIIAEoARIYChBsYXN0X2FjdGl2aXR5X21zGAkgASgBEhIKCnR1cm5fY291bnQYCiABKA0SNAoFdXNhZ2UYCyABKAsyJS5zZXNzaW9uYnJva2VyLnN0b3JhZ2UudjEuVXNhZ2VSZWNvcmQSFgoOdG90YWxfY29zdF91c2QYDCABKAESDwoHaWRsZV9tcxgNIAEoARIbChNkYWlseV9ob3VyX3BsdXNfb25lGA4gASgNEhcKD2RhaWx5X3RpbWVfem9uZRgPIAEoCRIRCgl3b3Jrc3BhY2UYECABKAkSDgoGcGlubmVkGBEgASgIEhsKE3ByZXZpb3VzX3Nlc3Npb25faWQYEiABKAkSFQoNb3dlZF9yb3RhdGlvbhgTIAEoCRIUCgxpbXBvcnRlZF9rZXkYFCABKAkSNgoHYWxpYXNlcxgVIAMoCzIlLnNlc3Npb25icm9rZXIuc3RvcmFnZS52MS5BbGlhc1JlY29yZBJDCgZsYWJlbHMYFiADKAsyMy5zZXNzaW9uYnJva2VyLnN0b3JhZ2UudjEuU2Vzc2lvblJlY29yZC5MYWJlbHNFbnRyeRIQCghyZXZpc2lvbhgXIAEoARIYChBoYXNfcmVzZXRfcG9saWN5GBggASgIGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiTwoIQXJjaGl2ZWQSGAoUQVJDSElWRURfVU5TUEVDSUZJRUQQABIUChBBUkNISVZFRF9ST1RBVEVEEAESEwoPQVJDSElWRURfUFJVTkVEEAIiWwoGTmF0aXZlEhYKEk5BVElWRV9VTlNQRUNJRklFRBAAEhYKEk5BVElWRV9QUk9WSVNJT05BTBABEhAKDE5BVElWRV9CT1VORBACEg8KC05BVElWRV9MT1NUEAMiJwoLQWxpYXNSZWNvcmQSCgoCaWQYASABKAkSDAoEa2luZBgCIAEoCSKvAQoLVXNhZ2VSZWNvcmQSFAoMaW5wdXRfdG9rZW5zGAEgASgBEhkKEWNhY2hlX3JlYWRfdG9rZW5zGAIgASgBEhoKEmNhY2hlX3dyaXRlX3Rva2VucxgDIAEoARIVCg1vdXRwdXRfdG9rZW5zGAQgASgBEhgKEHJlYXNvbmluZ190b2tlbnMYBSABKAESFQoIY29zdF91c2QYBiABKAFIAIgBAUILCglfY29zdF91c2QijAYKClR1cm5SZWNvcmQSDwoHdHVybl9pZBgBIAEoCRINCgVzY29wZRgCIAEoCRITCgtleHRlcm5hbF9pZBgDIAEoCRIQCghwcm92aWRlchgEIAEoCRIRCglyZWNvcmRfbm8YBSABKAESEgoKc2Vzc2lvbl9pZBgGIAEoCRISCgpnZW5lcmF0aW9uGAcgASgNEg0KBXN0YXRlGAggASgJEhQKDHBheWxvYWRfaGFzaBgJIAEoDBISCgpjcmVkZW50aWFsGAogASgJEg0KBWdyYW50GAsgASgJEhcKD2NsaWVudF9jaG9zZV9pZBgMIAEoCBIcChRjYW5jZWxfb25fZGlzY29ubmVjdBgNIAEoCBIVCg1jcmVhdGVkX2F0X21zGA4gASgBEhUKDXN0YXJ0ZWRfYXRfbXMYDyABKAESEwoLZW5kZWRfYXRfbXMYECABKAESGQoRcXVldWVfZGVhZGxpbmVfbXMYESABKAESDQoFZmVuY2UYEiABKAESDwoHYXR0ZW1wdBgTIAEoDRIVCg1sYXN0X3NlcXVlbmNlGBQgASgNEhgKEHJlc2VydmVkX3Rocm91Z2gYFSABKA0SEAoIYWNjZXB0ZWQYFiABKAwSDgoGZW5kaW5nGBcgASgMEjQKBXVzYWdlGBggASgLMiUuc2Vzc2lvbmJyb2tlci5zdG9yYWdlLnYxLlVzYWdlUmVjb3JkEkAKBmxhYmVscxgZIAMoCzIwLnNlc3Npb25icm9rZXIuc3RvcmFnZS52MS5UdXJuUmVjb3JkLkxhYmVsc0VudHJ5EhEKCW5hdGl2ZV9pZBgaIAEoCRITCgtvbl9jb25mbGljdBgoIAEoCRIRCgltZXJnZV9rZXkYKSABKAkSGwoTbWVyZ2VkX2ludG9fdHVybl9ubxgqIAEoARIbChNtZXJnZWRfaW50b190dXJuX2lkGCsgASgJEhAKCGV4dGVybmFsGCwgASgIGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiMQoORXhjaGFuZ2VSZWNvcmQSDAoEdXNlchgBIAEoCRIRCglhc3Npc3RhbnQYAiABKAkiHgoMSm91cm5hbEJhdGNoEg4KBmV2ZW50cxgBIAMoDCJNCgxSZXBsYXlSZWNvcmQSFAoMcmVxdWVzdF9oYXNoGAEgASgMEhAKCHJlc3BvbnNlGAIgASgMEhUKDWV4cGlyZXNfYXRfbXMYAyABKAEiJQoPVG9tYnN0b25lUmVjb3JkEhIKCmdlbmVyYXRpb24YASABKA0iLQoLU2NvcGVSZWNvcmQSDAoEbGl2ZRgBIAEoARIQCghhcmNoaXZlZBgCIAEoASKIAQoMQ2hhbmdlUmVjb3JkEg0KBXNjb3BlGAEgASgJEhMKC2V4dGVybmFsX2lkGAIgASgJEhAKCHByb3ZpZGVyGAMgASgJEhEKCXJlY29yZF9ubxgEIAEoARISCgpzZXNzaW9uX2lkGAUgASgJEgwKBGtpbmQYBiABKAkSDQoFYXRfbXMYByABKAFiBnByb3RvMw");
+  fileDesc("CiZzZXNzaW9uYnJva2VyL3N0b3JhZ2UvdjEvcmVjb3Jkcy5wcm90bxIYc2Vzc2lvbmJyb2tlci5zdG9yYWdlLnYxIsUHCg1TZXNzaW9uUmVjb3JkEhEKCXJlY29yZF9ubxgBIAEoARISCgpzZXNzaW9uX2lkGAIgASgJEhEKCW5hdGl2ZV9pZBgDIAEoCRI+CgZuYXRpdmUYBCABKA4yLi5zZXNzaW9uYnJva2VyLnN0b3JhZ2UudjEuU2Vzc2lvblJlY29yZC5OYXRpdmUSEgoKZ2VuZXJhdGlvbhgFIAEoDRJCCghhcmNoaXZlZBgGIAEoDjIwLnNlc3Npb25icm9rZXIuc3RvcmFnZS52MS5TZXNzaW9uUmVjb3JkLkFyY2hpdmVkEhUKDWNyZWF0ZWRfYXRfbXMYByABKAESFQoNc3RhcnRlZF9hdF9tcxgIIAEoARIYChBsYXN0X2FjdGl2aXR5X21zGAkgASgBEhIKCnR1cm5fY291bnQYCiABKA0SNAoFdXNhZ2UYCyABKAsyJS5zZXNzaW9uYnJva2VyLnN0b3JhZ2UudjEuVXNhZ2VSZWNvcmQSFgoOdG90YWxfY29zdF91c2QYDCABKAESDwoHaWRsZV9tcxgNIAEoARIbChNkYWlseV9ob3VyX3BsdXNfb25lGA4gASgNEhcKD2RhaWx5X3RpbWVfem9uZRgPIAEoCRIRCgl3b3Jrc3BhY2UYECABKAkSDgoGcGlubmVkGBEgASgIEhsKE3ByZXZpb3VzX3Nlc3Npb25faWQYEiABKAkSFQoNb3dlZF9yb3RhdGlvbhgTIAEoCRIUCgxpbXBvcnRlZF9rZXkYFCABKAkSNgoHYWxpYXNlcxgVIAMoCzIlLnNlc3Npb25icm9rZXIuc3RvcmFnZS52MS5BbGlhc1JlY29yZBJDCgZsYWJlbHMYFiADKAsyMy5zZXNzaW9uYnJva2VyLnN0b3JhZ2UudjEuU2Vzc2lvblJlY29yZC5MYWJlbHNFbnRyeRIQCghyZXZpc2lvbhgXIAEoARIYChBoYXNfcmVzZXRfcG9saWN5GBggASgIGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiTwoIQXJjaGl2ZWQSGAoUQVJDSElWRURfVU5TUEVDSUZJRUQQABIUChBBUkNISVZFRF9ST1RBVEVEEAESEwoPQVJDSElWRURfUFJVTkVEEAIiWwoGTmF0aXZlEhYKEk5BVElWRV9VTlNQRUNJRklFRBAAEhYKEk5BVElWRV9QUk9WSVNJT05BTBABEhAKDE5BVElWRV9CT1VORBACEg8KC05BVElWRV9MT1NUEAMiJwoLQWxpYXNSZWNvcmQSCgoCaWQYASABKAkSDAoEa2luZBgCIAEoCSKvAQoLVXNhZ2VSZWNvcmQSFAoMaW5wdXRfdG9rZW5zGAEgASgBEhkKEWNhY2hlX3JlYWRfdG9rZW5zGAIgASgBEhoKEmNhY2hlX3dyaXRlX3Rva2VucxgDIAEoARIVCg1vdXRwdXRfdG9rZW5zGAQgASgBEhgKEHJlYXNvbmluZ190b2tlbnMYBSABKAESFQoIY29zdF91c2QYBiABKAFIAIgBAUILCglfY29zdF91c2QiugYKClR1cm5SZWNvcmQSDwoHdHVybl9pZBgBIAEoCRINCgVzY29wZRgCIAEoCRITCgtleHRlcm5hbF9pZBgDIAEoCRIQCghwcm92aWRlchgEIAEoCRIRCglyZWNvcmRfbm8YBSABKAESEgoKc2Vzc2lvbl9pZBgGIAEoCRISCgpnZW5lcmF0aW9uGAcgASgNEg0KBXN0YXRlGAggASgJEhQKDHBheWxvYWRfaGFzaBgJIAEoDBISCgpjcmVkZW50aWFsGAogASgJEg0KBWdyYW50GAsgASgJEhcKD2NsaWVudF9jaG9zZV9pZBgMIAEoCBIcChRjYW5jZWxfb25fZGlzY29ubmVjdBgNIAEoCBIVCg1jcmVhdGVkX2F0X21zGA4gASgBEhUKDXN0YXJ0ZWRfYXRfbXMYDyABKAESEwoLZW5kZWRfYXRfbXMYECABKAESGQoRcXVldWVfZGVhZGxpbmVfbXMYESABKAESDQoFZmVuY2UYEiABKAESDwoHYXR0ZW1wdBgTIAEoDRIVCg1sYXN0X3NlcXVlbmNlGBQgASgNEhgKEHJlc2VydmVkX3Rocm91Z2gYFSABKA0SEAoIYWNjZXB0ZWQYFiABKAwSDgoGZW5kaW5nGBcgASgMEjQKBXVzYWdlGBggASgLMiUuc2Vzc2lvbmJyb2tlci5zdG9yYWdlLnYxLlVzYWdlUmVjb3JkEkAKBmxhYmVscxgZIAMoCzIwLnNlc3Npb25icm9rZXIuc3RvcmFnZS52MS5UdXJuUmVjb3JkLkxhYmVsc0VudHJ5EhEKCW5hdGl2ZV9pZBgaIAEoCRITCgtvbl9jb25mbGljdBgoIAEoCRIRCgltZXJnZV9rZXkYKSABKAkSGwoTbWVyZ2VkX2ludG9fdHVybl9ubxgqIAEoARIbChNtZXJnZWRfaW50b190dXJuX2lkGCsgASgJEhAKCGV4dGVybmFsGCwgASgIEhMKC2V2ZW50X2J5dGVzGBsgASgBEhcKD2V2aWN0ZWRfdGhyb3VnaBgcIAEoDRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjEKDkV4Y2hhbmdlUmVjb3JkEgwKBHVzZXIYASABKAkSEQoJYXNzaXN0YW50GAIgASgJIi8KEUhpc3RvcnlTaXplUmVjb3JkEg0KBWJ5dGVzGAEgASgBEgsKA2N1dBgCIAEoCCIeCgxKb3VybmFsQmF0Y2gSDgoGZXZlbnRzGAEgAygMIk0KDFJlcGxheVJlY29yZBIUCgxyZXF1ZXN0X2hhc2gYASABKAwSEAoIcmVzcG9uc2UYAiABKAwSFQoNZXhwaXJlc19hdF9tcxgDIAEoASIlCg9Ub21ic3RvbmVSZWNvcmQSEgoKZ2VuZXJhdGlvbhgBIAEoDSItCgtTY29wZVJlY29yZBIMCgRsaXZlGAEgASgBEhAKCGFyY2hpdmVkGAIgASgBIogBCgxDaGFuZ2VSZWNvcmQSDQoFc2NvcGUYASABKAkSEwoLZXh0ZXJuYWxfaWQYAiABKAkSEAoIcHJvdmlkZXIYAyABKAkSEQoJcmVjb3JkX25vGAQgASgBEhIKCnNlc3Npb25faWQYBSABKAkSDAoEa2luZBgGIAEoCRINCgVhdF9tcxgHIAEoAWIGcHJvdG8z");
 
 /**
  * @generated from message sessionbroker.storage.v1.SessionRecord
@@ -449,6 +449,20 @@ export type TurnRecord = Message<"sessionbroker.storage.v1.TurnRecord"> & {
    * @generated from field: bool external = 44;
    */
   external: boolean;
+
+  /**
+   * What its journal took when it was last written to.
+   *
+   * @generated from field: double event_bytes = 27;
+   */
+  eventBytes: number;
+
+  /**
+   * Events up to this sequence have been deleted, but for the first one.
+   *
+   * @generated from field: uint32 evicted_through = 28;
+   */
+  evictedThrough: number;
 };
 
 /**
@@ -481,6 +495,32 @@ export const ExchangeRecordSchema: GenMessage<ExchangeRecord> = /*@__PURE__*/
   messageDesc(file_sessionbroker_storage_v1_records, 4);
 
 /**
+ * What is kept of the conversation of one session.
+ *
+ * @generated from message sessionbroker.storage.v1.HistorySizeRecord
+ */
+export type HistorySizeRecord = Message<"sessionbroker.storage.v1.HistorySizeRecord"> & {
+  /**
+   * @generated from field: double bytes = 1;
+   */
+  bytes: number;
+
+  /**
+   * Something is no longer kept, or not whole.
+   *
+   * @generated from field: bool cut = 2;
+   */
+  cut: boolean;
+};
+
+/**
+ * Describes the message sessionbroker.storage.v1.HistorySizeRecord.
+ * Use `create(HistorySizeRecordSchema)` to create a new message.
+ */
+export const HistorySizeRecordSchema: GenMessage<HistorySizeRecord> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_storage_v1_records, 5);
+
+/**
  * @generated from message sessionbroker.storage.v1.JournalBatch
  */
 export type JournalBatch = Message<"sessionbroker.storage.v1.JournalBatch"> & {
@@ -497,7 +537,7 @@ export type JournalBatch = Message<"sessionbroker.storage.v1.JournalBatch"> & {
  * Use `create(JournalBatchSchema)` to create a new message.
  */
 export const JournalBatchSchema: GenMessage<JournalBatch> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_storage_v1_records, 5);
+  messageDesc(file_sessionbroker_storage_v1_records, 6);
 
 /**
  * The answer to a request with an idempotency key.
@@ -526,7 +566,7 @@ export type ReplayRecord = Message<"sessionbroker.storage.v1.ReplayRecord"> & {
  * Use `create(ReplayRecordSchema)` to create a new message.
  */
 export const ReplayRecordSchema: GenMessage<ReplayRecord> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_storage_v1_records, 6);
+  messageDesc(file_sessionbroker_storage_v1_records, 7);
 
 /**
  * What is left of a purged key.
@@ -545,7 +585,7 @@ export type TombstoneRecord = Message<"sessionbroker.storage.v1.TombstoneRecord"
  * Use `create(TombstoneRecordSchema)` to create a new message.
  */
 export const TombstoneRecordSchema: GenMessage<TombstoneRecord> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_storage_v1_records, 7);
+  messageDesc(file_sessionbroker_storage_v1_records, 8);
 
 /**
  * Rows of one scope and provider.
@@ -569,7 +609,7 @@ export type ScopeRecord = Message<"sessionbroker.storage.v1.ScopeRecord"> & {
  * Use `create(ScopeRecordSchema)` to create a new message.
  */
 export const ScopeRecordSchema: GenMessage<ScopeRecord> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_storage_v1_records, 8);
+  messageDesc(file_sessionbroker_storage_v1_records, 9);
 
 /**
  * A change of a session, for those who watch.
@@ -618,5 +658,5 @@ export type ChangeRecord = Message<"sessionbroker.storage.v1.ChangeRecord"> & {
  * Use `create(ChangeRecordSchema)` to create a new message.
  */
 export const ChangeRecordSchema: GenMessage<ChangeRecord> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_storage_v1_records, 9);
+  messageDesc(file_sessionbroker_storage_v1_records, 10);
 
