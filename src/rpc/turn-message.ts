@@ -22,6 +22,7 @@ export function turnMessage(turn: TurnRow): Turn {
     usage: usageMessage(turn.usage),
     labels: { ...turn.labels },
     nativeId: turn.nativeId ?? "",
+    mergedIntoTurnId: turn.mergedInto?.turnId ?? "",
     ...(turn.ending === undefined ? {} : { ending: fromBinary(TurnEventSchema, turn.ending) }),
   });
 }
