@@ -1,0 +1,50 @@
+// A broker for a benchmark, with a client and its memory.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { SessionBroker } from "../../dist/gen/sessionbroker/v1/session_broker_pb.js";
+
+const main = new URL("../../dist/src/main.js", import.meta.url).pathname;
+
+export async function startBroker(config, port) {
+  const folder = mkdtempSync(join(tmpdir(), "bench-turns-"));
+  const file = join(folder, "config.yaml");
+  writeFileSync(file, config);
+  const data = join(folder, "data");
+  const listen = `127.0.0.1:${port}`;
+  const args = ["serve", "--config", file, "--data", data, "--listen", listen, "--metrics-listen", "off"];
+  const child = spawn(process.execPath, [main, ...args, "--socket", join(folder, "b.sock")], {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { PATH: process.env.PATH, HOME: folder, SESSION_BROKER_LOG_LEVEL: "warn" },
+  });
+  await once(child.stdout, "data");
+  const url = `http://${listen}`;
+  const token = readFileSync(join(data, "token"), "utf8");
+  const authorize = (next) => (request) => {
+    request.header.set("authorization", `Bearer ${token}`);
+    return next(request);
+  };
+  const client = createClient(
+    SessionBroker,
+    createGrpcTransport({ baseUrl: url, interceptors: [authorize] }),
+  );
+  return {
+    url,
+    token,
+    client,
+    memoryMiB: () =>
+      Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1] ?? 0) / 1024,
+    async stop() {
+      child.kill("SIGTERM");
+      await once(child, "exit");
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+export const quantile = (values, q) =>
+  values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * q))];

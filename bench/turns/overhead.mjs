@@ -1,0 +1,83 @@
+// What the broker adds to the time until an agent's first text: the same agent
+// run directly and through Dispatch, 50 turns in flight, ten starts a second.
+import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { tmpdir } from "node:os";
+import { createInterface } from "node:readline";
+import { setTimeout as pause } from "node:timers/promises";
+import { quantile, startBroker } from "./broker.mjs";
+
+const agent = new URL("agent.sh", import.meta.url).pathname;
+const everyMs = 100;
+const turns = Number(process.argv[2] ?? 200);
+
+/** Milliseconds until the agent's first text. */
+async function direct() {
+  const from = performance.now();
+  const child = spawn(agent, ["--print", `--session-id=${randomUUID()}`], {
+    cwd: tmpdir(),
+    stdio: ["pipe", "pipe", "ignore"],
+    detached: true,
+  });
+  child.stdin.end(
+    `${JSON.stringify({ type: "user", message: { role: "user", content: "hi" }, uuid: randomUUID() })}\n`,
+  );
+  let tookMs;
+  for await (const line of createInterface({ input: child.stdout })) {
+    if (tookMs === undefined && JSON.parse(line).type === "stream_event") tookMs = performance.now() - from;
+  }
+  if (child.exitCode === null) await once(child, "exit");
+  return tookMs;
+}
+
+async function throughBroker(client) {
+  const from = performance.now();
+  const target = { case: "key", value: { scope: "bench", externalId: randomUUID(), provider: "claude" } };
+  let tookMs;
+  for await (const { event } of client.dispatch({
+    target,
+    input: [{ part: { case: "text", value: "hi" } }],
+  })) {
+    if (event?.event.case === "textDelta") tookMs ??= performance.now() - from;
+    if (event?.event.case === "failed") throw new Error(event.event.value.error?.message);
+  }
+  return tookMs;
+}
+
+/** Starts of both kinds in turns, so that a busy machine is busy for both. */
+async function run(broker) {
+  const times = [[], []];
+  const running = [];
+  for (let i = 0; i < turns * 2; i++) {
+    const kind = i % 2;
+    const one = kind === 0 ? direct() : throughBroker(broker.client);
+    running.push(one.then((tookMs) => times[kind].push(tookMs)));
+    await pause(everyMs / 2);
+  }
+  await Promise.all(running);
+  return times;
+}
+
+const broker = await startBroker(
+  `providers: [{ id: claude, maxRunning: 200, claude: { executable: ${agent} } }]\nlimits: { runningTurns: 200 }\n`,
+  17_420,
+);
+try {
+  await Promise.all(Array.from({ length: 5 }, () => Promise.all([direct(), throughBroker(broker.client)])));
+  const [alone, broken] = await run(broker);
+  console.log(
+    "| until the first text | run directly | through the broker | difference | ratio |\n|---|---|---|---|---|",
+  );
+  for (const q of [0.5, 0.9, 0.99]) {
+    const [a, b] = [quantile(alone, q), quantile(broken, q)];
+    console.log(
+      `| p${q * 100} | ${a.toFixed(1)} ms | ${b.toFixed(1)} ms | ${(b - a).toFixed(1)} ms | ${(b / a).toFixed(2)} |`,
+    );
+  }
+  console.log(
+    `\n${turns} turns of each kind, about 50 of each in flight, over ${(turns * everyMs) / 1000} s`,
+  );
+} finally {
+  await broker.stop();
+}
