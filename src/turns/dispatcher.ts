@@ -26,7 +26,7 @@ import { decideRestart, endWithoutRun } from "./restart.js";
 import { type RunTurnDeps, runTurn, startedOutside, type TurnRequest } from "./run-turn.js";
 import { hasEnded, type TurnRow } from "./turn.js";
 import { reserveBlock, TurnLog } from "./turn-log.js";
-import type { Admission, AdmitCall, Grant, TurnStore } from "./turn-store.js";
+import type { Admission, AdmitCall, Grant, GrantCall, TurnStore } from "./turn-store.js";
 
 export interface DispatcherLimits {
   /** Turns that run at once, over all providers. */
@@ -56,6 +56,12 @@ export interface DispatcherDeps extends Omit<RunTurnDeps, "now" | "pause"> {
 export type AdmitRequest = Omit<AdmitCall, "maxWaitingInSession" | "canSteer">;
 
 export type CancelAction = "REMOVED_FROM_QUEUE" | "INTERRUPTING" | "ALREADY_ENDED" | "DETACHED";
+
+/** A turn that has its lane; without an agent, its caller runs it. */
+interface Begun {
+  readonly grant: Grant;
+  readonly agent?: { readonly provider: Provider; readonly request: TurnRequest };
+}
 
 /** How long a turn that says CANCEL goes on without a reader. */
 const disconnectGraceMs = 30_000;
@@ -129,7 +135,6 @@ export class Dispatcher {
     const { limits } = this.deps;
     const { key } = request.reserve.reservation;
     const canSteer = this.deps.providers.get(key.provider)?.capabilities.steer ?? false;
-    const call = { ...request, canSteer, maxWaitingInSession: limits.waitingInSession };
     const isFull = this.#lanes.waiting >= limits.waiting;
     if (isFull || request.onConflict === "INTERRUPT") {
       // A retry of a turn that is known meets it, however many wait, and asks nobody to let go.
@@ -138,7 +143,8 @@ export class Dispatcher {
       if (known === undefined && request.onConflict === "INTERRUPT")
         await this.#askHolderToLetGo(keyText(key));
     }
-    const admission = await this.#track(this.deps.store.admit(call).then((result) => this.#register(result)));
+    const call = { ...request, canSteer, maxWaitingInSession: limits.waitingInSession };
+    const admission = await this.#track(this.#admit(call));
     if (admission.kind === "queue-full") {
       throw queueFull(`${admission.waiting} turns wait in the session already`);
     }
@@ -249,6 +255,7 @@ export class Dispatcher {
     // They go on: their callers come back to the next life of the broker.
     for (const turn of this.#active.values()) if (turn.row.external) turn.heldLane?.leave();
     const cancel = this.deps.clock.after(deadlineMs, () => this.stopNow());
+    await Promise.allSettled(this.#admitting);
     while (this.#runs.size > 0) await Promise.allSettled(this.#runs.values());
     cancel();
     await this.#lastWords();
@@ -317,6 +324,46 @@ export class Dispatcher {
     turn.heldLane = new HeldLane(this.deps, turn);
     turn.log.wake();
     await turn.heldLane.released();
+  }
+
+  /** With the lane at once, in one write, if it is idle and a slot is free. */
+  async #admit(call: AdmitCall): Promise<Admission> {
+    const { key, internal } = call.reserve.reservation;
+    const provider = this.deps.providers.get(key.provider);
+    const mayRun = provider !== undefined && !internal && !call.external && call.onConflict !== "COLLECT";
+    const reservation = mayRun ? this.#lanes.reserve(keyText(key), key) : undefined;
+    if (provider === undefined || reservation === undefined) {
+      return this.#register(await this.deps.store.admit(call));
+    }
+    let admission: Admission;
+    try {
+      admission = await this.deps.store.admit({ ...call, grantIfFree: this.#grantCall(provider, false) });
+    } catch (error) {
+      reservation.cancel();
+      this.#runWhatCan();
+      throw error;
+    }
+    if (admission.kind !== "admitted" || admission.grant === undefined) {
+      const registered = this.#register(admission);
+      reservation.cancel();
+      this.#runWhatCan();
+      return registered;
+    }
+    const turn = this.#activate(admission.turn);
+    reservation.take(turn);
+    this.#tellPositions(turn.lane);
+    const request = this.deps.readRequest(call.request);
+    this.#start(turn, this.#runGranted(turn, { grant: admission.grant, agent: { provider, request } }));
+    return admission;
+  }
+
+  #grantCall(provider: Provider | undefined, external: boolean): Omit<GrantCall, "turnNo"> {
+    const brokerAssigns = provider?.capabilities.assignsNativeId === "broker";
+    return {
+      nowMs: this.deps.clock.now(),
+      reserveThrough: 1 + blockOf({ external }),
+      ...(brokerAssigns ? { newNativeId: this.deps.newNativeId() } : {}),
+    };
   }
 
   #register(admission: Admission): Admission {
@@ -465,42 +512,33 @@ export class Dispatcher {
   async #run(turn: ActiveTurn): Promise<void> {
     turn.setDeadline(undefined);
     this.#tellPositions(turn.lane);
-    const deps = this.#runDeps();
-    const begun = await this.#begin(turn, deps);
-    if (begun === undefined) {
-      turn.overtaken();
-      return;
-    }
-    const { grant } = begun;
+    const begun = await this.#begin(turn);
+    if (begun === undefined) turn.overtaken();
+    else await this.#runGranted(turn, begun);
+  }
+
+  async #runGranted(turn: ActiveTurn, { grant, agent }: Begun): Promise<void> {
     turn.granted = grant.turn;
     turn.previousHolderLost = grant.previousHolderLost;
     turn.log.reserved(1 + blockOf(turn.row));
     this.deps.onStarted?.(turn.granted);
-    if (begun.agent === undefined) {
+    if (agent === undefined) {
       turn.log.add(startedOutside(grant));
       await this.#hold(turn);
       return;
     }
-    await runTurn(deps, begun.agent.provider, turn, grant, begun.agent.request);
+    await runTurn(this.#runDeps(), agent.provider, turn, grant, agent.request);
   }
 
   /** Grants the lane on disk. Undefined if the turn has ended, or the process is. */
-  async #begin(
-    turn: ActiveTurn,
-    deps: RunTurnDeps,
-  ): Promise<{ grant: Grant; agent?: { provider: Provider; request: TurnRequest } } | undefined> {
+  async #begin(turn: ActiveTurn): Promise<Begun | undefined> {
     const provider = turn.row.external ? undefined : this.deps.providers.get(turn.key.provider);
     if (provider === undefined && !turn.row.external) return undefined;
-    const brokerAssigns = provider?.capabilities.assignsNativeId === "broker";
     let grant: Grant | undefined;
     while (!this.#draining || grant !== undefined) {
       try {
-        grant ??= await this.deps.store.grant({
-          turnNo: turn.turnNo,
-          nowMs: this.deps.clock.now(),
-          reserveThrough: 1 + blockOf(turn.row),
-          ...(brokerAssigns ? { newNativeId: this.deps.newNativeId() } : {}),
-        });
+        const { turnNo, external } = turn.row;
+        grant ??= await this.deps.store.grant({ turnNo, ...this.#grantCall(provider, external) });
         if (grant === undefined) return undefined;
         if (provider === undefined) return { grant };
         // Read since it has the lane: until then other turns' text could go into it.
@@ -511,7 +549,7 @@ export class Dispatcher {
         return { grant, agent: { provider, request: { ...request, input: [...request.input, ...more] } } };
       } catch (error) {
         this.deps.log("a lane could not be granted; trying again", error);
-        await deps.pause(storeRetryMs);
+        await this.#runDeps().pause(storeRetryMs);
       }
     }
     return undefined;
@@ -562,7 +600,7 @@ export class Dispatcher {
   }
 
   #tellPositions(lane: string): void {
-    const ahead = this.#lanes.runningIn(lane) === undefined ? 0 : 1;
+    const ahead = this.#lanes.isTaken(lane) ? 1 : 0;
     for (const [index, turn] of this.#lanes.waitingIn(lane).entries()) turn.log.position = ahead + index;
   }
 
@@ -598,7 +636,7 @@ export class Dispatcher {
 }
 
 /** An external turn may outlive this process and must go on without a gap in its sequences. */
-function blockOf({ external }: TurnRow): number {
+function blockOf({ external }: Pick<TurnRow, "external">): number {
   return external ? 0 : reserveBlock;
 }
 

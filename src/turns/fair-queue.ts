@@ -6,6 +6,10 @@
 export class FairQueue<T> {
   readonly #grants = new Ring<Ring<T[]>>();
 
+  get isEmpty(): boolean {
+    return this.#grants.size === 0;
+  }
+
   push(grant: string, scope: string, item: T): void {
     const scopes = this.#grants.getOrAdd(grant, () => new Ring());
     scopes.getOrAdd(scope, () => []).push(item);

@@ -25,6 +25,16 @@ interface Lane<T> {
   readonly waiting: T[];
   /** Stands in a queue of lanes. */
   ready: boolean;
+  /** Kept, with a slot, for a turn that is being admitted. */
+  reserved: boolean;
+}
+
+/** An idle lane and a slot for a turn that is being admitted. */
+export interface LaneReservation<T> {
+  /** The turn has them. */
+  take(turn: T): void;
+  /** It does not need them, or may not have them. */
+  cancel(): void;
 }
 
 interface Slots {
@@ -101,6 +111,28 @@ export class Lanes<T extends LaneTurn> {
     return this.#takeWithoutSlot() ?? this.#takeWithSlot();
   }
 
+  /** The lane and a slot, if the lane is idle and nobody waits for the slot. */
+  reserve(name: string, key: SessionKey): LaneReservation<T> | undefined {
+    const slots = this.#slotsOf(key.provider);
+    const isFree = this.#running < this.limits.running && slots.taken < slots.most;
+    if (!isFree || this.#lanes.has(name) || this.#ready.get(key.provider)?.isEmpty === false)
+      return undefined;
+    const lane = this.#laneOf({ lane: name, key });
+    lane.reserved = true;
+    slots.taken += 1;
+    this.#running += 1;
+    return {
+      take: (turn) => {
+        lane.reserved = false;
+        lane.running = turn;
+      },
+      cancel: () => {
+        lane.reserved = false;
+        this.#letGo(lane, true);
+      },
+    };
+  }
+
   /** Makes a turn the holder of its lane that held it in an earlier life of the process. */
   resume(turn: T): void {
     this.#laneOf(turn).running = turn;
@@ -111,12 +143,7 @@ export class Lanes<T extends LaneTurn> {
     const lane = this.#lanes.get(turn.lane);
     if (lane === undefined || lane.running !== turn) return;
     lane.running = undefined;
-    if (turn.needsSlot) {
-      this.#slotsOf(turn.key.provider).taken -= 1;
-      this.#running -= 1;
-    }
-    if (lane.waiting.length === 0) this.#forgetIfEmpty(lane);
-    else this.#offer(lane);
+    this.#letGo(lane, turn.needsSlot);
   }
 
   /** Takes a waiting turn out of its lane; false if it does not wait. */
@@ -139,6 +166,21 @@ export class Lanes<T extends LaneTurn> {
 
   runningIn(lane: string): T | undefined {
     return this.#lanes.get(lane)?.running;
+  }
+
+  /** Some turn holds the lane, or is about to. */
+  isTaken(name: string): boolean {
+    const lane = this.#lanes.get(name);
+    return lane !== undefined && (lane.reserved || lane.running !== undefined);
+  }
+
+  #letGo(lane: Lane<T>, withSlot: boolean): void {
+    if (withSlot) {
+      this.#slotsOf(lane.key.provider).taken -= 1;
+      this.#running -= 1;
+    }
+    if (lane.waiting.length === 0) this.#forgetIfEmpty(lane);
+    else this.#offer(lane);
   }
 
   #takeWithoutSlot(): T | undefined {
@@ -190,7 +232,7 @@ export class Lanes<T extends LaneTurn> {
 
   #offer(lane: Lane<T>): void {
     const [next] = lane.waiting;
-    if (next === undefined || next.held || lane.ready || lane.running !== undefined) return;
+    if (next === undefined || next.held || lane.ready || this.isTaken(lane.name)) return;
     lane.ready = true;
     if (!next.needsSlot) {
       this.#free.push(lane);
@@ -204,10 +246,10 @@ export class Lanes<T extends LaneTurn> {
     queue.push(next.grant, lane.key.scope, lane);
   }
 
-  #laneOf({ lane: name, key }: T): Lane<T> {
+  #laneOf({ lane: name, key }: Pick<LaneTurn, "lane" | "key">): Lane<T> {
     let lane = this.#lanes.get(name);
     if (lane === undefined) {
-      lane = { name, key, running: undefined, waiting: [], ready: false };
+      lane = { name, key, running: undefined, waiting: [], ready: false, reserved: false };
       this.#lanes.set(name, lane);
     }
     return lane;
@@ -223,6 +265,6 @@ export class Lanes<T extends LaneTurn> {
   }
 
   #forgetIfEmpty(lane: Lane<T>): void {
-    if (lane.running === undefined && lane.waiting.length === 0) this.#lanes.delete(lane.name);
+    if (!this.isTaken(lane.name) && lane.waiting.length === 0) this.#lanes.delete(lane.name);
   }
 }

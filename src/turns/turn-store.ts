@@ -37,6 +37,8 @@ export interface AdmitCall {
   readonly request: Uint8Array;
   /** Names the session from now on. */
   readonly responseId?: string;
+  /** Gives the turn the lane with its admission, if no other turn runs or waits in it. */
+  readonly grantIfFree?: Omit<GrantCall, "turnNo">;
 }
 
 export type Admission =
@@ -45,6 +47,8 @@ export type Admission =
       readonly turn: TurnRow;
       readonly outcome: "CREATED" | "EXISTING" | "ROTATED" | "EXPLICIT" | "EPHEMERAL";
       readonly reason?: RotationReason;
+      /** It has the lane. */
+      readonly grant?: Grant;
     }
   /** The turn id is known, with the same payload. */
   | { readonly kind: "repeated"; readonly turn: TurnRow }
@@ -52,6 +56,14 @@ export type Admission =
   | { readonly kind: "merged"; readonly turn: TurnRow; readonly into: TurnRow }
   | { readonly kind: "queue-full"; readonly waiting: number }
   | Refusal;
+
+export interface GrantCall {
+  readonly turnNo: number;
+  readonly nowMs: number;
+  /** Bound provisionally if the session has no native id, or lost it. */
+  readonly newNativeId?: string;
+  readonly reserveThrough: number;
+}
 
 export interface Grant {
   readonly turn: TurnRow;
@@ -148,13 +160,7 @@ export interface TurnStore {
   /** Takes a merged turn's text back; false if the other no longer waits. */
   cancelMerged(call: TurnEndCall): Promise<boolean>;
   /** Gives a waiting turn the lane. Undefined if it has ended meanwhile. */
-  grant(call: {
-    readonly turnNo: number;
-    readonly nowMs: number;
-    /** Bound provisionally if the session has no native id, or lost it. */
-    readonly newNativeId?: string;
-    readonly reserveThrough: number;
-  }): Promise<Grant | undefined>;
+  grant(call: GrantCall): Promise<Grant | undefined>;
   /** Gives the lane of a running external turn to its caller anew. Undefined if it has ended. */
   regrant(call: { readonly turnNo: number; readonly nowMs: number }): Promise<Grant | undefined>;
   /** Starts another attempt after the agent lost its conversation. False if the fence is stale. */

@@ -5,7 +5,14 @@ import { addUsage, noUsage, type SessionRow } from "../../sessions/session.js";
 import type { Reserved, SessionView } from "../../sessions/session-store.js";
 import { acceptedEvent } from "../../turns/accepted.js";
 import { hasEnded, type TurnRow } from "../../turns/turn.js";
-import type { Admission, AdmitCall, Grant, JournalEntry, TurnEndCall } from "../../turns/turn-store.js";
+import type {
+  Admission,
+  AdmitCall,
+  Grant,
+  GrantCall,
+  JournalEntry,
+  TurnEndCall,
+} from "../../turns/turn-store.js";
 import { encodeBatch, seal } from "./codec.js";
 import { keepExchange } from "./history.js";
 import { findMergeTarget, putMerge, settleMerges } from "./merge-commands.js";
@@ -46,13 +53,13 @@ export function admit(tx: Transaction, call: AdmitCall): Admission {
   const reserved = applyReservation(tx, call.reserve);
   if (reserved.kind === "refused") return reserved;
   if (reserved.kind === "ephemeral") throw new TypeError("an internal reservation has no turn");
-  return writeAdmission(tx, call, reserved, before, into);
+  const admission = writeAdmission(tx, call, reserved, before, into);
+  if (admission.kind !== "admitted" || call.grantIfFree === undefined || before > 0) return admission;
+  const granted = grant(tx, { ...call.grantIfFree, turnNo: admission.turn.turnNo });
+  return granted === undefined ? admission : { ...admission, grant: granted };
 }
 
-export function grant(
-  tx: Transaction,
-  call: { turnNo: number; nowMs: number; newNativeId?: string; reserveThrough: number },
-): Grant | undefined {
+export function grant(tx: Transaction, call: GrantCall): Grant | undefined {
   const turn = tx.tables.turn(call.turnNo);
   if (turn === undefined || turn.state !== "QUEUED") return undefined;
   const session = tx.tables.row(turn.key, turn.recordNo);
