@@ -185,6 +185,7 @@ function createDispatcher(
       running: settings.limits.runningTurns,
       waiting: settings.limits.waitingTurns,
       waitingInSession: settings.limits.waitingTurnsPerSession,
+      waitingOfGrant: settings.limits.waitingTurnsPerGrant,
       collectDebounceMs: settings.limits.collectDebounceMs,
     },
     newNativeId: randomUUID,

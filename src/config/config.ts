@@ -55,6 +55,7 @@ export interface Settings {
     readonly runningTurns: number;
     readonly waitingTurns: number;
     readonly waitingTurnsPerSession: number;
+    readonly waitingTurnsPerGrant: number;
     readonly collectDebounceMs: number;
     readonly messageBytes: number;
     readonly connections: number;
@@ -108,6 +109,8 @@ export function loadSettings(overrides: Overrides): Settings {
       runningTurns: config.limits?.runningTurns || 64,
       waitingTurns: config.limits?.waitingTurns || 10_000,
       waitingTurnsPerSession: config.limits?.waitingTurnsPerSession || 20,
+      waitingTurnsPerGrant:
+        config.limits?.waitingTurnsPerGrant || Math.ceil((config.limits?.waitingTurns || 10_000) / 2),
       collectDebounceMs:
         config.limits?.collectDebounce === undefined ? 500 : durationMs(config.limits.collectDebounce),
       messageBytes: config.limits?.messageBytes || 32 * 1024 * 1024,

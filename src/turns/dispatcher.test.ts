@@ -74,7 +74,7 @@ async function* answer(turn: ProviderTurn): AsyncGenerator<ProviderEvent> {
 
 function dispatcherFor(
   agent: ScriptedAgent,
-  limits = { running: 10, waiting: 100, waitingInSession: 3, collectDebounceMs: 0 },
+  limits = { running: 10, waiting: 100, waitingOfGrant: 50, waitingInSession: 3, collectDebounceMs: 0 },
   log: (message: string, error: unknown) => void = (message, error) => {
     throw new Error(message, { cause: error });
   },
@@ -258,6 +258,20 @@ describe("a turn", () => {
     await started(agent);
     await expect(dispatcher.admit(request("chat"))).rejects.toMatchObject({ reason: "QUEUE_FULL" });
     expect((await dispatcher.admit(admits[3] ?? request("chat"))).kind).toBe("repeated");
+    hold.release();
+    await dispatcher.drain(10_000);
+  });
+
+  it("is refused over the queue limit of its grant, and another grant's is not", async () => {
+    const agent = new ScriptedAgent();
+    const hold = held();
+    agent.script = hold.script;
+    const limits = { running: 1, waiting: 10, waitingOfGrant: 2, waitingInSession: 5, collectDebounceMs: 0 };
+    const dispatcher = dispatcherFor(agent, limits);
+    for (const chat of ["a", "b", "c"]) await dispatcher.admit(request(chat, { grant: "loud" }));
+    const tooMany = dispatcher.admit(request("d", { grant: "loud" }));
+    await expect(tooMany).rejects.toMatchObject({ reason: "QUEUE_FULL" });
+    expect((await dispatcher.admit(request("d", { grant: "quiet" }))).kind).toBe("admitted");
     hold.release();
     await dispatcher.drain(10_000);
   });

@@ -33,6 +33,8 @@ export interface DispatcherLimits {
   readonly running: number;
   /** Turns that wait, over all sessions. */
   readonly waiting: number;
+  /** Turns that wait of one grant, so that none of them shuts out the others. */
+  readonly waitingOfGrant: number;
   /** Turns that wait in one session. */
   readonly waitingInSession: number;
   /** How long a turn that collects waits for more text after the last, at most `longestCollectMs`. */
@@ -135,13 +137,14 @@ export class Dispatcher {
     const { limits } = this.deps;
     const { key } = request.reserve.reservation;
     const canSteer = this.deps.providers.get(key.provider)?.capabilities.steer ?? false;
-    const isFull = this.#lanes.waiting >= limits.waiting;
-    if (isFull || request.onConflict === "INTERRUPT") {
+    const full = this.#fullQueue(request.grant);
+    if (full !== undefined || request.onConflict === "INTERRUPT") {
       // A retry of a turn that is known meets it, however many wait, and asks nobody to let go.
       const known = await this.deps.store.byTurnId(request.turnId, { scopes: [key.scope] });
-      if (known === undefined && isFull) throw queueFull(`${limits.waiting} turns wait already`);
-      if (known === undefined && request.onConflict === "INTERRUPT")
+      if (known === undefined && full !== undefined) throw queueFull(full);
+      if (known === undefined && request.onConflict === "INTERRUPT") {
         await this.#askHolderToLetGo(keyText(key));
+      }
     }
     const call = { ...request, canSteer, maxWaitingInSession: limits.waitingInSession };
     const admission = await this.#track(this.#admit(call));
@@ -149,6 +152,14 @@ export class Dispatcher {
       throw queueFull(`${admission.waiting} turns wait in the session already`);
     }
     return admission.kind === "merged" ? this.#merge(admission, call.request) : admission;
+  }
+
+  /** Why no more turns of a grant may wait. */
+  #fullQueue(grant: string): string | undefined {
+    const { limits } = this.deps;
+    if (this.#lanes.waiting >= limits.waiting) return `${limits.waiting} turns wait already`;
+    if (this.#lanes.waitingOfGrant(grant) < limits.waitingOfGrant) return undefined;
+    return `${limits.waitingOfGrant} turns of your grant wait already`;
   }
 
   /** The events of a turn after a sequence, to its end. */

@@ -38,6 +38,40 @@ describe("lanes", () => {
     expect(all.take()).toBe(other);
   });
 
+  it("count the waiting turns of each grant", () => {
+    const all = lanes(1);
+    const [first, second, third] = [turn("a"), turn("a"), turn("b", { grant: "other" })];
+    for (const each of [first, second, third]) all.enqueue(each);
+    expect([all.waitingOfGrant("g"), all.waitingOfGrant("other")]).toEqual([2, 1]);
+    all.take();
+    all.remove(second);
+    expect([all.waitingOfGrant("g"), all.waitingOfGrant("other"), all.waiting]).toEqual([0, 1, 1]);
+  });
+
+  it("keep an idle lane and a slot for a turn that is being admitted", () => {
+    const all = lanes(1);
+    const [first, second] = [turn("a"), turn("b")];
+    const kept = all.reserve(first.lane, first.key);
+    expect(all.reserve(first.lane, first.key)).toBeUndefined();
+    expect(all.reserve(second.lane, second.key)).toBeUndefined();
+    all.enqueue(second);
+    expect(all.take()).toBeUndefined();
+    kept?.take(first);
+    expect(all.runningIn(first.lane)).toBe(first);
+    all.release(first);
+    expect(all.take()).toBe(second);
+    expect(all.reserve(first.lane, first.key)).toBeUndefined();
+  });
+
+  it("let the next one have a lane that was kept in vain", () => {
+    const all = lanes(1);
+    const [first, second] = [turn("a"), turn("a")];
+    const kept = all.reserve(first.lane, first.key);
+    all.enqueue(second);
+    kept?.cancel();
+    expect(all.take()).toBe(second);
+  });
+
   it("go round the grants, and within one round its scopes", () => {
     const all = lanes(1);
     for (let i = 0; i < 3; i++) all.enqueue(turn(`${i}`, { grant: "loud", scope: "x" }));

@@ -50,6 +50,7 @@ export class Lanes<T extends LaneTurn> {
   /** Lanes whose next turn needs none. */
   readonly #free: Lane<T>[] = [];
   readonly #slots = new Map<string, Slots>();
+  readonly #waitingOfGrant = new Map<string, number>();
   #running = 0;
   #waiting = 0;
 
@@ -69,6 +70,10 @@ export class Lanes<T extends LaneTurn> {
     return this.#waiting;
   }
 
+  waitingOfGrant(grant: string): number {
+    return this.#waitingOfGrant.get(grant) ?? 0;
+  }
+
   /** Turns that hold a slot of the provider. */
   runningOf(provider: string): number {
     return this.#slots.get(provider)?.taken ?? 0;
@@ -86,7 +91,7 @@ export class Lanes<T extends LaneTurn> {
   enqueue(turn: T): void {
     const lane = this.#laneOf(turn);
     lane.waiting.push(turn);
-    this.#waiting += 1;
+    this.#count(turn, 1);
     this.#offer(lane);
   }
 
@@ -152,7 +157,7 @@ export class Lanes<T extends LaneTurn> {
     const index = lane?.waiting.indexOf(turn) ?? -1;
     if (lane === undefined || index < 0) return false;
     lane.waiting.splice(index, 1);
-    this.#waiting -= 1;
+    this.#count(turn, -1);
     if (lane.ready) return true;
     if (lane.waiting.length === 0) this.#forgetIfEmpty(lane);
     else this.#offer(lane);
@@ -172,6 +177,13 @@ export class Lanes<T extends LaneTurn> {
   isTaken(name: string): boolean {
     const lane = this.#lanes.get(name);
     return lane !== undefined && (lane.reserved || lane.running !== undefined);
+  }
+
+  #count({ grant }: T, change: 1 | -1): void {
+    this.#waiting += change;
+    const ofGrant = this.waitingOfGrant(grant) + change;
+    if (ofGrant > 0) this.#waitingOfGrant.set(grant, ofGrant);
+    else this.#waitingOfGrant.delete(grant);
   }
 
   #letGo(lane: Lane<T>, withSlot: boolean): void {
@@ -226,7 +238,7 @@ export class Lanes<T extends LaneTurn> {
     }
     lane.waiting.shift();
     lane.running = turn;
-    this.#waiting -= 1;
+    this.#count(turn, -1);
     return turn;
   }
 

@@ -270,7 +270,7 @@ export class World {
       store: this.#store,
       clock: this.#scheduler.clock(life),
       providers: new Map([[provider.id, provider]]),
-      limits: { running: 3, waiting: 100, waitingInSession: 4, collectDebounceMs: 500 },
+      limits: { running: 3, waiting: 100, waitingOfGrant: 50, waitingInSession: 4, collectDebounceMs: 500 },
       newNativeId: () => `${this.seed}-${life}-${++native}`,
       workspace: async () => "/",
       childMark: (sessionId) => sessionId,
