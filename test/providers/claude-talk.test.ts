@@ -8,8 +8,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { type ClaudeOptions, createClaudeProvider } from "../../src/providers/claude/index.js";
 import { findMarked } from "../../src/providers/marks.js";
-import type { ProviderEvent, ProviderRun, ProviderTurn } from "../../src/turns/provider.js";
-import { answerOf, type Ran, turnOf } from "./turns.js";
+import type { ProviderEvent, ProviderTurn } from "../../src/turns/provider.js";
+import { answerOf, atFirst, followRun, textInput, turnOf } from "./turns.js";
 
 const executable = fileURLToPath(new URL("../fixtures/fake-claude.mjs", import.meta.url));
 
@@ -51,40 +51,16 @@ function turn(prompt: string, fields: Partial<ProviderTurn> = {}): ProviderTurn 
   return asked;
 }
 
-const text = (words: string) => [{ kind: "text" as const, text: words }];
 const historyOf = (answer: string) => JSON.parse(/history=(\[.*?\])(?: tool=|$)/s.exec(answer)?.[1] ?? "[]");
 type Permission = Extract<ProviderEvent, { kind: "permission" }>;
-
-/** Runs the turn to its end. `onEvent` sees each event as it comes, and may speak to the run. */
-async function follow(run: ProviderRun, onEvent: (event: ProviderEvent) => unknown = () => {}): Promise<Ran> {
-  const events: ProviderEvent[] = [];
-  for await (const event of run) {
-    events.push(event);
-    await onEvent(event);
-  }
-  const last = events.at(-1);
-  if (last?.kind !== "end") throw new Error("the turn has no end");
-  const texts = events.map((event) => (event.kind === "text" ? event.text : ""));
-  return { events, text: texts.join(""), outcome: last.outcome, survivors: last.survivors ?? [] };
-}
-
-/** Calls `task` at the first event of a kind. */
-function at(kind: ProviderEvent["kind"], task: () => unknown): (event: ProviderEvent) => unknown {
-  let done = false;
-  return (event) => {
-    if (done || event.kind !== kind) return undefined;
-    done = true;
-    return task();
-  };
-}
 
 describe("text for a turn that runs", () => {
   test("while a tool runs is taken into the answer", async () => {
     const run = provider().run(turn("one [[work 1]]"));
     const taken: unknown[] = [];
-    const ran = await follow(
+    const ran = await followRun(
       run,
-      at("tool-call", async () => taken.push(await run.steer?.(text("two")))),
+      atFirst("tool-call", async () => taken.push(await run.steer?.(textInput("two")))),
     );
     expect(taken).toEqual([true]);
     expect(historyOf(answerOf(ran))).toEqual(["one [[work 1]]", "two"]);
@@ -96,11 +72,11 @@ describe("text for a turn that runs", () => {
 
   test("while the agent speaks is answered next, in the same turn, and both answers are paid for", async () => {
     const run = provider().run(turn("one [[talk 2]] [[say First.]]"));
-    const ran = await follow(
+    const ran = await followRun(
       run,
-      at("text", async () => {
-        expect(await run.steer?.(text("two"))).toBe(true);
-        expect(await run.steer?.(text("three [[say Second.]]"))).toBe(true);
+      atFirst("text", async () => {
+        expect(await run.steer?.(textInput("two"))).toBe(true);
+        expect(await run.steer?.(textInput("three [[say Second.]]"))).toBe(true);
       }),
     );
     expect(answerOf(ran)).toBe("First.\n\nSecond.");
@@ -117,12 +93,12 @@ describe("text for a turn that runs", () => {
     const run = provider().run(turn("one [[talk 1]]"));
     const input = [
       { kind: "file" as const, mediaType: "text/plain", name: "n.txt", data: Buffer.from("a note") },
-      ...text(`/clear [[environment ${file}]]`),
+      ...textInput(`/clear [[environment ${file}]]`),
     ];
     answerOf(
-      await follow(
+      await followRun(
         run,
-        at("text", () => run.steer?.(input)),
+        atFirst("text", () => run.steer?.(input)),
       ),
     );
     const { message } = JSON.parse(readFileSync(file, "utf8"));
@@ -135,10 +111,10 @@ describe("text for a turn that runs", () => {
   test("that the agent cannot take is not taken", async () => {
     const run = provider().run(turn("one"));
     const taken: unknown[] = [];
-    const ran = await follow(
+    const ran = await followRun(
       run,
-      at("started", async () => {
-        taken.push(await run.steer?.(text(" ")));
+      atFirst("started", async () => {
+        taken.push(await run.steer?.(textInput(" ")));
         const video = { kind: "file" as const, mediaType: "video/mp4", name: "v", data: Buffer.from("v") };
         taken.push(await run.steer?.([video]));
       }),
@@ -149,18 +125,18 @@ describe("text for a turn that runs", () => {
 
   test("is not taken before the agent begins, nor after its last result", async () => {
     const run = provider({ lingerMs: 50 }).run(turn("one [[linger]]"));
-    expect(await run.steer?.(text("early"))).toBe(false);
-    const ran = await follow(run);
-    expect(await run.steer?.(text("late"))).toBe(false);
+    expect(await run.steer?.(textInput("early"))).toBe(false);
+    const ran = await followRun(run);
+    expect(await run.steer?.(textInput("late"))).toBe(false);
     expect(historyOf(answerOf(ran))).toEqual(["one [[linger]]"]);
   });
 
   test("is not taken by a version that does not say which lines it answers", async () => {
     const run = provider({}, "2.1.197").run(turn("one"));
     const taken: unknown[] = [];
-    const ran = await follow(
+    const ran = await followRun(
       run,
-      at("started", async () => taken.push(await run.steer?.(text("two")))),
+      atFirst("started", async () => taken.push(await run.steer?.(textInput("two")))),
     );
     expect(taken).toEqual([false]);
     expect(historyOf(answerOf(ran))).toEqual(["one"]);
@@ -168,9 +144,9 @@ describe("text for a turn that runs", () => {
 
   test("whose answer fails fails the turn, which keeps what was said before", async () => {
     const run = provider().run(turn("one [[talk 1]] [[say First.]]"));
-    const ran = await follow(
+    const ran = await followRun(
       run,
-      at("text", () => run.steer?.(text("two [[fail 529]]"))),
+      atFirst("text", () => run.steer?.(textInput("two [[fail 529]]"))),
     );
     expect(ran.text).toBe("First.");
     expect(ran.outcome).toMatchObject({
@@ -182,25 +158,25 @@ describe("text for a turn that runs", () => {
 
   test("whose answer succeeds after the first one failed completes the turn", async () => {
     const run = provider().run(turn("one [[talk 1]] [[fail 529]]"));
-    const ran = await follow(
+    const ran = await followRun(
       run,
-      at("started", () => run.steer?.(text("two"))),
+      atFirst("started", () => run.steer?.(textInput("two"))),
     );
     expect(historyOf(answerOf(ran))).toEqual(["one [[talk 1]] [[fail 529]]", "two"]);
   });
 
   test("that a crash leaves unanswered fails the turn", async () => {
     const run = provider().run(turn("one [[talk 1]] [[say First.]]"));
-    const ran = await follow(
+    const ran = await followRun(
       run,
-      at("text", () => run.steer?.(text("two [[crash]]"))),
+      atFirst("text", () => run.steer?.(textInput("two [[crash]]"))),
     );
     expect(ran.outcome).toMatchObject({ status: "failed", code: TurnErrorCode.CRASHED });
   });
 });
 
 test("a result about somebody else's line is none of the turn's", async () => {
-  const ran = await follow(provider().run(turn("[[stray]] [[say mine]]")));
+  const ran = await followRun(provider().run(turn("[[stray]] [[say mine]]")));
   expect(answerOf(ran)).toBe("mine");
   expect(ran.outcome).toMatchObject({ usage: { inputTokens: 10, costUsd: 0.25 } });
 });
@@ -210,9 +186,9 @@ describe("a turn that is to stop", () => {
   async function stopped(prompt: string, options: Partial<ClaudeOptions> = {}, version?: string) {
     const abort = new AbortController();
     const run = provider(options, version).run(turn(prompt, { signal: abort.signal }));
-    const ran = await follow(
+    const ran = await followRun(
       run,
-      at("text", () => abort.abort()),
+      atFirst("text", () => abort.abort()),
     );
     return { ran, run };
   }
@@ -231,7 +207,7 @@ describe("a turn that is to stop", () => {
     // The version is known, so that the process starts at once.
     await claude.health();
     const run = claude.run(turn("one [[hang]]", { signal: abort.signal }));
-    const following = follow(run);
+    const following = followRun(run);
     setImmediate(() => abort.abort());
     expect((await following).outcome.status).toBe("cancelled");
   });
@@ -258,27 +234,27 @@ describe("a turn that is to stop", () => {
     const fields = { binding: { state: "fresh", nativeId }, signal: abort.signal } as const;
     const claude = provider(noSignals);
     const run = claude.run(turn(first, fields));
-    const ran = await follow(
+    const ran = await followRun(
       run,
-      at("text", async () => {
-        expect(await run.steer?.(text("two [[hang]]"))).toBe(true);
+      atFirst("text", async () => {
+        expect(await run.steer?.(textInput("two [[hang]]"))).toBe(true);
         abort.abort();
-        expect(await run.steer?.(text("three"))).toBe(false);
+        expect(await run.steer?.(textInput("three"))).toBe(false);
       }),
     );
     expect(ran.outcome).toMatchObject({ status: "cancelled", usage: { costUsd: expect.any(Number) } });
     expect(ran.text).toBe("turns");
     if (directive !== "") return;
     const next = turn("next", { binding: { state: "provisional", nativeId } });
-    expect(historyOf(answerOf(await follow(claude.run(next))))).toEqual([first, "next"]);
+    expect(historyOf(answerOf(await followRun(claude.run(next))))).toEqual([first, "next"]);
   });
 
   test("between two answers is cancelled, though the first was complete", async () => {
     const abort = new AbortController();
     const run = provider(noSignals).run(turn("one [[talk 1]] [[say First.]]", { signal: abort.signal }));
-    const ran = await follow(run, async (event) => {
+    const ran = await followRun(run, async (event) => {
       if (event.kind !== "text") return;
-      if (event.text === "First") await run.steer?.(text("two [[hang]]"));
+      if (event.text === "First") await run.steer?.(textInput("two [[hang]]"));
       if (event.text === "\n\nturns") abort.abort();
     });
     expect(ran.text).toBe("First.\n\nturns");
@@ -290,7 +266,7 @@ describe("a turn that is to stop", () => {
     const claude = provider({ lingerMs: 60_000, interrupt: { signal: "SIGINT", waitMs: 100 } });
     const file = join(root, "input-closed");
     const asked = turn(`[[linger ${file}]] [[say all]]`, { signal: abort.signal });
-    const following = follow(claude.run(asked));
+    const following = followRun(claude.run(asked));
     // The provider closes the input when it has read the result.
     await expect.poll(() => existsSync(file)).toBe(true);
     abort.abort();
@@ -303,7 +279,7 @@ describe("an agent that needs a permission", () => {
   const question = `[[ask Bash {"command":"make","n":[1,{}]}]]`;
 
   async function decided(prompt: string, decide: (event: Permission) => unknown, claude = asking()) {
-    return follow(claude.run(turn(prompt)), (event) =>
+    return followRun(claude.run(turn(prompt)), (event) =>
       event.kind === "permission" ? decide(event) : undefined,
     );
   }
@@ -364,12 +340,12 @@ describe("an agent that needs a permission", () => {
   test("and takes the question back is told no answer", async () => {
     const run = asking().run(turn(`${question} [[withdraw]] [[talk 1]]`));
     let asked: Permission | undefined;
-    const ran = await follow(run, async (event) => {
+    const ran = await followRun(run, async (event) => {
       if (event.kind === "permission") asked = event;
       if (event.kind !== "text" || asked === undefined) return;
       asked.decide({ allowed: true, message: "" });
       asked = undefined;
-      expect(await run.steer?.(text("go on [[say Done.]]"))).toBe(true);
+      expect(await run.steer?.(textInput("go on [[say Done.]]"))).toBe(true);
     });
     // The program of the fixtures ends if it is told an answer that it does not wait for.
     expect(answerOf(ran)).toMatch(/tool="withdrawn"\n\nDone\.$/);
@@ -379,7 +355,7 @@ describe("an agent that needs a permission", () => {
     const abort = new AbortController();
     const run = asking({ interruptMs: 60_000 }).run(turn(question, { signal: abort.signal }));
     let asked: Permission | undefined;
-    const ran = await follow(run, (event) => {
+    const ran = await followRun(run, (event) => {
       if (event.kind !== "permission") return;
       asked = event;
       abort.abort();
