@@ -165,11 +165,14 @@ describe("text for a turn that runs", () => {
     expect(historyOf(answerOf(ran))).toEqual(["one [[talk 1]] [[fail 529]]", "two"]);
   });
 
-  test("that a crash leaves unanswered fails the turn", async () => {
-    const run = provider().run(turn("one [[talk 1]] [[say First.]]"));
+  test.each([
+    ["a crash", "", "[[crash]]"],
+    ["an agent that ends in order", "[[exit 0]]", ""],
+  ])("that %s leaves unanswered fails the turn", async (_, first, second) => {
+    const run = provider().run(turn(`one [[talk 1]] [[say First.]] ${first}`));
     const ran = await followRun(
       run,
-      atFirst("text", () => run.steer?.(textInput("two [[crash]]"))),
+      atFirst("text", () => run.steer?.(textInput(`two ${second}`))),
     );
     expect(ran.outcome).toMatchObject({ status: "failed", code: TurnErrorCode.CRASHED });
   });
@@ -247,6 +250,12 @@ describe("a turn that is to stop", () => {
     if (directive !== "") return;
     const next = turn("next", { binding: { state: "provisional", nativeId } });
     expect(historyOf(answerOf(await followRun(claude.run(next))))).toEqual([first, "next"]);
+  });
+
+  test("is cancelled though the agent finishes its answer, as nobody was given the rest", async () => {
+    const { ran } = await stopped("one [[talk 9]] [[finish]] [[say All of it.]]", noSignals);
+    expect(ran.text).toBe("All o");
+    expect(ran.outcome).toMatchObject({ status: "cancelled", usage: { costUsd: 0.25 } });
   });
 
   test("between two answers is cancelled, though the first was complete", async () => {

@@ -33,7 +33,7 @@ import {
   isNativeId,
   startAfterIdInUse,
 } from "./resume.js";
-import { Talk, versionOf } from "./talk.js";
+import { Talk } from "./talk.js";
 
 type ChildVariables = Readonly<Record<string, string>>;
 
@@ -165,7 +165,7 @@ async function* readRun(
           void child.end();
           continue;
         }
-        talk.versionIs(versionOf(record));
+        talk.versionIs(asString(record.claude_code_version));
         if (!started) {
           started = true;
           yield { kind: "started", nativeId: start.nativeId, resumed: start.flag === "resume", warm: false };

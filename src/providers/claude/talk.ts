@@ -21,7 +21,7 @@ import {
   wrote,
 } from "./conversation.js";
 import { InputError, userLine } from "./input.js";
-import { asString, type ClaudeRecord, type ClaudeResult } from "./records.js";
+import type { ClaudeRecord, ClaudeResult } from "./records.js";
 import { isAtLeast, namesLinesSince } from "./version.js";
 
 export interface TalkSettings {
@@ -179,9 +179,4 @@ function lineOf(uuid: string, input: readonly TurnInputPart[]): string | undefin
     if (error instanceof InputError) return undefined;
     throw error;
   }
-}
-
-/** The version in an init record. */
-export function versionOf(record: ClaudeRecord): string | undefined {
-  return asString(record.claude_code_version);
 }
