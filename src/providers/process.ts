@@ -12,8 +12,10 @@ export interface ChildOptions {
   readonly environment: Readonly<Record<string, string>>;
   /** Value of SESSION_BROKER_CHILD in `environment`; finds what left the process group. */
   readonly mark?: string;
-  /** Written to the standard input, which is then closed. */
+  /** Written to the standard input. */
   readonly input: string;
+  /** The input stays open for more, until `closeInput`. Default: it is closed after `input`. */
+  readonly keepInputOpen?: boolean;
   /** Longest time without any output. */
   readonly silenceMs: number;
   readonly limits?: Partial<OutputLimits>;
@@ -33,8 +35,17 @@ export interface Child {
   /**
    * Lines of the standard output. To be read once and to its end; throws
    * OutputLimitError and SilenceError. Reading slowly slows the child down.
+   *
+   * @param isAnswerOurs true while the child waits for us; its silence is no fault then
    */
-  lines(): AsyncIterable<string>;
+  lines(isAnswerOurs?: () => boolean): AsyncIterable<string>;
+  /**
+   * Writes to the standard input; the time that the child may say nothing begins
+   * anew. True once it is written and the child lives, false if it is gone or its
+   * input was closed.
+   */
+  write(text: string): Promise<boolean>;
+  closeInput(): void;
   /** Resolves when the child has exited; what it started may still run. */
   readonly exit: Promise<ChildExit>;
   /** The last 64 KiB of the standard error. */
@@ -91,6 +102,7 @@ export async function startChild(options: ChildOptions): Promise<Child> {
   const exit = new Promise<ChildExit>((resolve) => {
     subprocess.once("exit", (code, signal) => resolve({ code, signal }));
   });
+  const hasExited = () => subprocess.exitCode !== null || subprocess.signalCode !== null;
   let lastOutputAt = performance.now();
   const tail = new Tail(errorTailBytes);
   stderr.on("data", (chunk: Buffer) => {
@@ -102,7 +114,15 @@ export async function startChild(options: ChildOptions): Promise<Child> {
   });
   // A child that does not read its input, or is gone, is judged by its exit.
   stdin.on("error", () => {});
-  stdin.end(options.input);
+  stdin.write(options.input);
+  const closeInput = () => void stdin.end();
+  if (options.keepInputOpen !== true) closeInput();
+  const write = async (text: string) => {
+    if (!stdin.writable) return false;
+    lastOutputAt = performance.now();
+    const failure = await new Promise<unknown>((resolve) => stdin.write(text, resolve));
+    return (failure === undefined || failure === null) && !hasExited();
+  };
 
   let ending: Promise<ChildEnd> | undefined;
   let reportEnd: () => void;
@@ -114,7 +134,7 @@ export async function startChild(options: ChildOptions): Promise<Child> {
     return ending;
   };
   async function endChild(leader: number): Promise<ChildEnd> {
-    if (options.interrupt !== undefined && subprocess.exitCode === null && subprocess.signalCode === null) {
+    if (options.interrupt !== undefined && !hasExited()) {
       subprocess.kill(options.interrupt.signal);
       await settlesWithin(exit, options.interrupt.waitMs);
     }
@@ -126,13 +146,13 @@ export async function startChild(options: ChildOptions): Promise<Child> {
   }
   exit.then(end);
 
-  async function* lines(): AsyncGenerator<string> {
+  async function* lines(isAnswerOurs = () => false): AsyncGenerator<string> {
     const splitter = new LineSplitter({ ...defaultOutputLimits, ...options.limits });
     const chunks = stdout[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
     try {
       lastOutputAt = performance.now();
       for (;;) {
-        const chunk = await nextChunk(chunks);
+        const chunk = await nextChunk(chunks, isAnswerOurs);
         if (chunk === undefined) break;
         lastOutputAt = performance.now();
         yield* splitter.push(chunk);
@@ -145,10 +165,14 @@ export async function startChild(options: ChildOptions): Promise<Child> {
     }
   }
 
-  async function nextChunk(chunks: AsyncIterator<Buffer>): Promise<Buffer | undefined> {
+  async function nextChunk(
+    chunks: AsyncIterator<Buffer>,
+    isAnswerOurs: () => boolean,
+  ): Promise<Buffer | undefined> {
     const stop = new AbortController();
     const silence = async (): Promise<never> => {
       for (;;) {
+        if (isAnswerOurs()) lastOutputAt = performance.now();
         const leftMs = lastOutputAt + options.silenceMs - performance.now();
         if (leftMs <= 0) throw new SilenceError(`no output for ${options.silenceMs} ms`);
         await delay(leftMs, undefined, { signal: stop.signal });
@@ -166,7 +190,7 @@ export async function startChild(options: ChildOptions): Promise<Child> {
     }
   }
 
-  return { lines, exit, errorOutput: () => tail.text(), end };
+  return { lines, write, closeInput, exit, errorOutput: () => tail.text(), end };
 }
 
 /** Waits for the promise, but no longer than `waitMs`. Whether it was settled in time. */

@@ -38,6 +38,7 @@ function createProvider(config: ProviderConfig, environment: Environment): Provi
   switch (config.kind.case) {
     case "claude": {
       const { executable, arguments: extraArgs, environment: added } = config.kind.value;
+      const { permissions } = config;
       return createClaudeProvider({
         id: config.id,
         executable: executable || "claude",
@@ -47,6 +48,8 @@ function createProvider(config: ProviderConfig, environment: Environment): Provi
           ? {}
           : { silenceTimeoutMs: durationMs(config.silenceTimeout) }),
         ...(config.maxRunning === 0 ? {} : { maxRunning: config.maxRunning }),
+        ask: permissions?.ask ?? false,
+        ...(permissions?.deadline === undefined ? {} : { permissionMs: durationMs(permissions.deadline) }),
         extraArgs,
         environment: added,
         parentEnvironment: environment,

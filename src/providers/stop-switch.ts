@@ -1,5 +1,3 @@
-import type { Child } from "./process.js";
-
 export type StopReason = "cancelled" | "timeout";
 
 /** What may end a turn before its time: a signal, or the clock. The first one counts. */
@@ -7,7 +5,7 @@ export class StopSwitch {
   reason: StopReason | undefined;
   readonly #signals: readonly AbortSignal[];
   readonly #deadline: NodeJS.Timeout;
-  #child: Child | undefined;
+  #onStop: (() => void) | undefined;
 
   constructor(signals: readonly AbortSignal[], timeoutMs: number) {
     this.#signals = signals;
@@ -18,10 +16,10 @@ export class StopSwitch {
     }
   }
 
-  /** Ends this child when the time comes, or at once if it has come. */
-  attach(child: Child): void {
-    this.#child = child;
-    if (this.reason !== undefined) void child.end();
+  /** Calls this when the time comes, or at once if it has come; it replaces what was to be called before. */
+  attach(onStop: () => void): void {
+    this.#onStop = onStop;
+    if (this.reason !== undefined) onStop();
   }
 
   dispose(): void {
@@ -32,7 +30,8 @@ export class StopSwitch {
   readonly #cancel = () => this.#stop("cancelled");
 
   #stop(reason: StopReason): void {
-    this.reason ??= reason;
-    void this.#child?.end();
+    if (this.reason !== undefined) return;
+    this.reason = reason;
+    this.#onStop?.();
   }
 }

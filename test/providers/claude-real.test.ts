@@ -3,89 +3,41 @@
  * fixtures. Wants SESSION_BROKER_TEST_CLAUDE, the path of the executable; see
  * scripts/install-claude.mjs.
  */
-import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FinishReason, TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
-import { type ClaudeOptions, createClaudeProvider } from "../../src/providers/claude/index.js";
+import type { ClaudeOptions } from "../../src/providers/claude/index.js";
 import { findMarked } from "../../src/providers/marks.js";
 import type { ProviderTurn } from "../../src/turns/provider.js";
+import { openRealClaude, type RealClaude, realExecutable } from "./real-claude.js";
 import { answerOf, runTurn, turnOf } from "./turns.js";
 
-const executable = process.env.SESSION_BROKER_TEST_CLAUDE ?? "";
 const title =
-  executable === ""
+  realExecutable === ""
     ? "the real Claude Code (skipped: SESSION_BROKER_TEST_CLAUDE names no executable)"
     : "the real Claude Code";
 
-describe.skipIf(executable === "")(title, { timeout: 60_000 }, () => {
-  let root: string;
+describe.skipIf(realExecutable === "")(title, { timeout: 60_000 }, () => {
+  let claude: RealClaude;
   let workspace: string;
-  let requestLog: string;
-  let environment: Record<string, string>;
-  let server: ReturnType<typeof spawn>;
 
   beforeAll(async () => {
-    root = mkdtempSync(join(tmpdir(), "claude-real-"));
-    workspace = join(root, "workspace");
-    requestLog = join(root, "requests.jsonl");
-    for (const folder of ["workspace", "home", "tmp"]) mkdirSync(join(root, folder));
-    server = spawn(
-      process.execPath,
-      [fileURLToPath(new URL("../fixtures/model-server.mjs", import.meta.url))],
-      {
-        env: { REQUEST_LOG: requestLog },
-        stdio: ["ignore", "pipe", "inherit"],
-      },
-    );
-    if (server.stdout === null) throw new Error("no output of the model server");
-    const [line] = await once(createInterface(server.stdout), "line");
-    environment = {
-      HOME: join(root, "home"),
-      TMPDIR: join(root, "tmp"),
-      CLAUDE_CODE_TMPDIR: join(root, "tmp"),
-      CLAUDE_CONFIG_DIR: join(root, "config"),
-      ANTHROPIC_BASE_URL: `http://127.0.0.1:${JSON.parse(line).port}`,
-      ANTHROPIC_API_KEY: "test",
-      CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: "1",
-      CLAUDE_CODE_MAX_RETRIES: "0",
-    };
+    claude = await openRealClaude();
+    workspace = claude.workspace;
   });
 
-  afterAll(async () => {
-    server.kill();
-    await once(server, "exit");
-    rmSync(root, { recursive: true, force: true });
-  });
+  afterAll(() => claude?.close());
 
-  function provider(options: Partial<ClaudeOptions> = {}) {
-    return createClaudeProvider({
-      id: "claude",
-      executable,
-      models: [],
-      environment,
-      parentEnvironment: { PATH: process.env.PATH },
-      ...options,
-    });
-  }
+  const provider = (options: Partial<ClaudeOptions> = {}) => claude.provider(options);
+  const requestsOf = (nativeId: string) => claude.requestsOf(nativeId);
 
   const turn = (text: string, fields: Partial<ProviderTurn> = {}) => turnOf(text, { workspace, ...fields });
   const bound = (nativeId: string) => ({ state: "bound", nativeId }) as const;
   const fresh = (nativeId: string) => ({ state: "fresh", nativeId }) as const;
   const historyOf = (answer: string): string[] =>
     JSON.parse(/history=(\[.*?\])(?: tool=|$)/s.exec(answer)?.[1] ?? "[]");
-  const requestsOf = (nativeId: string) =>
-    readFileSync(requestLog, "utf8")
-      .trim()
-      .split("\n")
-      .map((each) => JSON.parse(each))
-      .filter((each) => each.session === nativeId);
   const marked = async (asked: ProviderTurn) => (await findMarked((mark) => mark === asked.childMark)).length;
 
   test("says its version", async () => {
@@ -97,13 +49,13 @@ describe.skipIf(executable === "")(title, { timeout: 60_000 }, () => {
 
   test("remembers three turns, and the costs add up to the total", async () => {
     const nativeId = randomUUID();
-    const claude = provider();
+    const agent = provider();
     const prompts = ["my name is Ada", "/etc/hosts is a file", "and who am I?"];
     let previousTotal = {};
     let costUsd = 0;
     for (const [at, prompt] of prompts.entries()) {
       const binding = at === 0 ? fresh(nativeId) : bound(nativeId);
-      const ran = await runTurn(claude, turn(prompt, { binding, ...previousTotal }));
+      const ran = await runTurn(agent, turn(prompt, { binding, ...previousTotal }));
       expect(historyOf(answerOf(ran))).toEqual(prompts.slice(0, at + 1));
       expect(ran.text).toBe(answerOf(ran));
       expect(ran.events[0]).toEqual({ kind: "started", nativeId, resumed: at > 0, warm: false });
@@ -262,14 +214,14 @@ describe.skipIf(executable === "")(title, { timeout: 60_000 }, () => {
     const ran = await runTurn(provider(), asked);
     expect(historyOf(answerOf(ran))[0]).toMatch(/Hello Ada.*\/look at these/s);
     expect(ran.outcome).toMatchObject({ model: "claude-haiku-4-5" });
-    const { body } = requestsOf(nativeId).at(-1);
-    expect(body.model).toBe("claude-haiku-4-5");
-    expect(JSON.stringify(body.system)).toContain("Answer in the words of a sailor.");
-    const types = body.messages.at(-1).content.map((block: { type: string }) => block.type);
-    expect(types).toContain("image");
-    expect(types).toContain("document");
+    const body = requestsOf(nativeId).at(-1)?.body;
+    expect(body?.model).toBe("claude-haiku-4-5");
+    expect(JSON.stringify(body?.system)).toContain("Answer in the words of a sailor.");
+    const content = JSON.stringify(body?.messages.at(-1)?.content);
+    expect(content).toContain('"type":"image"');
+    expect(content).toContain('"type":"document"');
     // A later turn keeps the system prompt without being given it.
     answerOf(await runTurn(provider(), turn("on", { binding: bound(nativeId) })));
-    expect(JSON.stringify(requestsOf(nativeId).at(-1).body.system)).toContain("words of a sailor");
+    expect(JSON.stringify(requestsOf(nativeId).at(-1)?.body.system)).toContain("words of a sailor");
   });
 });

@@ -351,7 +351,7 @@ describe("a turn that is cancelled", () => {
   test("ends an agent that only SIGKILL ends", async () => {
     const abort = new AbortController();
     const asked = turn("[[deaf]]", { signal: abort.signal });
-    const claude = provider({ interrupt: { signal: "SIGINT", waitMs: 50 } });
+    const claude = provider({ interruptMs: 50, interrupt: { signal: "SIGINT", waitMs: 50 } });
     const ran = await runTurn(claude, asked, (event) => {
       if (event.kind === "text") abort.abort();
     });

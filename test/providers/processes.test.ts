@@ -102,6 +102,46 @@ describe("a child", () => {
     expect(await child.end()).toEqual({ exit: { code: 0, signal: null }, survivors: [] });
   });
 
+  test("takes more input until that is closed", async () => {
+    const child = await startChild(
+      childOf("process.stdin.pipe(process.stdout)", { input: "a\n", keepInputOpen: true }),
+    );
+    const got: string[] = [];
+    const written: boolean[] = [];
+    for await (const line of child.lines()) {
+      got.push(line);
+      if (line === "b") child.closeInput();
+      written.push(await child.write("b\n"));
+    }
+    expect(got).toEqual(["a", "b"]);
+    expect(written).toEqual([true, false]);
+    expect(await child.end()).toMatchObject({ exit: { code: 0 } });
+    expect(await child.write("c\n")).toBe(false);
+  });
+
+  test("that is gone takes no input", async () => {
+    const child = await startChild(childOf("process.exit(0)", { keepInputOpen: true }));
+    await child.exit;
+    expect(await child.write("x".repeat(4_000_000))).toBe(false);
+    await child.end();
+  });
+
+  test("may say nothing while the answer is ours, and has its time again afterwards", async () => {
+    const program = `process.stdin.once("data", () => setInterval(() => {}, 1000)); console.log("well?");`;
+    const child = await startChild(childOf(program, { silenceMs: 200, keepInputOpen: true }));
+    let isAsked = true;
+    const answeredAt = new Promise<number>((resolve) =>
+      setTimeout(async () => {
+        isAsked = false;
+        await child.write("yes");
+        resolve(performance.now());
+      }, 600),
+    );
+    await expect(read(child.lines(() => isAsked))).rejects.toThrow(SilenceError);
+    expect(performance.now() - (await answeredAt)).toBeGreaterThanOrEqual(190);
+    await child.end();
+  });
+
   test("that does not read its input is judged by its exit", async () => {
     const child = await startChild(childOf("process.exit(5)", { input: "x".repeat(4_000_000) }));
     expect(await read(child.lines())).toEqual([]);

@@ -1,6 +1,13 @@
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
-import type { Provider, ProviderEvent, ProviderTurn, TurnOutcome } from "../../src/turns/provider.js";
+import type {
+  Provider,
+  ProviderEvent,
+  ProviderRun,
+  ProviderTurn,
+  TurnInputPart,
+  TurnOutcome,
+} from "../../src/turns/provider.js";
 
 export function turnOf(
   text: string,
@@ -33,17 +40,39 @@ export interface Ran {
 export async function runTurn(
   provider: Provider,
   turn: ProviderTurn,
-  onEvent: (event: ProviderEvent) => void = () => {},
+  onEvent?: (event: ProviderEvent) => unknown,
+): Promise<Ran> {
+  return followRun(provider.run(turn), onEvent);
+}
+
+/** Reads a run to its end. `onEvent` sees each event as it comes, and may speak to the run. */
+export async function followRun(
+  run: ProviderRun,
+  onEvent: (event: ProviderEvent) => unknown = () => {},
 ): Promise<Ran> {
   const events: ProviderEvent[] = [];
-  for await (const event of provider.run(turn)) {
+  for await (const event of run) {
     events.push(event);
-    onEvent(event);
+    await onEvent(event);
   }
   const last = events.at(-1);
   if (last?.kind !== "end") throw new Error("the turn has no end");
   if (events.filter((event) => event.kind === "end").length !== 1) throw new Error("the turn ends twice");
   return { events, text: textOf(events), outcome: last.outcome, survivors: last.survivors ?? [] };
+}
+
+/** Calls `task` at the first event of a kind. */
+export function atFirst(kind: ProviderEvent["kind"], task: () => unknown): (event: ProviderEvent) => unknown {
+  let done = false;
+  return (event) => {
+    if (done || event.kind !== kind) return undefined;
+    done = true;
+    return task();
+  };
+}
+
+export function textInput(text: string): TurnInputPart[] {
+  return [{ kind: "text", text }];
 }
 
 export function textOf(events: readonly ProviderEvent[]): string {

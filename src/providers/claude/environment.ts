@@ -1,5 +1,6 @@
 /** What the CLI is told by its environment. */
 import { childEnvironment } from "../environment.js";
+import { isAtLeast } from "./version.js";
 
 /** The variables of the CLI that it takes from the broker's environment. */
 const inherited: readonly string[] = [
@@ -35,16 +36,6 @@ export function claudeEnvironment(
   configured: Readonly<Record<string, string>>,
   version: string | undefined,
 ): Record<string, string> {
-  const guard = heedsFileMentions(version) ? {} : { CLAUDE_CODE_DISABLE_ATTACHMENTS: "1" };
+  const guard = isAtLeast(version, fileMentionsSince) ? {} : { CLAUDE_CODE_DISABLE_ATTACHMENTS: "1" };
   return childEnvironment(parent, inherited, { ...defaults, ...guard, ...configured });
-}
-
-function heedsFileMentions(version: string | undefined): boolean {
-  const parts = /^(\d+)\.(\d+)\.(\d+)/
-    .exec(version ?? "")
-    ?.slice(1)
-    .map(Number);
-  if (parts === undefined) return false;
-  const at = fileMentionsSince.findIndex((number, index) => parts[index] !== number);
-  return at === -1 || (parts[at] ?? 0) > (fileMentionsSince[at] ?? 0);
 }

@@ -114,6 +114,14 @@ test("the text of a sub-agent is no answer, but its tools are told", () => {
   expect(events).toEqual([{ kind: "tool-call", id: "toolu_2", name: "Read", input: "{}" }]);
 });
 
+test("the failure of a request is forgotten when another line is taken up", () => {
+  const reader = new EventReader();
+  reader.read({ type: "assistant", message: { model: "<synthetic>" }, error: "rate_limit" });
+  expect(reader.failure).toBe("rate_limit");
+  reader.read({ type: "system", subtype: "init" });
+  expect(reader.failure).toBeUndefined();
+});
+
 test("unknown and odd records are no events", () => {
   const odd: ClaudeRecord[] = [
     { type: "command_lifecycle" },

@@ -106,7 +106,11 @@ export class EventReader {
   }
 
   #readSystem(record: ClaudeRecord): ProviderEvent[] {
-    if (record.subtype === "init") this.model ??= asString(record.model);
+    if (record.subtype === "init") {
+      this.model ??= asString(record.model);
+      // Another line is taken up; what failed before it is not its failure.
+      this.failure = undefined;
+    }
     if (record.subtype !== "api_retry") return [];
     const status = asNumber(record.error_status);
     const reason = [status, asString(record.error)].filter((part) => part !== undefined).join(" ");

@@ -30,8 +30,12 @@ export interface ClaudeOptions {
   /** How long the CLI may take to end after its terminal record. Default 10 s. */
   readonly lingerMs?: number;
   readonly limits?: Partial<OutputLimits>;
+  /** Whether readers of a turn are asked about tools that need a permission. Default: they are denied. */
+  readonly ask?: boolean;
   /** Default 5 minutes. */
   readonly permissionMs?: number;
+  /** How long the CLI may take to stop when it is asked to, before signals end it. Default 3 s. */
+  readonly interruptMs?: number;
   /** Default: SIGINT, with 3 s for the CLI to write down what it has. */
   readonly interrupt?: EndingStep;
   readonly endingSteps?: readonly EndingStep[];
@@ -41,6 +45,7 @@ const healthLifetimeMs = 60_000;
 const healthTimeoutMs = 10_000;
 
 export function createClaudeProvider(options: ClaudeOptions): Provider {
+  const ask = options.ask ?? false;
   const timeoutMs = options.timeoutMs ?? 30 * 60_000;
   const environmentFor = (version: string | undefined) =>
     claudeEnvironment(options.parentEnvironment, options.environment ?? {}, version);
@@ -61,6 +66,8 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
     silenceTimeoutMs: options.silenceTimeoutMs ?? 10 * 60_000,
     lingerMs: options.lingerMs ?? 10_000,
     limits: options.limits ?? {},
+    ask,
+    interruptMs: options.interruptMs ?? 3_000,
     interrupt: options.interrupt ?? { signal: "SIGINT", waitMs: 3_000 },
     endingSteps: options.endingSteps ?? endingSteps,
     closing: closing.signal,
@@ -84,7 +91,7 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
       assignsNativeId: "broker",
       resume: true,
       interrupt: true,
-      steer: false,
+      steer: true,
       warm: false,
       fork: false,
       reasoning: true,
@@ -92,7 +99,7 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
       usage: true,
       cost: true,
       toolEvents: true,
-      permissionRequests: false,
+      permissionRequests: ask,
     },
     models: options.models,
     timeoutMs,

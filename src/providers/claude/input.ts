@@ -1,4 +1,4 @@
-/** The one line that a run gets on its standard input. */
+/** The lines of messages that a run gets on its standard input. */
 import type { Exchange, TurnInputPart } from "../../turns/provider.js";
 
 type Block = Readonly<Record<string, unknown>>;
@@ -10,7 +10,7 @@ export class InputError extends Error {
 
 const imageTypes = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 
-/** The user message of a turn as a line. Throws InputError. */
+/** A message of the user as a line. Throws InputError. */
 export function userLine(
   uuid: string,
   input: readonly TurnInputPart[],

@@ -1,27 +1,31 @@
 /** One turn as one run of the CLI. */
 import { randomUUID } from "node:crypto";
-import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FinishReason, TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
-import type { ProviderEvent, ProviderTurn, TurnOutcome } from "../../turns/provider.js";
+import { TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
+import type { ProviderEvent, ProviderRun, ProviderTurn } from "../../turns/provider.js";
 import { childMarkVariable } from "../environment.js";
 import { OutputLimitError, type OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
-import {
-  type Child,
-  type ChildEnd,
-  SilenceError,
-  SpawnError,
-  settlesWithin,
-  startChild,
-} from "../process.js";
-import { type StopReason, StopSwitch } from "../stop-switch.js";
+import { type Child, SilenceError, settlesWithin, startChild } from "../process.js";
+import { StopSwitch } from "../stop-switch.js";
 import { claudeArguments } from "./args.js";
 import { EventReader } from "./events.js";
-import { classifyFailure, type Failure } from "./failures.js";
-import { InputError, userLine } from "./input.js";
-import { asString, type ClaudeResult, parseRecord, parseResult } from "./records.js";
+import type { Failure } from "./failures.js";
+import { userLine } from "./input.js";
+import {
+  allowedMs,
+  failedOutcome,
+  failureOf,
+  faultOf,
+  judge,
+  otherConversation,
+  type RunEnd,
+  stoppedOutcome,
+  unusableId,
+} from "./outcome.js";
+import { asString, parseRecord, parseResult } from "./records.js";
 import {
   type ConversationStart,
   chooseStart,
@@ -29,7 +33,7 @@ import {
   isNativeId,
   startAfterIdInUse,
 } from "./resume.js";
-import { accountOf } from "./usage.js";
+import { Talk } from "./talk.js";
 
 type ChildVariables = Readonly<Record<string, string>>;
 
@@ -44,6 +48,10 @@ export interface RunSettings {
   /** How long the CLI may take to end after its terminal record. */
   readonly lingerMs: number;
   readonly limits: Partial<OutputLimits>;
+  /** Whether somebody can be asked whether a tool may be used. */
+  readonly ask: boolean;
+  /** How long the CLI may take to stop when it is asked to, before signals end it. */
+  readonly interruptMs: number;
   readonly interrupt: EndingStep;
   readonly endingSteps: readonly EndingStep[];
   /** Aborted when the provider closes. */
@@ -52,20 +60,24 @@ export interface RunSettings {
   readonly children: Set<Child>;
 }
 
-interface RunEnd extends ChildEnd {
-  readonly reader: EventReader;
-  readonly errorOutput: string;
-  readonly result?: ClaudeResult;
-  /** The turn was to stop before there was a result, so that its last events may be missing. */
-  readonly cutShort: boolean;
-  /** The run was ended because of this. */
-  readonly fault?: Failure;
-  /** It gave its answer and had to be ended. */
-  readonly lingered: boolean;
+/** Runs the turn. Never throws; all processes are gone before `end` is given out. */
+export function runTurn(settings: RunSettings, turn: ProviderTurn): ProviderRun {
+  let talk: Talk | undefined;
+  const events = turnEvents(settings, turn, (begun) => {
+    talk = begun;
+  });
+  return {
+    [Symbol.asyncIterator]: () => events,
+    steer: async (input) => (await talk?.steer(input)) ?? false,
+  };
 }
 
-/** Runs the turn. Never throws; all processes are gone before `end` is given out. */
-export async function* runTurn(settings: RunSettings, turn: ProviderTurn): AsyncGenerator<ProviderEvent> {
+/** @param onTalk told of each process that takes up the turn */
+async function* turnEvents(
+  settings: RunSettings,
+  turn: ProviderTurn,
+  onTalk: (talk: Talk) => void,
+): AsyncGenerator<ProviderEvent> {
   const stop = new StopSwitch([turn.signal, settings.closing], allowedMs(settings, turn));
   let systemFolder: string | undefined;
   const children: Child[] = [];
@@ -92,7 +104,9 @@ export async function* runTurn(settings: RunSettings, turn: ProviderTurn): Async
       const child = await startChild(childOptions(settings, turn, start, input, environment, systemFolder));
       children.push(child);
       settings.children.add(child);
-      const end: RunEnd = yield* readRun(child, start, uuid, settings, stop);
+      const talk = new Talk(child, uuid, settings);
+      onTalk(talk);
+      const end: RunEnd = yield* readRun(child, talk, start, settings, stop);
       const outcome = judge(end, nativeId, settings, turn, stop.reason);
       start =
         outcome.status === "failed" && outcome.code === TurnErrorCode.ID_IN_USE && end.survivors.length === 0
@@ -121,100 +135,64 @@ export async function* runTurn(settings: RunSettings, turn: ProviderTurn): Async
 
 async function* readRun(
   child: Child,
+  talk: Talk,
   start: ConversationStart,
-  uuid: string,
   settings: RunSettings,
   stop: StopSwitch,
 ): AsyncGenerator<ProviderEvent, RunEnd> {
   const reader = new EventReader();
   let started = false;
-  let result: ClaudeResult | undefined;
   let fault: Failure | undefined;
-  let lingered = false;
-  let cutShort = false;
-  let linger: NodeJS.Timeout | undefined;
-  stop.attach(child);
+  /** How much text there was before the answer that is being read. */
+  let textBefore = 0;
+  stop.attach(() => talk.stop());
   try {
-    for await (const line of child.lines()) {
+    for await (const line of child.lines(() => talk.isAsked)) {
       const record = parseRecord(line);
-      if (record === undefined || result !== undefined || fault !== undefined) continue;
+      if (record === undefined || talk.standing === "over" || fault !== undefined) continue;
       if (record.type === "result") {
-        const read = parseResult(record);
-        if (read.inputUuids?.includes(uuid) === false) continue;
-        result = read;
-        cutShort = stop.reason !== undefined;
-        linger = setTimeout(() => {
-          lingered = true;
-          void child.end();
-        }, settings.lingerMs);
+        const result = parseResult(record);
+        if (!talk.takeResult(result)) continue;
+        if (started && stop.reason === undefined && !result.isError && reader.text.length === textBefore) {
+          yield* reader.addText(result.text, "");
+        }
+        textBefore = reader.text.length;
         continue;
       }
-      if (record.type === "system" && record.subtype === "init" && !started) {
+      if (record.type === "system" && record.subtype === "init") {
         if (asString(record.session_id) !== start.nativeId) {
           fault = otherConversation(start.nativeId);
           void child.end();
           continue;
         }
-        started = true;
-        yield { kind: "started", nativeId: start.nativeId, resumed: start.flag === "resume", warm: false };
+        talk.versionIs(asString(record.claude_code_version));
+        if (!started) {
+          started = true;
+          yield { kind: "started", nativeId: start.nativeId, resumed: start.flag === "resume", warm: false };
+        }
       }
-      if (started && stop.reason === undefined) yield* reader.read(record);
+      const asked = talk.takeControl(record);
+      if (started && stop.reason === undefined) yield* asked ?? reader.read(record);
     }
   } catch (error) {
     if (!(error instanceof OutputLimitError || error instanceof SilenceError)) throw error;
     fault ??= faultOf(error, settings);
   } finally {
-    clearTimeout(linger);
+    talk.dispose();
   }
+  let { lingered } = talk;
   if (fault === undefined && !(await settlesWithin(child.exit, settings.lingerMs))) lingered = true;
   const ended = await child.end();
-  if (result?.isError === false && started && !cutShort && reader.text === "") {
-    yield* reader.addText(result.text, "");
-  }
   return {
     ...ended,
     reader,
     lingered,
-    cutShort,
+    cutShort: talk.wasInterrupted,
+    results: talk.results,
+    isAnswered: talk.standing === "over",
     errorOutput: child.errorOutput(),
-    ...(result === undefined ? {} : { result }),
     ...(fault === undefined ? {} : { fault }),
   };
-}
-
-function judge(
-  end: RunEnd,
-  nativeId: string,
-  settings: RunSettings,
-  turn: ProviderTurn,
-  stopped: StopReason | undefined,
-): TurnOutcome {
-  const { result, exit, reader } = end;
-  const account = result === undefined ? {} : accountOf(result, turn.previousTotal);
-  const hasEnded = exit?.code === 0 || (end.lingered && exit !== undefined);
-  const isSuccess = result?.isError === false && result.numTurns !== 0 && hasEnded;
-  if (isSuccess && end.fault === undefined && !end.cutShort) {
-    if (result.sessionId !== nativeId) return { ...failedOutcome(otherConversation(nativeId)), ...account };
-    return {
-      status: "completed",
-      text: reader.text,
-      finishReason: finishReasonOf(result.stopReason),
-      nativeId,
-      ...(reader.model === undefined ? {} : { model: reader.model }),
-      ...account,
-    };
-  }
-  if (stopped !== undefined) return { ...stoppedOutcome(stopped, settings, turn), ...account };
-  if (end.fault !== undefined) return { ...failedOutcome(end.fault), ...account };
-  const { errorOutput } = end;
-  const reported = reader.failure;
-  const failure = classifyFailure({
-    errorOutput,
-    ...(exit === undefined ? {} : { exit }),
-    ...(result === undefined ? {} : { result }),
-    ...(reported === undefined ? {} : { reported }),
-  });
-  return { ...failedOutcome(failure), ...account };
 }
 
 function childOptions(
@@ -230,6 +208,7 @@ function childOptions(
     executable: settings.executable,
     args: claudeArguments({
       start,
+      ask: settings.ask,
       extra: settings.extraArgs,
       ...(model === undefined ? {} : { model }),
       ...(systemFolder === undefined ? {} : { systemFile: systemFileIn(systemFolder) }),
@@ -238,6 +217,7 @@ function childOptions(
     environment: { ...environment, [childMarkVariable]: turn.childMark },
     mark: turn.childMark,
     input,
+    keepInputOpen: true,
     silenceMs: settings.silenceTimeoutMs,
     limits: settings.limits,
     interrupt: settings.interrupt,
@@ -257,67 +237,6 @@ function systemFileIn(folder: string): string {
   return join(folder, "system.txt");
 }
 
-function finishReasonOf(stopReason: string | undefined): FinishReason {
-  if (stopReason === "max_tokens" || stopReason === "model_context_window_exceeded")
-    return FinishReason.LENGTH;
-  return stopReason === "refusal" ? FinishReason.REFUSAL : FinishReason.STOP;
-}
-
-function allowedMs(settings: RunSettings, turn: ProviderTurn): number {
-  return Math.min(turn.timeoutMs, settings.timeoutMs);
-}
-
-function stoppedOutcome(reason: StopReason, settings: RunSettings, turn: ProviderTurn): TurnOutcome {
-  if (reason === "cancelled") return { status: "cancelled" };
-  const message = `The turn took longer than ${allowedMs(settings, turn)} ms.`;
-  return failedOutcome({ code: TurnErrorCode.TIMEOUT, message, retryable: true, modelNotAsked: false });
-}
-
-function failedOutcome(failure: Failure): TurnOutcome {
-  return { status: "failed", ...failure };
-}
-
 function failed(failure: Failure): Extract<ProviderEvent, { kind: "end" }> {
   return { kind: "end", outcome: failedOutcome(failure) };
-}
-
-function otherConversation(nativeId: string): Failure {
-  const message = `The agent did not answer in conversation ${nativeId}.`;
-  return { code: TurnErrorCode.PROVIDER_ERROR, message, retryable: false, modelNotAsked: false };
-}
-
-function unusableId(state: ProviderTurn["binding"]["state"]): Failure {
-  const isLost = state === "bound";
-  return {
-    code: isLost ? TurnErrorCode.NATIVE_SESSION_LOST : TurnErrorCode.INVALID_REQUEST,
-    message: "The native id is no UUID, and the agent knows conversations by UUID.",
-    retryable: isLost,
-    modelNotAsked: true,
-  };
-}
-
-function faultOf(error: OutputLimitError | SilenceError, settings: RunSettings): Failure {
-  if (error instanceof OutputLimitError) {
-    const message = `The agent was ended after ${error.message}.`;
-    return { code: TurnErrorCode.OUTPUT_LIMIT, message, retryable: false, modelNotAsked: false };
-  }
-  const message = `The agent said nothing for ${settings.silenceTimeoutMs} ms.`;
-  return { code: TurnErrorCode.NO_OUTPUT_TIMEOUT, message, retryable: true, modelNotAsked: false };
-}
-
-async function failureOf(error: unknown, settings: RunSettings, turn: ProviderTurn): Promise<Failure> {
-  if (error instanceof InputError) {
-    const code = TurnErrorCode.INVALID_REQUEST;
-    return { code, message: error.message, retryable: false, modelNotAsked: true };
-  }
-  if (error instanceof SpawnError) {
-    const workspace = await stat(turn.workspace).catch(() => undefined);
-    const message =
-      workspace?.isDirectory() === true
-        ? `Cannot start ${settings.executable} (${error.message}). Install Claude Code, or name its executable in the configuration of the provider.`
-        : `The workspace ${turn.workspace} is no directory.`;
-    return { code: TurnErrorCode.UNAVAILABLE, message, retryable: false, modelNotAsked: true };
-  }
-  const message = error instanceof Error ? error.message : String(error);
-  return { code: TurnErrorCode.INTERNAL, message, retryable: false, modelNotAsked: false };
 }

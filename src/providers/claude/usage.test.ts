@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { capture, capturedVersions } from "../../../test/providers/captures.js";
 import { type ClaudeRecord, parseResult } from "./records.js";
-import { accountOf } from "./usage.js";
+import { accountOf, accountOfAll } from "./usage.js";
 
 function resultOf(version: (typeof capturedVersions)[number], name: string) {
   const record = capture(version, name).records.find((each) => each.type === "result");
@@ -64,4 +64,36 @@ test("a result without numbers counts as nothing and states no cost", () => {
   expect(accountOf(parseResult({ usage: { input_tokens: "many" } }), { costUsd: 1 })).toEqual({
     usage: { inputTokens: 0, cacheReadTokens: 0, cacheWriteTokens: 0, outputTokens: 0, reasoningTokens: 0 },
   });
+});
+
+test("the results of one turn add up, and their running total is taken once", () => {
+  const cost = (costUSD: number) => ({ "model-a": { costUSD } });
+  const results = [
+    parseResult({ usage, total_cost_usd: 1.25, model_usage_since_last_result: cost(0.25) }),
+    parseResult({ usage, total_cost_usd: 1.75, model_usage_since_last_result: cost(0.5) }),
+  ];
+  expect(accountOfAll(results, { costUsd: 1 })).toEqual({
+    usage: {
+      inputTokens: 2,
+      cacheReadTokens: 0,
+      cacheWriteTokens: 0,
+      outputTokens: 10,
+      reasoningTokens: 4,
+      costUsd: 0.75,
+    },
+    total: { costUsd: 1.75 },
+  });
+});
+
+test("without the sum of each, the results of one turn cost what they add to the total", () => {
+  const results = [0.5, 0.75].map((total) =>
+    parseResult({ usage, modelUsage: models(20 * total), total_cost_usd: total }),
+  );
+  const { usage: sum, total } = accountOfAll(results, { costUsd: 0.25 });
+  expect(sum?.costUsd).toBeCloseTo(0.5, 9);
+  expect(total).toEqual({ costUsd: 0.75 });
+});
+
+test("a turn without a result has no account", () => {
+  expect(accountOfAll([], { costUsd: 1 })).toEqual({});
 });

@@ -7,11 +7,40 @@ export interface TurnAccount {
   readonly total?: RunningTotal;
 }
 
+/** Of a turn with these results, oldest first: a line that came while another was answered may have its own. */
+export function accountOfAll(
+  results: readonly ClaudeResult[],
+  previous: RunningTotal | undefined,
+): Partial<TurnAccount> {
+  let sum: Partial<TurnAccount> = {};
+  for (const result of results) {
+    const { usage, total } = accountOf(result, sum.total ?? previous);
+    sum = {
+      ...sum,
+      usage: sum.usage === undefined ? usage : sumOf(sum.usage, usage),
+      ...(total === undefined ? {} : { total }),
+    };
+  }
+  return sum;
+}
+
 export function accountOf(result: ClaudeResult, previous: RunningTotal | undefined): TurnAccount {
   const tokens = tokensOf(result);
   if (result.totalCostUsd === undefined) return { usage: tokens };
   const costUsd = costOf(result, result.totalCostUsd, previous);
   return { usage: { ...tokens, costUsd }, total: { costUsd: result.totalCostUsd } };
+}
+
+function sumOf(first: TurnUsage, second: TurnUsage): TurnUsage {
+  const cost = [first.costUsd, second.costUsd].filter((each) => each !== undefined);
+  return {
+    inputTokens: first.inputTokens + second.inputTokens,
+    cacheReadTokens: first.cacheReadTokens + second.cacheReadTokens,
+    cacheWriteTokens: first.cacheWriteTokens + second.cacheWriteTokens,
+    outputTokens: first.outputTokens + second.outputTokens,
+    reasoningTokens: first.reasoningTokens + second.reasoningTokens,
+    ...(cost.length === 0 ? {} : { costUsd: cost.reduce((sum, each) => sum + each) }),
+  };
 }
 
 /**
