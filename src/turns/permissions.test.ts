@@ -30,8 +30,15 @@ function setUp() {
   log.reserved(100);
   const decisions: { allowed: boolean; message: string }[] = [];
   const permissions = new Permissions(log, clock);
+  const withdrawal = new AbortController();
   permissions.ask(
-    { kind: "permission", tool: "Bash", input, decide: (decision) => decisions.push(decision) },
+    {
+      kind: "permission",
+      tool: "Bash",
+      input,
+      decide: (decision) => decisions.push(decision),
+      withdrawn: withdrawal.signal,
+    },
     60_000,
   );
   const [request] = permissions.pending;
@@ -39,7 +46,7 @@ function setUp() {
   const answer = { permissionId: request.permissionId, inputDigest: digest, allow: true, message: "go on" };
   const deadline = () => timers.find(({ ms }) => ms === 60_000);
   const events = (): readonly TurnEvent["event"][] => (log.after(1) ?? []).map(({ event }) => event);
-  return { permissions, request, answer, decisions, deadline, events };
+  return { permissions, withdrawal, request, answer, decisions, deadline, events };
 }
 
 it("shows the question with a digest of its input and a deadline, and the answer to it", () => {
@@ -83,6 +90,17 @@ it("is void once the turn has ended", () => {
   const { permissions, answer, decisions, deadline } = setUp();
   permissions.void();
   expect(deadline()?.cancelled).toBe(true);
+  expect(() => permissions.respond(answer)).toThrow(
+    expect.objectContaining({ reason: "PERMISSION_NOT_FOUND" }),
+  );
+  expect(decisions).toEqual([]);
+});
+
+it("is void once the agent waits no more", () => {
+  const { permissions, withdrawal, answer, decisions, deadline } = setUp();
+  withdrawal.abort();
+  expect(deadline()?.cancelled).toBe(true);
+  expect(permissions.pending).toEqual([]);
   expect(() => permissions.respond(answer)).toThrow(
     expect.objectContaining({ reason: "PERMISSION_NOT_FOUND" }),
   );

@@ -3,7 +3,7 @@
  *
  *     asked ──respond──▶ decided
  *       ├──deadline────▶ decided: denied
- *       └──the turn ends, or its agent is replaced──▶ void
+ *       └──the turn ends, its agent is replaced, or waits no more──▶ void
  */
 import { createHash, randomUUID } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
@@ -62,6 +62,10 @@ export class Permissions {
       this.#decide(permissionId, false, "nobody answered in time"),
     );
     this.#pending.set(permissionId, { request, question, cancelDeadline });
+    question.withdrawn.addEventListener("abort", () => {
+      cancelDeadline();
+      this.#pending.delete(permissionId);
+    });
     this.log.add({ case: "permissionRequest", value: request });
   }
 

@@ -112,6 +112,8 @@ export type ProviderEvent =
       /** JSON. */
       readonly input: string;
       readonly decide: (decision: { readonly allowed: boolean; readonly message: string }) => void;
+      /** Aborted when the agent waits for the answer no more. */
+      readonly withdrawn: AbortSignal;
     }
   /** Once, last. */
   | {

@@ -43,7 +43,7 @@ export class Talk {
   #namesLines = false;
   readonly #interruptId = randomUUID();
   /** Ids of questions that wait for an answer. */
-  readonly #questions = new Set<string>();
+  readonly #questions = new Map<string, AbortController>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(
@@ -115,6 +115,7 @@ export class Talk {
       case "question":
         return this.#ask(control);
       case "withdrawal":
+        this.#questions.get(control.id)?.abort();
         this.#questions.delete(control.id);
         return [];
       case "other request":
@@ -159,11 +160,12 @@ export class Talk {
       return [];
     }
     if (this.standing !== "open" || this.#questions.has(id)) return [];
-    this.#questions.add(id);
+    const withdrawal = new AbortController();
+    this.#questions.set(id, withdrawal);
     const decide = ({ allowed, message }: { readonly allowed: boolean; readonly message: string }) => {
       if (this.#questions.delete(id)) this.#answer(allowed ? allowLine(id, input) : denyLine(id, message));
     };
-    return [{ kind: "permission", tool, input: JSON.stringify(input), decide }];
+    return [{ kind: "permission", tool, input: JSON.stringify(input), decide, withdrawn: withdrawal.signal }];
   }
 
   /** Nothing is written after an interrupt. */
