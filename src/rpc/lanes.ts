@@ -31,14 +31,14 @@ export function laneMethods(deps: TurnRpcDeps): Methods {
     async *acquireLane(request, context) {
       const caller = callerOf(context);
       const admission = await admit(deps, caller, request);
-      const events = deps.dispatcher.holdLane(admission, caller.name, context.signal);
+      const events = deps.dispatcher.external.follow(admission, caller.name, context.signal);
       for await (const event of events) yield laneMessage(deps, event);
       context.signal.throwIfAborted();
     },
 
     async renewLane(request, context) {
       const turn = await findTurn(deps, callerOf(context), request);
-      const renewBeforeMs = await deps.dispatcher.renewLane(turn, Number(request.fence));
+      const renewBeforeMs = await deps.dispatcher.external.renew(turn, Number(request.fence));
       return { renewBefore: timestampFromMs(renewBeforeMs) };
     },
 
@@ -47,7 +47,7 @@ export function laneMethods(deps: TurnRpcDeps): Methods {
       const recorded = recordedTurn(request);
       if (!isRepeat(turn, request, recorded)) {
         const native = await boundNative(deps, turn, request);
-        await deps.dispatcher.recordTurn(turn, Number(request.fence), { ...recorded, ...native });
+        await deps.dispatcher.external.record(turn, Number(request.fence), { ...recorded, ...native });
       }
       return { turn: turnMessage((await deps.turns.byTurnNo(turn.turnNo)) ?? turn) };
     },
@@ -58,7 +58,7 @@ async function admit(
   deps: TurnRpcDeps,
   caller: Caller,
   request: AcquireLaneRequest,
-): Promise<Parameters<Dispatcher["holdLane"]>[0]> {
+): Promise<Parameters<Dispatcher["external"]["follow"]>[0]> {
   if (request.key === undefined) throw new BrokerError("INVALID_FIELD", "key: it is required");
   if (request.reserve?.visibility === Visibility.INTERNAL) {
     throw new BrokerError(

@@ -15,10 +15,11 @@ import { keyText, type SessionKey } from "../sessions/key.js";
 import type { Refusal } from "../sessions/refusal.js";
 import { ActiveTurn } from "./active-turn.js";
 import { type Ending, queueTimeout, type StopReason, stopped } from "./endings.js";
+import { ExternalTurns } from "./external-turns.js";
 import { followTurn, type IfExpired } from "./follow.js";
-import { followLane, type LaneEvent } from "./follow-lane.js";
-import { HeldLane, letGoWithinMs, type RecordedTurn, turnEnded } from "./held-lane.js";
+import { turnEnded } from "./held-lane.js";
 import { Lanes } from "./lanes.js";
+import { Merging } from "./merging.js";
 import { type PermissionAnswer, Permissions } from "./permissions.js";
 import type { Provider } from "./provider.js";
 import { Readers } from "./readers.js";
@@ -68,7 +69,6 @@ interface Begun {
 /** How long a turn that says CANCEL goes on without a reader. */
 const disconnectGraceMs = 30_000;
 const retryAfterMs = 1_000;
-const longestCollectMs = 5_000;
 const lastWordsMs = 5_000;
 const lastWordsStepMs = 10;
 /** Between attempts of a write that failed. */
@@ -83,12 +83,36 @@ export class Dispatcher {
   /** By turn number; each resolves once the lane is free again. */
   readonly #runs = new Map<number, Promise<void>>();
   readonly #lanes: Lanes<ActiveTurn>;
+  readonly #merging: Merging;
+  /** Turns whose callers run the agent. */
+  readonly external: ExternalTurns;
   #draining = false;
 
   constructor(private readonly deps: DispatcherDeps) {
     this.#lanes = new Lanes({
       running: deps.limits.running,
       runningOf: (provider) => deps.providers.get(provider)?.maxRunning ?? 0,
+    });
+    this.#merging = new Merging({
+      ...deps,
+      collectDebounceMs: deps.limits.collectDebounceMs,
+      inputOf: (encoded) => deps.readRequest(encoded).input,
+      active: (turnNo) => this.#active.get(turnNo),
+      wait: (row) => {
+        this.#wait(row, false);
+        this.#runWhatCan();
+      },
+      release: (turn) => {
+        this.#lanes.unhold(turn);
+        this.#runWhatCan();
+      },
+      draining: () => this.#draining,
+    });
+    this.external = new ExternalTurns({
+      ...deps,
+      find: (turnNo) => this.#find(turnNo),
+      leave: (turn) => this.#leave(turn),
+      over: (turnNo) => this.#runs.get(turnNo),
     });
   }
 
@@ -143,7 +167,7 @@ export class Dispatcher {
       const known = await this.deps.store.byTurnId(request.turnId, { scopes: [key.scope] });
       if (known === undefined && full !== undefined) throw queueFull(full);
       if (known === undefined && request.onConflict === "INTERRUPT") {
-        await this.#askHolderToLetGo(keyText(key));
+        await this.external.askToLetGo(this.#lanes.runningIn(keyText(key)));
       }
     }
     const call = { ...request, canSteer, maxWaitingInSession: limits.waitingInSession };
@@ -151,7 +175,7 @@ export class Dispatcher {
     if (admission.kind === "queue-full") {
       throw queueFull(`${admission.waiting} turns wait in the session already`);
     }
-    return admission.kind === "merged" ? this.#merge(admission, call.request) : admission;
+    return admission.kind === "merged" ? this.#merging.steer(admission, call.request) : admission;
   }
 
   /** Why no more turns of a grant may wait. */
@@ -169,7 +193,7 @@ export class Dispatcher {
     signal: AbortSignal,
     ifExpired?: IfExpired,
   ): AsyncGenerator<TurnEvent> {
-    const followed = row.state === "MERGED" ? await this.#mergedInto(row) : row;
+    const followed = row.state === "MERGED" ? await this.#merging.target(row) : row;
     const leave = this.#readers.enter(followed.turnNo);
     const active = hasEnded(followed.state) ? undefined : await this.#find(followed.turnNo);
     if (active !== undefined) active.readers += 1;
@@ -187,7 +211,10 @@ export class Dispatcher {
 
   async cancel(row: TurnRow, reason: StopReason = "REQUESTED"): Promise<CancelAction> {
     if (hasEnded(row.state)) return "ALREADY_ENDED";
-    if (row.state === "MERGED") return this.#cancelMerged(row, reason);
+    if (row.state === "MERGED") {
+      const answer = await this.#merging.cancel(row, reason);
+      return typeof answer === "string" ? answer : this.cancel(answer, reason);
+    }
     const active = await this.#find(row.turnNo);
     if (active === undefined) return "ALREADY_ENDED";
     if (this.#lanes.remove(active)) {
@@ -196,33 +223,6 @@ export class Dispatcher {
     }
     active.stop(reason);
     return "INTERRUPTING";
-  }
-
-  /**
-   * What the caller of an external turn is told of its lane. Asked for again, by
-   * the same credential, the lane goes to the new stream with a new fence.
-   *
-   * @throws BrokerError TURN_ENDED, TURN_ID_REUSED, LANE_LOST, LANE_NOT_GRANTED, LANE_TAKEN_OVER
-   */
-  async *holdLane(
-    { turn: row, kind }: { readonly turn: TurnRow; readonly kind: "admitted" | "repeated" },
-    credential: string,
-    signal: AbortSignal,
-  ): AsyncGenerator<LaneEvent> {
-    if (!row.external || row.credential !== credential) {
-      throw new BrokerError("TURN_ID_REUSED", `turn_id: ${row.turnId} is another turn's`, {
-        turn_id: row.turnId,
-      });
-    }
-    const turn = await this.#find(row.turnNo);
-    if (turn === undefined) throw turnEnded(row.turnId);
-    turn.readers += 1;
-    try {
-      if (kind === "repeated" && turn.granted !== undefined) await this.#takeOver(turn);
-      yield* followLane(this.deps.store, turn, signal);
-    } finally {
-      this.#leave(turn);
-    }
   }
 
   /** Questions of the turn's agent that nobody has answered yet. */
@@ -236,16 +236,6 @@ export class Dispatcher {
     const turn = hasEnded(row.state) ? undefined : await this.#find(row.turnNo);
     if (turn === undefined) throw turnEnded(row.turnId);
     return turn.permissions.respond(answer);
-  }
-
-  /** Wall clock: to be renewed again before. @throws BrokerError TURN_ENDED, STALE_FENCE, LANE_REVOKED */
-  async renewLane(row: TurnRow, fence: number): Promise<number> {
-    return (await this.#heldLane(row)).renew(fence);
-  }
-
-  /** @throws BrokerError TURN_ENDED, STALE_FENCE */
-  async recordTurn(row: TurnRow, fence: number, recorded: RecordedTurn): Promise<void> {
-    await (await this.#heldLane(row)).record(fence, recorded);
   }
 
   /** Cancels every turn of a session, and waits until its lane is free. */
@@ -288,53 +278,12 @@ export class Dispatcher {
     for (const turn of this.#active.values()) turn.stop("BROKER_STOPPED");
   }
 
-  async #heldLane(row: TurnRow): Promise<HeldLane> {
-    const held = hasEnded(row.state) ? undefined : (await this.#find(row.turnNo))?.heldLane;
-    if (held === undefined) throw turnEnded(row.turnId);
-    return held;
-  }
-
-  /** The fence of whoever held the lane before is stale from now on. */
-  async #takeOver(turn: ActiveTurn): Promise<void> {
-    turn.heldLane?.keep();
-    const grant = await this.deps.store.regrant({ turnNo: turn.turnNo, nowMs: this.deps.clock.now() });
-    if (grant === undefined) throw turnEnded(turn.row.turnId);
-    turn.granted = grant.turn;
-    turn.previousHolderLost = true;
-    turn.heldLane?.keep();
-  }
-
-  /** Waits a while for a caller that holds the lane. @throws BrokerError HOLDER_KEEPS_LANE */
-  async #askHolderToLetGo(lane: string): Promise<void> {
-    const holder = this.#lanes.runningIn(lane);
-    if (holder?.heldLane === undefined) return;
-    holder.heldLane.revoke();
-    const { clock } = this.deps;
-    const tooLate = new Promise<"too late">((resolve) =>
-      clock.after(letGoWithinMs, () => resolve("too late")),
-    );
-    if ((await Promise.race([this.#runs.get(holder.turnNo), tooLate])) !== "too late") return;
-    throw new BrokerError(
-      "HOLDER_KEEPS_LANE",
-      "on_conflict: the caller that holds the lane does not let go",
-      {
-        turn_id: holder.row.turnId,
-      },
-    );
-  }
-
   /** An external turn of an earlier life: its caller may still be running it. */
   #holdAgain(row: TurnRow): void {
     const turn = this.#activate(row);
     turn.granted = row;
     this.#lanes.resume(turn);
-    this.#start(turn, this.#hold(turn));
-  }
-
-  async #hold(turn: ActiveTurn): Promise<void> {
-    turn.heldLane = new HeldLane(this.deps, turn);
-    turn.log.wake();
-    await turn.heldLane.released();
+    this.#start(turn, this.external.hold(turn));
   }
 
   /** With the lane at once, in one write, if it is idle and a slot is free. */
@@ -378,70 +327,11 @@ export class Dispatcher {
   }
 
   #register(admission: Admission): Admission {
-    if (admission.kind === "merged") this.#collectOn(this.#active.get(admission.into.turnNo));
+    if (admission.kind === "merged") this.#merging.collectOn(this.#active.get(admission.into.turnNo));
     if (admission.kind !== "admitted") return admission;
     this.#wait(admission.turn, admission.turn.onConflict === "COLLECT");
     this.#runWhatCan();
     return admission;
-  }
-
-  /** A turn whose text goes into another; it becomes one of its own if the agent takes no more. */
-  async #merge(
-    admission: Extract<Admission, { kind: "merged" }>,
-    encoded: Uint8Array,
-  ): Promise<Extract<Admission, { kind: "merged" }>> {
-    if (admission.turn.onConflict !== "STEER") return admission;
-    const { turnNo } = admission.turn;
-    const running = this.#active.get(admission.into.turnNo);
-    if (await running?.steer(turnNo, this.deps.readRequest(encoded).input)) return admission;
-    const waiting = await this.#unmerge(turnNo, encoded);
-    return waiting === undefined ? admission : { ...admission, turn: waiting };
-  }
-
-  /** Lets a merged turn wait on its own. What cannot be written is told, and tried again until it is. */
-  async #unmerge(turnNo: number, request: Uint8Array): Promise<TurnRow | undefined> {
-    try {
-      const waiting = await this.deps.store.unmerge({ turnNo, request });
-      if (waiting !== undefined) this.#wait(waiting, false);
-      this.#runWhatCan();
-      return waiting;
-    } catch (error) {
-      this.deps.clock.after(storeRetryMs, () => {
-        if (this.#draining) return;
-        this.#unmerge(turnNo, request).catch((failure: unknown) => {
-          this.deps.log("a turn that was to steer another cannot wait on its own; trying again", failure);
-        });
-      });
-      throw error;
-    }
-  }
-
-  /** The turn that a merged one's text went into, or the row itself if it waits on its own since. */
-  async #mergedInto(row: TurnRow): Promise<TurnRow> {
-    const current = (await this.deps.store.byTurnNo(row.turnNo)) ?? row;
-    if (current.mergedInto === undefined) return current;
-    return (await this.deps.store.byTurnNo(current.mergedInto.turnNo)) ?? current;
-  }
-
-  async #cancelMerged(row: TurnRow, reason: StopReason): Promise<CancelAction> {
-    const ending = endWithoutRun(row, stopped({ reason }, "", 1), this.deps.clock.now());
-    if (await this.deps.store.cancelMerged(ending)) return "REMOVED_FROM_QUEUE";
-    const current = await this.deps.store.byTurnNo(row.turnNo);
-    return current === undefined || current.state === "MERGED" ? "DETACHED" : this.cancel(current, reason);
-  }
-
-  /** Lets a turn that collects wait a little more. */
-  #collectOn(turn: ActiveTurn | undefined): void {
-    if (turn?.held !== true) return;
-    const { clock, limits } = this.deps;
-    const leftMs = turn.row.createdAtMs + longestCollectMs - clock.now();
-    const waitMs = Math.max(0, Math.min(limits.collectDebounceMs, leftMs));
-    turn.setHold(
-      clock.after(waitMs, () => {
-        this.#lanes.unhold(turn);
-        this.#runWhatCan();
-      }),
-    );
   }
 
   /** Stops the turn that runs, and one that waits to interrupt it, and goes before all that wait. */
@@ -464,7 +354,7 @@ export class Dispatcher {
     turn.held = collecting;
     this.#lanes.enqueue(turn);
     turn.setDeadline(clock.after(row.queueDeadlineMs - clock.now(), () => this.#expire(turn)));
-    this.#collectOn(turn);
+    this.#merging.collectOn(turn);
     if (row.onConflict === "INTERRUPT") this.#interrupt(turn);
     this.#tellPositions(turn.lane);
   }
@@ -535,7 +425,7 @@ export class Dispatcher {
     this.deps.onStarted?.(turn.granted);
     if (agent === undefined) {
       turn.log.add(startedOutside(grant));
-      await this.#hold(turn);
+      await this.external.hold(turn);
       return;
     }
     await runTurn(this.#runDeps(), agent.provider, turn, grant, agent.request);

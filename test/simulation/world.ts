@@ -195,7 +195,7 @@ export class World {
       turn.admitted = true;
       const stop = new AbortController();
       const giveUp = this.#random.chance(0.3);
-      for await (const event of dispatcher.holdLane(admission, "client", stop.signal)) {
+      for await (const event of dispatcher.external.follow(admission, "client", stop.signal)) {
         if (life !== this.#life) return;
         if (event.kind !== "granted") continue;
         if (!giveUp) await this.#runOutside(dispatcher, life, event);
@@ -214,7 +214,7 @@ export class World {
     let untilMs = renewBeforeMs;
     for (let renewals = this.#random.below(3); renewals > 0; renewals--) {
       await new Promise<void>((resolve) => clock.after(5_000, resolve));
-      untilMs = await dispatcher.renewLane(turn, fence);
+      untilMs = await dispatcher.external.renew(turn, fence);
     }
     if (clock.now() >= untilMs) return;
     this.#guard(() => this.#invariants.laneTaken(turn.turnId));
@@ -229,7 +229,7 @@ export class World {
       reasoningTokens: 0,
     };
     const payload = { case: "completed", value: { text: "outside" } } as const;
-    await dispatcher.recordTurn(turn, fence, { ending: { state: "COMPLETED", payload }, usage });
+    await dispatcher.external.record(turn, fence, { ending: { state: "COMPLETED", payload }, usage });
   }
 
   #cancel(turn: KnownTurn): void {
