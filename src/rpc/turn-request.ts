@@ -13,7 +13,8 @@ import {
   type ReserveOptions,
 } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { BrokerError } from "../errors.js";
-import type { Exchange, Provider, TurnInputPart } from "../turns/provider.js";
+import type { ToldMessage } from "../turns/history.js";
+import type { Provider, TurnInputPart } from "../turns/provider.js";
 import type { TurnRequest } from "../turns/run-turn.js";
 
 const mostHistoryBytes = 16 * 1024 * 1024;
@@ -23,7 +24,7 @@ export function readTurnRequest(encoded: Uint8Array): TurnRequest {
   const request = fromBinary(DispatchRequestSchema, encoded);
   return {
     input: request.input.flatMap(inputPart),
-    history: exchanges(request.history),
+    history: request.history.map(toldMessage),
     ...(request.system === "" ? {} : { system: request.system }),
     ...(request.model === "" ? {} : { model: request.model }),
     ...(request.timeout === undefined ? {} : { timeoutMs: durationMs(request.timeout) }),
@@ -122,25 +123,9 @@ function inputPart({ part }: InputPart): TurnInputPart[] {
   }
 }
 
-/** Pairs of what was asked and what was answered; messages of one author in a row are joined. */
-function exchanges(history: readonly HistoryMessage[]): Exchange[] {
-  const pairs: { user: string[]; assistant: string[] }[] = [];
-  for (const message of history) {
-    const text = message.parts.map(({ part }) => (part.case === "text" ? part.value : "")).join("\n");
-    let last = pairs.at(-1);
-    if (message.author === HistoryMessage_Author.USER) {
-      if (last === undefined || last.assistant.length > 0) {
-        last = { user: [], assistant: [] };
-        pairs.push(last);
-      }
-      last.user.push(text);
-    } else {
-      if (last === undefined) {
-        last = { user: [], assistant: [] };
-        pairs.push(last);
-      }
-      last.assistant.push(text);
-    }
-  }
-  return pairs.map(({ user, assistant }) => ({ user: user.join("\n"), assistant: assistant.join("\n") }));
+function toldMessage({ author, parts }: HistoryMessage): ToldMessage {
+  return {
+    author: author === HistoryMessage_Author.ASSISTANT ? "assistant" : "user",
+    text: parts.map(({ part }) => (part.case === "text" ? part.value : "")).join("\n"),
+  };
 }

@@ -93,10 +93,15 @@ function dispatcherFor(
       return agent.survivorChecks < 2 ? [4242] : [];
     },
     log,
-    readRequest: (encoded) => ({
-      input: [{ kind: "text", text: Buffer.from(encoded).toString() }],
-      history: [],
-    }),
+    readRequest: (encoded) => {
+      const text = Buffer.from(encoded).toString();
+      const told = /^told: (.*)/.exec(text)?.[1]?.split(", ") ?? [];
+      const author = (index: number) => (index % 2 === 0 ? "user" : "assistant");
+      return {
+        input: [{ kind: "text", text }],
+        history: told.map((each, index) => ({ author: author(index), text: each })),
+      };
+    },
     onEnded: () => {},
   });
 }
@@ -274,6 +279,20 @@ describe("a turn", () => {
     expect((await dispatcher.admit(request("d", { grant: "quiet" }))).kind).toBe("admitted");
     hold.release();
     await dispatcher.drain(10_000);
+  });
+
+  it("is given, once it has the lane, what its caller was told by others since the last answer", async () => {
+    const agent = new ScriptedAgent();
+    const dispatcher = dispatcherFor(agent);
+    const told = (history: string) => ({ request: Buffer.from(`told: ${history}`) });
+    await run(dispatcher, request("chat", told("before, yes")));
+    await run(dispatcher, request("chat", told("first, answer 1")));
+    await run(dispatcher, request("chat", told("first, answer 1, second, answer 2, other, from elsewhere")));
+    expect(agent.turns.map(({ unseen }) => unseen)).toEqual([
+      [{ user: "before", assistant: "yes" }],
+      [],
+      [{ user: "other", assistant: "from elsewhere" }],
+    ]);
   });
 
   it("with a known id and another payload is refused", async () => {

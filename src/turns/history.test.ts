@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { fitExchange } from "./history.js";
+import { exchangesOf, fitExchange, type ToldMessage, unseenMessages } from "./history.js";
 
 const room = 20;
 const most = room + 32;
@@ -17,4 +17,39 @@ describe("an exchange is kept", () => {
     expect(kept).toEqual({ user: keptUser, assistant: keptAssistant });
     expect(Buffer.byteLength(kept.user + kept.assistant)).toBeLessThanOrEqual(room);
   });
+});
+
+/** u… is asked, a… is answered. */
+const messages = (...texts: string[]): ToldMessage[] =>
+  texts.map((text) => ({ author: text.startsWith("a") ? "assistant" : "user", text }));
+
+describe("of what a caller tells, the agent is given", () => {
+  it.each([
+    ["nothing, if it goes on from the last answer", ["u1", "a1"], "a1", []],
+    ["what others answered since", ["u1", "a1", "u2", "a other"], "a1", ["u2", "a other"]],
+    ["nothing that it was asked itself and did not answer", ["u1", "a1", "u2"], "a1", []],
+    ["nothing without an answer in it", ["u1", "u2"], "a1", []],
+    ["nothing, if its last answer is not there", ["u1", "a old"], "a1", []],
+    ["nothing, if it has answered nothing yet", ["u1", "a1"], undefined, []],
+    ["what follows the newest of equal answers", ["u1", "a1", "u2", "a1", "u3", "a3"], "a1", ["u3", "a3"]],
+    ["the same, whatever became of white space", ["u1", " a1\r\nx\n", "u2", "a2"], "a1\nx", ["u2", "a2"]],
+    ["the same, however a letter is composed", ["u1", "ae\u0301", "u2", "a2"], "a\u00e9", ["u2", "a2"]],
+  ])("%s", (_, told, lastAnswer, unseen) => {
+    const history = told.map((text) => ({
+      author: text.trim().startsWith("a") ? ("assistant" as const) : ("user" as const),
+      text,
+    }));
+    expect(unseenMessages(history, lastAnswer).map(({ text }) => text)).toEqual(unseen);
+  });
+});
+
+it("pairs questions with answers, and joins what one author says in a row", () => {
+  expect(exchangesOf(messages("u1", "u2", "a1", "a2", "u3"))).toEqual([
+    { user: "u1\nu2", assistant: "a1\na2" },
+    { user: "u3", assistant: "" },
+  ]);
+  expect(exchangesOf(messages("a0", "u1"))).toEqual([
+    { user: "", assistant: "a0" },
+    { user: "u1", assistant: "" },
+  ]);
 });

@@ -1,4 +1,8 @@
-/** The conversation that is kept of a session, for an agent that has lost its own. */
+/**
+ * What was said in a session: what is kept of it, for an agent that has lost its
+ * own conversation, and what a caller tells of it, of which the agent is given
+ * what it has not seen.
+ */
 import type { Exchange } from "./provider.js";
 
 export interface KeptHistory {
@@ -6,6 +10,12 @@ export interface KeptHistory {
   readonly exchanges: readonly Exchange[];
   /** Something older was said that is not kept, or an exchange is not whole. */
   readonly truncated: boolean;
+}
+
+/** A message of the caller's own history. */
+export interface ToldMessage {
+  readonly author: "user" | "assistant";
+  readonly text: string;
 }
 
 /** On disk, of one session. */
@@ -37,4 +47,38 @@ function beginningOf(text: string, bytes: Uint8Array, room: number): string {
   const kept = bytes.subarray(0, Math.max(0, room - Buffer.byteLength(mark)));
   // What is left of a character at the end is waited for, and never comes.
   return new TextDecoder("utf-8", { ignoreBOM: true }).decode(kept, { stream: true }) + mark;
+}
+
+/**
+ * What was said since the session's last answer, if somebody else answered: of
+ * all that a caller tells, this alone is new to the agent.
+ */
+export function unseenMessages(
+  told: readonly ToldMessage[],
+  lastAnswer: string | undefined,
+): readonly ToldMessage[] {
+  if (lastAnswer === undefined) return [];
+  const answer = normalise(lastAnswer);
+  const seen = told.findLastIndex(({ author, text }) => author === "assistant" && normalise(text) === answer);
+  const since = seen < 0 ? [] : told.slice(seen + 1);
+  return since.some(({ author }) => author === "assistant") ? since : [];
+}
+
+/** Pairs of what was asked and what was answered; messages of one author in a row are joined. */
+export function exchangesOf(messages: readonly ToldMessage[]): readonly Exchange[] {
+  const pairs: { user: string[]; assistant: string[] }[] = [];
+  for (const { author, text } of messages) {
+    const last = pairs.at(-1);
+    if (last === undefined || (author === "user" && last.assistant.length > 0)) {
+      pairs.push({ user: [], assistant: [], [author]: [text] });
+    } else {
+      last[author].push(text);
+    }
+  }
+  return pairs.map(({ user, assistant }) => ({ user: user.join("\n"), assistant: assistant.join("\n") }));
+}
+
+/** Clients change line ends, outer white space and the composition of characters. */
+function normalise(text: string): string {
+  return text.replaceAll("\r\n", "\n").normalize("NFC").trim();
 }

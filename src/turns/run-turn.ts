@@ -9,7 +9,13 @@ import { Notice_Kind, Notice_Recovered, TurnErrorCode } from "../../gen/sessionb
 import { noUsage } from "../sessions/session.js";
 import type { ActiveTurn } from "./active-turn.js";
 import { type Ending, endingOf } from "./endings.js";
-import { type KeptHistory, mostHistoryBytes } from "./history.js";
+import {
+  exchangesOf,
+  type KeptHistory,
+  mostHistoryBytes,
+  type ToldMessage,
+  unseenMessages,
+} from "./history.js";
 import type {
   Exchange,
   NativeBinding,
@@ -45,7 +51,7 @@ export interface RunTurnDeps {
 export interface TurnRequest {
   readonly input: readonly TurnInputPart[];
   /** What the caller's own history says was said before. */
-  readonly history: readonly Exchange[];
+  readonly history: readonly ToldMessage[];
   readonly system?: string;
   readonly model?: string;
   readonly timeoutMs?: number;
@@ -87,7 +93,7 @@ class TurnRun {
     this.#nativeId = grant.session.nativeId;
   }
 
-  /** What the agent has to be told before the input. */
+  /** What the agent has to be told before the input, as it is when the turn has the lane. */
   async unseen(): Promise<readonly Exchange[]> {
     const { nativeStateBefore, session } = this.grant;
     if (nativeStateBefore === "lost") {
@@ -95,8 +101,12 @@ class TurnRun {
       this.#announceLoss(kept);
       return kept.exchanges;
     }
-    // A conversation that nobody has begun is given what the caller remembers.
-    return nativeStateBefore === "unbound" && session.turnCount === 1 ? this.request.history : [];
+    const { history } = this.request;
+    if (history.length === 0) return [];
+    // A conversation that nobody has begun is given all that the caller remembers.
+    if (nativeStateBefore === "unbound" && session.turnCount === 1) return exchangesOf(history);
+    const { exchanges } = await this.#keptHistory();
+    return exchangesOf(unseenMessages(history, exchanges.at(-1)?.assistant));
   }
 
   async attempt(attempt: number, binding: NativeBinding, unseen: readonly Exchange[]): Promise<TurnOutcome> {
