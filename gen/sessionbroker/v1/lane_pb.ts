@@ -105,8 +105,8 @@ export const AcquireLaneResponseSchema: GenMessage<AcquireLaneResponse> = /*@__P
   messageDesc(file_sessionbroker_v1_lane, 1);
 
 /**
- * The caller holds the lane until it closes the stream, stops renewing, or
- * records the turn's ending.
+ * The caller holds the lane until it records the turn's ending, or stops
+ * renewing: not by the stream, which may end and be asked for again.
  *
  * @generated from message sessionbroker.v1.LaneGranted
  */
@@ -124,13 +124,17 @@ export type LaneGranted = Message<"sessionbroker.v1.LaneGranted"> & {
   session?: Session | undefined;
 
   /**
-   * Renew before then.
+   * End the agent then, unless a renewal has been answered. The lane is given
+   * to another 10 s later.
    *
    * @generated from field: google.protobuf.Timestamp renew_before = 3;
    */
   renewBefore?: Timestamp | undefined;
 
   /**
+   * The session's turn before this one ended because its caller was gone, or
+   * this turn had the lane before and was asked for again.
+   *
    * @generated from field: bool previous_holder_lost = 4;
    */
   previousHolderLost: boolean;

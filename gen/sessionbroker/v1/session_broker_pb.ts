@@ -213,7 +213,12 @@ export const SessionBroker: GenService<{
   },
   /**
    * Gives a caller that runs the agent itself the session's lane, for as long
-   * as the stream is open and the lane is renewed.
+   * as it renews it. One at a time holds as far as the holder obeys. The same
+   * turn_id from the same credential takes the lane over with a new fence, and
+   * the stream before ends ABORTED (LANE_TAKEN_OVER). The stream ends OK once
+   * the turn is recorded; FAILED_PRECONDITION LANE_LOST if it was not renewed in
+   * time, LANE_NOT_GRANTED if the turn ended while it waited, TURN_ENDED if it
+   * had ended before. A caller that is gone for 30 s while it waits is cancelled.
    *
    * @generated from rpc sessionbroker.v1.SessionBroker.AcquireLane
    */
@@ -223,7 +228,8 @@ export const SessionBroker: GenService<{
     output: typeof AcquireLaneResponseSchema;
   },
   /**
-   * Keeps an acquired lane; every 5 s.
+   * Keeps an acquired lane; every 5 s. FAILED_PRECONDITION if the fence is stale,
+   * the turn has ended, or the lane was to be let go of (LANE_REVOKED).
    *
    * @generated from rpc sessionbroker.v1.SessionBroker.RenewLane
    */
@@ -234,7 +240,8 @@ export const SessionBroker: GenService<{
   },
   /**
    * Records the ending of a turn that the caller ran itself, and lets go of
-   * the lane.
+   * the lane. A repeat is answered again. FAILED_PRECONDITION if the fence is
+   * stale, or the turn has another ending.
    *
    * @generated from rpc sessionbroker.v1.SessionBroker.RecordTurn
    */
