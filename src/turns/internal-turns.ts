@@ -8,7 +8,7 @@ import type { Clock } from "../clock.js";
 import { refuse } from "../sessions/refusal.js";
 import { noUsage, type SessionRow } from "../sessions/session.js";
 import { type SessionView, scopeMatches, type Where } from "../sessions/session-store.js";
-import { acceptedEvent } from "./accepted.js";
+import { acceptedEvent, admittedTurn } from "./accepted.js";
 import type { KeptHistory } from "./history.js";
 import { hasEnded, type TurnRow } from "./turn.js";
 import type { Admission, AdmitCall, Grant, JournalEntry, TurnEndCall, TurnStore } from "./turn-store.js";
@@ -235,33 +235,9 @@ function admitted(call: AdmitCall, turnNo: number): InternalTurn {
     revision: 0,
   };
   const view: SessionView = { row: session, lane: { queuedTurns: 0 } };
-  const row: TurnRow = {
-    turnNo,
-    turnId: call.turnId,
-    key: session.key,
-    recordNo: turnNo,
-    sessionId: newSessionId,
-    generation: 1,
-    state: "QUEUED",
-    payloadHash: call.payloadHash,
-    credential: call.credential,
-    grant: call.grant,
-    clientChoseId: call.clientChoseId,
-    cancelOnDisconnect: call.cancelOnDisconnect,
-    onConflict: call.onConflict,
-    mergeKey: call.mergeKey,
-    external: false,
-    createdAtMs: nowMs,
-    queueDeadlineMs: call.queueDeadlineMs,
-    attempt: 0,
-    lastSequence: 1,
-    reservedThrough: 1,
-    eventBytes: 0,
-    evictedThrough: 0,
-    accepted: acceptedEvent({ ...call, view, reserved: { outcome: "EPHEMERAL" }, queuePosition: 0, nowMs }),
-    usage: noUsage,
-    labels: call.labels,
-  };
+  const reserved = { outcome: "EPHEMERAL" } as const;
+  const accepted = acceptedEvent({ ...call, view, reserved, queuePosition: 0, nowMs });
+  const row = admittedTurn(call, session, { turnNo, accepted });
   return { row, session, request: call.request, events: [], bytes: call.request.length, forgetAtMs: 0 };
 }
 

@@ -1,9 +1,9 @@
 /** The writes of the turn port, each inside one transaction. */
 import { withNativeId } from "../../sessions/binding.js";
 import { type Refusal, refuse } from "../../sessions/refusal.js";
-import { addUsage, noUsage, type SessionRow } from "../../sessions/session.js";
+import { addUsage, type SessionRow } from "../../sessions/session.js";
 import type { Reserved, SessionView } from "../../sessions/session-store.js";
-import { acceptedEvent } from "../../turns/accepted.js";
+import { acceptedEvent, admittedTurn } from "../../turns/accepted.js";
 import { hasEnded, type TurnRow } from "../../turns/turn.js";
 import type {
   Admission,
@@ -234,34 +234,8 @@ function writeAdmission(
   const session = admittedSession(tx, call, reserved.view.row);
   const turnNo = tx.next("turnNo");
   const view: SessionView = { row: session, lane: reserved.view.lane };
-  const turn: TurnRow = {
-    turnNo,
-    turnId: call.turnId,
-    key: session.key,
-    recordNo: session.recordNo,
-    sessionId: session.sessionId,
-    generation: session.generation,
-    state: into === undefined ? "QUEUED" : "MERGED",
-    payloadHash: call.payloadHash,
-    credential: call.credential,
-    grant: call.grant,
-    clientChoseId: call.clientChoseId,
-    cancelOnDisconnect: call.cancelOnDisconnect,
-    onConflict: call.onConflict,
-    mergeKey: call.mergeKey,
-    external: call.external,
-    ...(into === undefined ? {} : { mergedInto: { turnNo: into.turnNo, turnId: into.turnId } }),
-    createdAtMs: nowMs,
-    queueDeadlineMs: call.queueDeadlineMs,
-    attempt: 0,
-    lastSequence: 1,
-    reservedThrough: 1,
-    eventBytes: 0,
-    evictedThrough: 0,
-    accepted: acceptedEvent({ ...call, view, reserved, queuePosition: before, nowMs }),
-    usage: noUsage,
-    labels: call.labels,
-  };
+  const accepted = acceptedEvent({ ...call, view, reserved, queuePosition: before, nowMs });
+  const turn = admittedTurn(call, session, { turnNo, accepted, ...(into === undefined ? {} : { into }) });
   tx.putTurn(turn, undefined);
   tx.tables.put("turnIds", [turn.key.scope, turn.turnId], encodeNumber(turnNo));
   tx.tables.put("sessionTurns", [turn.recordNo, turnNo], encodeNumber(turnNo));
