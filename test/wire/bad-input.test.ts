@@ -69,6 +69,19 @@ describe("a field that breaks its rule", () => {
     ]);
   });
 
+  it.each(["acm*", "acme/", "*/acme", "Acme", "acme/**", "../acme"])(
+    "of a listing is INVALID_ARGUMENT and names scope: %s",
+    async (scope) => {
+      for (const call of [client.listSessions({ scope }), client.listTurns({ scope })]) {
+        const error = await failure(call);
+        expect([Code[error.code], error.rawMessage]).toEqual([
+          Code[Code.InvalidArgument],
+          expect.stringContaining("scope"),
+        ]);
+      }
+    },
+  );
+
   it("says so to programs: violations, and a reason", async () => {
     const error = await failure(client.reserve({ key: { ...good, scope: "Acme" } }));
     expect(error.findDetails(ErrorInfoSchema)).toMatchObject([{ reason: "INVALID_FIELD" }]);
