@@ -17,14 +17,46 @@ const drainMs = 10_000;
 export class ManualClock implements Clock {
   readonly after: Clock["after"] = systemClock.after;
   #elapsedMs = 0;
+  #jumpedMs = 0;
 
   constructor(private readonly startMs: number) {}
 
-  readonly now = (): number => this.startMs + this.#elapsedMs;
+  readonly now = (): number => this.startMs + this.#elapsedMs + this.#jumpedMs;
   readonly monotonic = (): number => this.#elapsedMs;
 
   advance(ms: number): void {
     this.#elapsedMs += ms;
+  }
+
+  /** Sets the wall clock alone forward, or back. */
+  jump(ms: number): void {
+    this.#jumpedMs += ms;
+  }
+}
+
+/** Long timers are the test's too: they wait until it lets them run. */
+export class SteppedClock extends ManualClock {
+  #timers: { readonly atMs: number; readonly task: () => void }[] = [];
+
+  override readonly after = (ms: number, task: () => void): (() => void) => {
+    // The journal and the last words of a broker are not waited for.
+    if (ms < 5_000) {
+      const timer = setTimeout(task, ms);
+      return () => clearTimeout(timer);
+    }
+    const timer = { atMs: this.monotonic() + ms, task };
+    this.#timers.push(timer);
+    return () => {
+      this.#timers = this.#timers.filter((other) => other !== timer);
+    };
+  };
+
+  /** Lets time pass, and the timers run whose time has come. */
+  pass(ms: number): void {
+    this.advance(ms);
+    const due = this.#timers.filter(({ atMs }) => atMs <= this.monotonic());
+    this.#timers = this.#timers.filter((timer) => !due.includes(timer));
+    for (const { task } of due) task();
   }
 }
 
@@ -32,7 +64,7 @@ export class InProcessBroker {
   readonly folder = mkdtempSync(join(tmpdir(), "broker-"));
   readonly data = join(this.folder, "data");
   #serving: Serving | undefined;
-  #session: Http2SessionManager | undefined;
+  #sessions: Http2SessionManager[] = [];
   #client: BrokerClient | undefined;
 
   private constructor(
@@ -58,14 +90,33 @@ export class InProcessBroker {
     return port === undefined ? undefined : `http://127.0.0.1:${port}/metrics`;
   }
 
-  /** Stops it in order, and serves the same store again. */
-  async restart(): Promise<void> {
-    await this.#stop();
+  /** A client with another token; good until the broker stops. */
+  clientOf(token: string): BrokerClient {
+    const baseUrl = `http://127.0.0.1:${this.#serving?.address.port}`;
+    const session = new Http2SessionManager(baseUrl);
+    this.#sessions.push(session);
+    const transport = createConnectTransport({
+      baseUrl,
+      httpVersion: "2",
+      sessionManager: session,
+      interceptors: [
+        (next) => (request) => {
+          request.header.set("authorization", `Bearer ${token}`);
+          return next(request);
+        },
+      ],
+    });
+    return createClient(SessionBroker, transport);
+  }
+
+  /** Stops it in order, or without waiting for running turns, and serves the same store again. */
+  async restart(how: "in order" | "in a hurry" = "in order"): Promise<void> {
+    await this.#stop(how);
     await this.#start();
   }
 
-  async close(): Promise<void> {
-    await this.#stop();
+  async close(how: "in order" | "in a hurry" = "in order"): Promise<void> {
+    await this.#stop(how);
     rmSync(this.folder, { recursive: true, force: true });
   }
 
@@ -88,25 +139,12 @@ export class InProcessBroker {
         throw error;
       },
     });
-    const baseUrl = `http://127.0.0.1:${this.#serving.address.port}`;
-    const token = readFileSync(join(this.data, "admin-token"), "utf8");
-    this.#session = new Http2SessionManager(baseUrl);
-    const transport = createConnectTransport({
-      baseUrl,
-      httpVersion: "2",
-      sessionManager: this.#session,
-      interceptors: [
-        (next) => (request) => {
-          request.header.set("authorization", `Bearer ${token}`);
-          return next(request);
-        },
-      ],
-    });
-    this.#client = createClient(SessionBroker, transport);
+    this.#client = this.clientOf(readFileSync(join(this.data, "admin-token"), "utf8"));
   }
 
-  async #stop(): Promise<void> {
-    this.#session?.abort();
+  async #stop(how: "in order" | "in a hurry" = "in order"): Promise<void> {
+    for (const session of this.#sessions.splice(0)) session.abort();
+    if (how === "in a hurry") this.#serving?.hurry();
     await this.#serving?.stop(drainMs);
     this.#serving = undefined;
     this.#client = undefined;
