@@ -41,6 +41,8 @@ export interface Real extends Stage {
   readonly sees: Sees;
 }
 
+const longestCommandMs = Number(process.env.SESSION_BROKER_MODEL_PATIENCE_MS ?? 30_000);
+
 export type Command = fc.AsyncCommand<IdentityModel, Stage>;
 
 export function as(stage: Stage, caller: CallerName): Real {
@@ -104,12 +106,26 @@ function commandOf<P extends object>(
   return {
     check: () => true,
     async run(m, stage) {
-      await run(chosen, m, as(stage, by));
+      await inTime(run(chosen, m, as(stage, by)));
       await compareAll(m, stage);
       stage.clock.advance(1);
     },
     toString: () => `${label}(${JSON.stringify(chosen, shortKey)})${by === "admin-token" ? "" : ` as ${by}`}`,
   };
+}
+
+/** What never comes is a failure that can be shrunk. */
+async function inTime(work: Promise<void>): Promise<void> {
+  let cancel = () => {};
+  const tooLate = new Promise<never>((_, reject) => {
+    const timer = setTimeout(() => reject(new Error("the command does not end")), longestCommandMs);
+    cancel = () => clearTimeout(timer);
+  });
+  try {
+    await Promise.race([work, tooLate]);
+  } finally {
+    cancel();
+  }
 }
 
 /** Lists everything, and compares it with the model. */

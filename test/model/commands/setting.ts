@@ -77,6 +77,11 @@ export const rooms: readonly KeyShape[] = keys.filter(
   (key, index) => keys.findIndex((other) => keyText(other) === keyText(key)) === index,
 );
 
+/** Of a session that is changed for those who watch. */
+export function markKey(scope: string, provider: string): KeyShape {
+  return scope === chats ? opaque("mark", provider) : agentKey("agent:main:mark", "mark", "main", provider);
+}
+
 export const explicitIds = ["run-1", "room", "2f1ce7aa-0b1c-4c7e-9d52-9c3ad2bdf0e5"];
 export const aliases = ["alias-1", "alias-2", "run-1"];
 export const nativeIds = ["native-1", "native-2"];

@@ -6,7 +6,7 @@ import {
   WatchSessionsResponse_Change,
 } from "../../../gen/sessionbroker/v1/session_pb.js";
 import type { IdentityModel } from "../identity/model.js";
-import type { Change } from "../identity/rows.js";
+import { type Change, sameKey } from "../identity/rows.js";
 import {
   as,
   at,
@@ -23,7 +23,7 @@ import {
   type Stage,
 } from "./command.js";
 import { reserve } from "./reserving.js";
-import { chats, openclaw, rooms, sees } from "./setting.js";
+import { chats, markKey, openclaw, rooms, sees } from "./setting.js";
 import { Reading, type Watcher } from "./streams.js";
 
 export const watching: fc.Arbitrary<Command>[] = [
@@ -74,24 +74,30 @@ async function readWatch(m: IdentityModel, stage: Stage, watcher: Watcher, again
   const isSeen = (change: Change) =>
     inScope(filter.scope, { sees: sees(caller) }, { key: change.key }) &&
     (filter.provider === "" || change.key.provider === filter.provider);
-  const last = rooms.find((key) => isSeen({ kind: "UPDATED", key, sessionId: "" }));
-  if (last === undefined) return;
-  const mark = String(m.changes.length);
-  await reserve(m, as(stage, "admin-token"), last, { labels: { mark } });
-  const told = m.changes.slice(watcher.groups);
+  const room = rooms.find((key) => isSeen({ kind: "UPDATED", key, sessionId: "" }));
+  if (room === undefined) return;
+  const last = markKey(room.scope, room.provider);
+  await reserve(m, as(stage, "admin-token"), last, { labels: { mark: String(m.changes.length) } });
+  const wanted = m.changes
+    .slice(watcher.groups)
+    .map((group) => group.filter(isSeen))
+    .filter((group) => group.length > 0);
+  const marks = wanted.flat().filter(({ key }) => sameKey(key, last)).length;
   const follower = as(stage, caller);
   const resume = (signal: AbortSignal) =>
     follower.client.watchSessions({ ...filter, afterRevision: watcher.revision }, { signal });
   if (again) watcher.reading?.leave();
   const reading = again || watcher.reading === undefined ? new Reading(resume) : watcher.reading;
-  const wanted = told.map((group) => group.filter(isSeen)).filter((group) => group.length > 0);
-  const most = wanted.flat().length;
-  const changesOf = (items: readonly WatchSessionsResponse[]) =>
-    items.filter(({ change }) => change !== WatchSessionsResponse_Change.HEARTBEAT);
   const found = await reading.until((items) => {
-    const changes = changesOf(items);
-    const isLast = changes.at(-1)?.session?.labels.mark === mark;
-    return isLast || changes.length > most ? changes : undefined;
+    const changes = items.filter(({ change }) => change !== WatchSessionsResponse_Change.HEARTBEAT);
+    const { scope, storeKey, provider } = last;
+    const told = changes.filter(
+      ({ session }) =>
+        session?.key?.scope === scope &&
+        session.key.externalId === storeKey &&
+        session.key.provider === provider,
+    );
+    return told.length >= marks ? changes : undefined;
   });
   expect(grouped(found.map(nameOfTold), wanted)).toEqual(wanted.map((group) => group.map(nameOf).sort()));
   watcher.revision = found.at(-1)?.revision ?? watcher.revision;
