@@ -77,7 +77,7 @@ export async function importSessions(
   const report = create(ImportSessionsResponseSchema);
   const write = async (page: readonly Taken[]) => {
     const rows = page.map(({ row }) => row);
-    const results = await deps.store.importRows({ rows });
+    const results = await deps.store.importRows({ rows, callerScopes: caller.scopes });
     for (const [index, { request }] of page.entries()) {
       const { result = "CONFLICTING", message = "" } = results[index] ?? {};
       note(report, request, Result[result], message);

@@ -213,7 +213,10 @@ export interface SessionStore {
   remove(call: SessionCall): Promise<Removed | Refusal>;
   prune(call: PruneCall): Promise<PruneReport>;
   /** Takes rows of another store, or of this one, under the rules of Reserve and Bind. */
-  importRows(call: { readonly rows: readonly ImportRow[] }): Promise<readonly ImportResult[]>;
+  importRows(call: {
+    readonly rows: readonly ImportRow[];
+    readonly callerScopes: readonly ScopePattern[];
+  }): Promise<readonly ImportResult[]>;
   /** The revision of the latest change. */
   revision(): Promise<number>;
   /** Changes after a revision, in order; `gone` if some of them are no longer kept. */

@@ -1,4 +1,8 @@
-/** Short sequences about archived sessions, retries and pruning, spelt out. */
+/** Short sequences that the model test has found, or that it seldom finds, spelt out. */
+import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { ConnectError } from "@connectrpc/connect";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
@@ -11,17 +15,32 @@ const clock = new ManualClock(Date.UTC(2025, 5, 1));
 const hourMs = 3_600_000;
 const anyAge = { nanos: 1_000_000 };
 
+const directory = mkdtempSync(join(tmpdir(), "workspace-"));
+const ownToken = "token-of-one-scope";
+const config = `
+providers: [{ id: echo, echo: {} }, { id: slow, echo: { delay: 3600s } }]
+scopes: [{ pattern: "*", workspaces: { red: ${directory} } }]
+credentials:
+  - name: own
+    tokenSha256: ${createHash("sha256").update(ownToken).digest("hex")}
+    role: ROLE_ADMIN
+    scopes: [own]
+`;
+
 let broker: InProcessBroker;
 let client: BrokerClient;
 
 beforeAll(async () => {
-  broker = await InProcessBroker.start(clock, "providers: [{ id: echo, echo: {} }]");
+  broker = await InProcessBroker.start(clock, config);
   client = broker.client;
 });
 
-afterAll(() => broker.close());
+afterAll(async () => {
+  await broker.close();
+  rmSync(directory, { recursive: true });
+});
 
-const key = (externalId: string, scope = "acme") => ({ scope, externalId, provider: "echo" });
+const key = (externalId: string, scope = "acme", provider = "echo") => ({ scope, externalId, provider });
 const byKey = (externalId: string, scope?: string) => ({
   case: "key" as const,
   value: key(externalId, scope),
@@ -145,6 +164,36 @@ it("a retry of a turn by session id meets it, also when the session was replaced
   const events = await say("retried", "one", turn);
   await client.resetSession({ selector: byKey("retried"), expectedGeneration: 1 });
   expect(await say("retried", "one", turn)).toEqual(events);
+});
+
+it.each([
+  ["archived", {}],
+  ["in another workspace", { workspace: "red" }],
+])("a native id of somebody else's session is not had, be it %s", async (how, options) => {
+  const [foreign, own] = [key(`has ${how}`, "foreign"), key(`wants ${how}`, "own")];
+  const nativeId = how.replaceAll(" ", "-");
+  await client.reserve({ key: foreign, ...options });
+  const selector = { case: "key" as const, value: foreign };
+  await client.bind({ selector, nativeId, expectedGeneration: 1, expectedNativeId: "" });
+  if (how === "archived") await client.resetSession({ selector, expectedGeneration: 1 });
+  const restricted = broker.clientOf(ownToken);
+  await restricted.reserve({ key: own });
+  const call = restricted.bind({
+    selector: { case: "key", value: own },
+    nativeId,
+    expectedGeneration: 1,
+    expectedNativeId: "",
+  });
+  expect(await reasonOf(call)).toBe("SESSION_NOT_FOUND");
+  const imported = { ...own, externalId: `imports ${how}` };
+  const report = await restricted.importSessions(
+    (async function* () {
+      yield { session: { key: imported, sessionId: imported.externalId, nativeId } };
+    })(),
+  );
+  expect([report.created, report.rows.length]).toEqual([1, 1]);
+  const { session } = await restricted.getSession({ selector: { case: "key", value: imported } });
+  expect(session?.nativeId).toBe("");
 });
 
 async function say(

@@ -1,18 +1,18 @@
 /** Imported rows, many in one transaction. */
 import { decideImport } from "../../sessions/importing.js";
-import type { ImportResult, ImportRow } from "../../sessions/session-store.js";
-import { nativeIdOwner } from "./owners.js";
+import type { ImportResult, ImportRow, ScopePattern } from "../../sessions/session-store.js";
+import { isKnownElsewhere, nativeIdOwner } from "./owners.js";
 import { sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
 
 export function importRows(
   tx: Transaction,
-  call: { readonly rows: readonly ImportRow[] },
+  call: { readonly rows: readonly ImportRow[]; readonly callerScopes: readonly ScopePattern[] },
 ): readonly ImportResult[] {
-  return call.rows.map((row) => importRow(tx, row));
+  return call.rows.map((row) => importRow(tx, row, call.callerScopes));
 }
 
-function importRow(tx: Transaction, row: ImportRow): ImportResult {
+function importRow(tx: Transaction, row: ImportRow, callerScopes: readonly ScopePattern[]): ImportResult {
   const present = tx.tables.current(row.key);
   const busyTurnId = tx.tables.busyTurnId(row.key);
   const takenAlias = row.aliases.find((alias) => isTaken(tx, row, alias));
@@ -24,11 +24,13 @@ function importRow(tx: Transaction, row: ImportRow): ImportResult {
           { key: row.key, workspace: row.workspace, recordNo: present?.recordNo ?? 0 },
           row.nativeId,
         );
+  const isForeign =
+    row.nativeId !== undefined && isKnownElsewhere(tx, row.key.provider, row.nativeId, callerScopes);
   const decision = decideImport(row, {
     ...(present === undefined ? {} : { row: present }),
     ...(busyTurnId === undefined ? {} : { busyTurnId }),
     ...(takenAlias === undefined ? {} : { takenAlias }),
-    nativeIdTaken: owner !== undefined,
+    nativeIdTaken: owner !== undefined || isForeign,
     newRecordNo: tx.next("recordNo"),
   });
   if (decision.row !== undefined) {

@@ -1,6 +1,7 @@
 /** Ids that at most one session may have. */
 import { type Refusal, refuse } from "../../sessions/refusal.js";
 import type { SessionRow } from "../../sessions/session.js";
+import { type ScopePattern, scopeMatches } from "../../sessions/session-store.js";
 import type { Transaction } from "./transaction.js";
 
 /** Another live session of the provider and workspace that has the native id. */
@@ -14,6 +15,26 @@ export function nativeIdOwner(
   return owners.find(
     (owner) =>
       owner.recordNo !== row.recordNo && owner.archived === undefined && owner.workspace === row.workspace,
+  );
+}
+
+/** Whether a session outside these scopes has the native id, or had it: live or archived, wherever it works. */
+export function isKnownElsewhere(
+  tx: Transaction,
+  provider: string,
+  nativeId: string,
+  scopes: readonly ScopePattern[],
+): boolean {
+  if (scopes.includes("*")) return false;
+  const where = { scopes: ["*"], provider };
+  const isForeign = ({ key }: SessionRow) => !scopes.some((pattern) => scopeMatches(pattern, key.scope));
+  const owners = (kind: "native-id" | "alias") =>
+    tx.tables.byId({ kind, id: nativeId }, where, Number.POSITIVE_INFINITY).filter(isForeign);
+  return (
+    owners("native-id").length > 0 ||
+    owners("alias").some(({ aliases }) =>
+      aliases.some(({ id, kind }) => id === nativeId && kind === "former-native"),
+    )
   );
 }
 

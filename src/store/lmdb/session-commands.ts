@@ -14,9 +14,8 @@ import type {
   SessionSelector,
   SessionView,
 } from "../../sessions/session-store.js";
-import { scopeMatches } from "../../sessions/session-store.js";
 import { sealMessage } from "./codec.js";
-import { findTakenAlias, nativeIdOwner } from "./owners.js";
+import { findTakenAlias, isKnownElsewhere, nativeIdOwner } from "./owners.js";
 import { replayed } from "./replays.js";
 import { encodeNumber, sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
@@ -30,7 +29,7 @@ export function bind(
     const busyTurnId = tx.tables.busyTurnId(row.key);
     const { nativeId } = call.binding;
     const owner = nativeId === undefined ? undefined : nativeIdOwner(tx, row, nativeId);
-    if (owner !== undefined && !call.callerScopes.some((pattern) => scopeMatches(pattern, owner.key.scope))) {
+    if (nativeId !== undefined && isKnownElsewhere(tx, row.key.provider, nativeId, call.callerScopes)) {
       // Whether a conversation of somebody else exists is not told.
       return refuse("SESSION_NOT_FOUND", "native_id: it cannot be bound");
     }
