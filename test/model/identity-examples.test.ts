@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { ConnectError } from "@connectrpc/connect";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
-import { Outcome, RotationReason, SessionState } from "../../gen/sessionbroker/v1/session_pb.js";
+import { Outcome, RotationReason, SessionState, Visibility } from "../../gen/sessionbroker/v1/session_pb.js";
 import type { TurnEvent } from "../../gen/sessionbroker/v1/turn_pb.js";
 import type { BrokerClient } from "../support/broker.js";
 import { InProcessBroker, ManualClock } from "../support/in-process.js";
@@ -194,6 +194,16 @@ it.each([
   expect([report.created, report.rows.length]).toEqual([1, 1]);
   const { session } = await restricted.getSession({ selector: { case: "key", value: imported } });
   expect(session?.nativeId).toBe("");
+});
+
+it("a hand-off is not told of a session that works elsewhere", async () => {
+  await client.reserve({ key: key("elsewhere") });
+  const call = client.reserve({
+    key: key("elsewhere"),
+    workspace: "red",
+    visibility: Visibility.INTERNAL,
+  });
+  expect(await reasonOf(call)).toBe("WORKSPACE_MISMATCH");
 });
 
 async function say(
