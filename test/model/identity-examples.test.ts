@@ -6,7 +6,13 @@ import { join } from "node:path";
 import { ConnectError } from "@connectrpc/connect";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
-import { Outcome, RotationReason, SessionState, Visibility } from "../../gen/sessionbroker/v1/session_pb.js";
+import {
+  Outcome,
+  RotationReason,
+  SessionState,
+  Visibility,
+  WatchSessionsResponse_Change,
+} from "../../gen/sessionbroker/v1/session_pb.js";
 import type { TurnEvent } from "../../gen/sessionbroker/v1/turn_pb.js";
 import type { BrokerClient } from "../support/broker.js";
 import { InProcessBroker, ManualClock } from "../support/in-process.js";
@@ -204,6 +210,38 @@ it("a hand-off is not told of a session that works elsewhere", async () => {
     visibility: Visibility.INTERNAL,
   });
   expect(await reasonOf(call)).toBe("WORKSPACE_MISMATCH");
+});
+
+it("watchers are told once that a session was archived, and that the key has it again", async () => {
+  const where = { scope: "watched", provider: "echo" };
+  const stop = new AbortController();
+  const stream = client.watchSessions(where, { signal: stop.signal })[Symbol.asyncIterator]();
+  const next = async () => {
+    const { value } = await stream.next();
+    return [WatchSessionsResponse_Change[value?.change ?? 0], value?.session?.sessionId];
+  };
+  expect(await next()).toEqual(["HEARTBEAT", undefined]);
+  const watched = key("watched", "watched");
+  await client.reserve({ key: watched, sessionId: "watched-1" });
+  await client.reserve({ key: watched, sessionId: "watched-2", expectedGeneration: 1 });
+  await client.pinSession({ selector: byId("watched-1"), pinned: true });
+  await client.reserve({ key: watched, sessionId: "watched-1", expectedGeneration: 2 });
+  await client.pinSession({ selector: byId("watched-1"), pinned: false });
+  clock.advance(hourMs);
+  await client.prune({ scope: "watched", olderThan: anyAge });
+  await client.pinSession({ selector: byId("watched-1"), pinned: true });
+  const told: unknown[] = [];
+  for (let i = 0; i < 7; i++) told.push(await next());
+  expect(told).toEqual([
+    ["CREATED", "watched-1"],
+    ["ROTATED", "watched-2"],
+    ["UPDATED", "watched-1"],
+    ["ROTATED", "watched-1"],
+    ["UPDATED", "watched-1"],
+    ["ARCHIVED", "watched-1"],
+    ["UPDATED", "watched-1"],
+  ]);
+  stop.abort();
 });
 
 async function say(
