@@ -7,6 +7,7 @@ import { ConnectError } from "@connectrpc/connect";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import {
+  NativeState,
   Outcome,
   RotationReason,
   SessionState,
@@ -242,6 +243,24 @@ it("watchers are told once that a session was archived, and that the key has it 
     ["UPDATED", "watched-1"],
   ]);
   stop.abort();
+});
+
+it("a turn that its caller says has failed does not make a native id a proven one", async () => {
+  const selector = { case: "key" as const, value: key("unproven", "acme", "slow") };
+  const input = [{ part: { case: "text" as const, value: "hello" } }];
+  for await (const { event } of client.dispatch({ target: selector, input, turnId: "slow-turn" })) {
+    if (event?.event.case === "started") await client.cancelTurn({ turnId: "slow-turn" });
+  }
+  const turnId = "held-turn";
+  let fence = 0n;
+  for await (const { event } of client.acquireLane({ key: selector.value, turnId })) {
+    if (event.case !== "granted") continue;
+    fence = event.value.fence;
+    await client.recordTurn({ turnId, fence, ending: { case: "failed", value: {} } });
+  }
+  expect(fence).toBeGreaterThan(0n);
+  const { session } = await client.getSession({ selector });
+  expect(session?.nativeState).toBe(NativeState.PROVISIONAL);
 });
 
 async function say(
