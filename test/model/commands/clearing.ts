@@ -5,7 +5,7 @@ import { expect } from "vitest";
 import { PruneResponse_Reason, PruneResponse_SkipReason } from "../../../gen/sessionbroker/v1/admin_pb.js";
 import { SessionState } from "../../../gen/sessionbroker/v1/session_pb.js";
 import type { IdentityModel } from "../identity/model.js";
-import { type KeyShape, keyText, sameKey } from "../identity/rows.js";
+import { type KeyShape, keyText, type Row, sameKey } from "../identity/rows.js";
 import {
   at,
   type Command,
@@ -23,7 +23,7 @@ import {
   settle,
   stateOf,
 } from "./command.js";
-import { chats, hourMs, openclaw } from "./setting.js";
+import { chats, hourMs, nativeIds, openclaw } from "./setting.js";
 
 export const providers = fc.constantFrom("", "", "", "echo", "slow", "codex");
 
@@ -60,7 +60,11 @@ export const clearing: fc.Arbitrary<Command>[] = [
   ),
   command(
     "Import",
-    { keys: fc.uniqueArray(key, { minLength: 1, maxLength: 3, selector: keyText }), id: pick },
+    {
+      keys: fc.uniqueArray(key, { minLength: 1, maxLength: 3, selector: keyText }),
+      id: pick,
+      nativeId: fc.option(pick, { nil: undefined }),
+    },
     importRows,
   ),
 ];
@@ -134,12 +138,13 @@ async function prune(
 }
 
 async function importRows(
-  c: { readonly keys: readonly KeyShape[]; readonly id: number },
+  c: { readonly keys: readonly KeyShape[]; readonly id: number; readonly nativeId: number | undefined },
   m: IdentityModel,
   r: Real,
 ): Promise<void> {
   await settle(m, r);
   const sessionId = at(["imported-1", "room"], c.id);
+  const nativeId = c.nativeId === undefined ? "" : at([...nativeIds, ...m.nativeIds], c.nativeId);
   const chosen = c.keys.filter(
     (key) =>
       !m.rows.some((row) => row.state === "rotated" && row.sessionId === sessionId && sameKey(row.key, key)),
@@ -150,6 +155,7 @@ async function importRows(
   const sessions = chosen.map((key) => ({
     key: { ...keyMessage(key), externalId: key.storeKey },
     sessionId,
+    nativeId,
     lastActivityAt: timestampFromMs(usedAtMs(key)),
   }));
   const report = await r.client.importSessions(
@@ -159,7 +165,7 @@ async function importRows(
   );
   const count = { created: 0, kept: 0, conflicting: 0, rejected: 0 };
   m.together(() => {
-    for (const key of chosen) count[importRow(m, r, key, sessionId, usedAtMs(key))] += 1;
+    for (const key of chosen) count[importRow(m, r, key, { sessionId, nativeId, atMs: usedAtMs(key) })] += 1;
   });
   expect(report).toMatchObject(count);
 }
@@ -168,8 +174,11 @@ function importRow(
   m: IdentityModel,
   r: Real,
   key: KeyShape,
-  sessionId: string,
-  atMs: number,
+  {
+    sessionId,
+    nativeId,
+    atMs,
+  }: { readonly sessionId: string; readonly nativeId: string; readonly atMs: number },
 ): "created" | "kept" | "conflicting" | "rejected" {
   if (!r.sees(key.scope)) return "rejected";
   const present = m.current(key);
@@ -182,7 +191,7 @@ function importRow(
     return "kept";
   }
   m.sessionIds.add(sessionId);
-  m.imported({
+  const row: Row = {
     key,
     sessionId,
     generation: 1,
@@ -201,6 +210,7 @@ function importRow(
     previous: "",
     imported: true,
     changed: 0,
-  });
+  };
+  m.imported(row, nativeId, r.sees);
   return "created";
 }

@@ -254,8 +254,15 @@ export class IdentityModel {
     this.#lanes.set(keyText(row.key), left);
   }
 
-  imported(row: Row): void {
+  /** @param nativeId that the row is bound to, unless that is another's */
+  imported(row: Row, nativeId: string, sees: Sees): void {
     this.#tombstones.delete(keyText(row.key));
+    const isFree = !this.#nativeIdInUse(row, nativeId) && !this.#isForeign(row, nativeId, sees);
+    if (nativeId !== "" && isFree) {
+      row.nativeId = nativeId;
+      row.native = "BOUND";
+      this.nativeIds.add(nativeId);
+    }
     this.#add(row);
     row.changed = 0;
   }
