@@ -8,12 +8,12 @@
  */
 import { setMaxListeners } from "node:events";
 import fc from "fast-check";
-import { it } from "vitest";
+import { afterAll, it } from "vitest";
 import { InProcessBroker, SteppedClock } from "../support/in-process.js";
-import { as, type Stage } from "./commands/command.js";
+import { as, inTime, type Stage } from "./commands/command.js";
 import { commands } from "./commands/index.js";
 import { compareExport } from "./commands/looking.js";
-import { config, scopePolicy } from "./commands/setting.js";
+import { config, removeWorkspaces, scopePolicy } from "./commands/setting.js";
 import { Streams } from "./commands/streams.js";
 import { readAllWatches } from "./commands/watching.js";
 import { IdentityModel } from "./identity/model.js";
@@ -24,6 +24,8 @@ setMaxListeners(0);
 const runs = Number(process.env.SESSION_BROKER_MODEL_RUNS ?? 25);
 const { SESSION_BROKER_MODEL_SEED: seed, SESSION_BROKER_MODEL_PATH: path } = process.env;
 const replayPath = process.env.SESSION_BROKER_MODEL_REPLAY;
+
+afterAll(removeWorkspaces);
 
 /** Shrinking a failure ends after a while, and shows the smallest that was found. */
 const longestMs = 600_000 + runs * 5_000;
@@ -47,7 +49,7 @@ const property = fc.asyncProperty(sequences, async (sequence) => {
   const model = new IdentityModel(clock, scopePolicy);
   try {
     await fc.asyncModelRun(() => ({ model, real: stage }), sequence);
-    await readAllWatches(model, stage);
+    await inTime(readAllWatches(model, stage));
     await compareExport(model, as(stage, "admin-token"));
   } finally {
     await broker.close("in a hurry");

@@ -41,7 +41,7 @@ export interface Real extends Stage {
   readonly sees: Sees;
 }
 
-const longestCommandMs = Number(process.env.SESSION_BROKER_MODEL_PATIENCE_MS ?? 30_000);
+const longestCommandMs = 30_000;
 
 export type Command = fc.AsyncCommand<IdentityModel, Stage>;
 
@@ -115,7 +115,7 @@ function commandOf<P extends object>(
 }
 
 /** What never comes is a failure that can be shrunk. */
-async function inTime(work: Promise<void>): Promise<void> {
+export async function inTime(work: Promise<void>): Promise<void> {
   let cancel = () => {};
   const tooLate = new Promise<never>((_, reject) => {
     const timer = setTimeout(() => reject(new Error("the command does not end")), longestCommandMs);

@@ -11,22 +11,12 @@ import {
   TurnState,
 } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { IdentityModel } from "../identity/model.js";
+import { isRefused, type KeyShape, type Lane, type Row, refused, type Turn } from "../identity/rows.js";
 import {
-  isRefused,
-  type KeyShape,
-  type Lane,
-  type Refused,
-  type Row,
-  refused,
-  type Turn,
-} from "../identity/rows.js";
-import {
-  as,
   at,
   type Command,
   command,
   expectSession,
-  foreign,
   key,
   keyMessage,
   ownCommand,
@@ -332,11 +322,6 @@ export function expectFence(m: IdentityModel, { turnId, fence }: Turn): void {
 
 const lastFence = new WeakMap<IdentityModel, bigint>();
 
-/** The refusal of whoever does not see the scope of a turn. */
-export function foreignTurn(r: Real, { row }: Turn): Refused | undefined {
-  return foreign(r, row.key.scope);
-}
-
 function follow({ broker }: Stage, turnId: string): Reading<{ event?: TurnEvent | undefined }> {
   return new Reading((signal) => broker.client.attach({ turnId }, { signal }));
 }
@@ -366,5 +351,3 @@ function choose<T>(pick: number, list: readonly T[]): T | undefined {
 async function drain(open: (signal: AbortSignal) => AsyncIterable<unknown>): Promise<void> {
   for await (const _ of open(new AbortController().signal)) return;
 }
-
-export const administrator = (stage: Stage): Real => as(stage, "admin-token");

@@ -1,6 +1,6 @@
 /** What the sequences are about: the configuration, its callers, a few keys and ids. */
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type KeyShape, keyText, type Policy, type Sees } from "../identity/rows.js";
@@ -32,6 +32,10 @@ export function hasWorkspace(scope: string, name: string): boolean {
 
 const directories = mkdtempSync(join(tmpdir(), "workspaces-"));
 for (const name of workspaces) mkdirSync(join(directories, name));
+
+export function removeWorkspaces(): void {
+  rmSync(directories, { recursive: true });
+}
 
 export const config = `
 providers: [{ id: echo, echo: {} }, { id: slow, echo: { delay: 3600s } }]

@@ -1,8 +1,10 @@
 /** Streams that stay open from one command to the next. */
 import type { AcquireLaneResponse, LaneGranted } from "../../../gen/sessionbroker/v1/lane_pb.js";
+import type { WatchSessionsResponse } from "../../../gen/sessionbroker/v1/session_pb.js";
 import type { TurnEvent } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { BrokerClient } from "../../support/broker.js";
 import type { InProcessBroker } from "../../support/in-process.js";
+import type { CallerName } from "./setting.js";
 
 /** Reads a stream as it comes, and lets others wait for what they need of it. */
 export class Reading<T> {
@@ -109,10 +111,10 @@ export class Streams {
 /** Somebody who follows the changes, from a revision that stands for so many of the model's. */
 export interface Watcher {
   readonly filter: { readonly scope: string; readonly provider: string };
-  readonly caller: "admin-token" | "chats-only" | "openclaw-only";
+  readonly caller: CallerName;
   revision: string;
   groups: number;
-  reading: Reading<import("../../../gen/sessionbroker/v1/session_pb.js").WatchSessionsResponse> | undefined;
+  reading: Reading<WatchSessionsResponse> | undefined;
 }
 
 /** The events of a turn that are kept. */
