@@ -66,6 +66,8 @@ export class InProcessBroker {
   #serving: Serving | undefined;
   #sessions: Http2SessionManager[] = [];
   #client: BrokerClient | undefined;
+  /** The timers of a process end with it. */
+  #life = { isOver: false };
 
   private constructor(
     readonly clock: Clock,
@@ -124,6 +126,13 @@ export class InProcessBroker {
     const file = join(this.folder, "config.yaml");
     writeFileSync(file, this.config);
     const socket = join(this.folder, "b.sock");
+    const life = { isOver: false };
+    this.#life = life;
+    const { now, monotonic } = this.clock;
+    const after: Clock["after"] = (ms, task) =>
+      this.clock.after(ms, () => {
+        if (!life.isOver) task();
+      });
     this.#serving = await serveBroker({
       settings: loadSettings({
         config: file,
@@ -134,7 +143,7 @@ export class InProcessBroker {
       }),
       environment: { PATH: process.env.PATH },
       log: pino({ level: "silent" }),
-      clock: this.clock,
+      clock: { now, monotonic, after },
       onLost: (error) => {
         throw error;
       },
@@ -146,6 +155,7 @@ export class InProcessBroker {
     for (const session of this.#sessions.splice(0)) session.abort();
     if (how === "in a hurry") this.#serving?.hurry();
     await this.#serving?.stop(drainMs);
+    this.#life.isOver = true;
     this.#serving = undefined;
     this.#client = undefined;
   }
