@@ -154,7 +154,7 @@ async function boundNative(
   { ending }: RecordTurnRequest,
 ): Promise<Pick<RecordedTurn, "native">> {
   const named = ending.case === "completed" ? ending.value.nativeId : "";
-  const bound = (await deps.turns.session(turn))?.row.nativeId ?? "";
+  const { nativeId: bound = "", nativeState } = (await deps.turns.session(turn))?.row ?? {};
   if (named !== "" && named !== bound) {
     throw new BrokerError(
       "NATIVE_ID_MISMATCH",
@@ -162,7 +162,9 @@ async function boundNative(
       { native_id: bound },
     );
   }
-  return bound === "" ? {} : { native: { id: bound, state: "bound" } };
+  // A turn that did not succeed proves nothing of an id that no other turn has succeeded with.
+  const isProven = ending.case === "completed" || nativeState === "bound";
+  return bound === "" || !isProven ? {} : { native: { id: bound, state: "bound" } };
 }
 
 function usageTotal(usage: Usage | undefined): UsageTotal {

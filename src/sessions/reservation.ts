@@ -121,7 +121,7 @@ export function rotateRow(
 function decideInternal(request: Reservation, facts: ReservationFacts): ReservationDecision {
   const { row } = facts;
   if (row !== undefined && staleReason(row, request, facts) === undefined) {
-    return { kind: "existing", row, write: false };
+    return otherWorkspace(row, request) ?? { kind: "existing", row, write: false };
   }
   return { kind: "ephemeral", sessionId: facts.newSessionId };
 }
@@ -183,15 +183,8 @@ function revive(
   if (facts.nativeIdTaken) {
     return refuse("NATIVE_ID_IN_USE", "session_id: another live session has its native id");
   }
-  if (request.workspace !== "" && request.workspace !== archived.workspace) {
-    return refuse(
-      "WORKSPACE_MISMATCH",
-      `workspace: the session has ${describeWorkspace(archived.workspace)}`,
-      {
-        workspace: archived.workspace,
-      },
-    );
-  }
+  const elsewhere = otherWorkspace(archived, request);
+  if (elsewhere !== undefined) return elsewhere;
   const { archived: state, owedRotation, ...kept } = archived;
   const begins = change.generation === undefined ? {} : { startedAtMs: facts.nowMs };
   // A rotation that was owed before has been overtaken; a pruned session goes on as it was.
@@ -261,12 +254,16 @@ function inWorkspace(row: SessionRow, { workspace }: Reservation): SessionRow {
   return workspace === "" ? row : { ...row, workspace };
 }
 
+function otherWorkspace({ workspace }: SessionRow, request: Reservation): Refusal | undefined {
+  if (request.workspace === "" || request.workspace === workspace) return undefined;
+  return refuse("WORKSPACE_MISMATCH", `workspace: the session has ${describeWorkspace(workspace)}`, {
+    workspace,
+  });
+}
+
 function keep(row: SessionRow, request: Reservation): ReservationDecision {
-  if (request.workspace !== "" && request.workspace !== row.workspace) {
-    return refuse("WORKSPACE_MISMATCH", `workspace: the session has ${describeWorkspace(row.workspace)}`, {
-      workspace: row.workspace,
-    });
-  }
+  const elsewhere = otherWorkspace(row, request);
+  if (elsewhere !== undefined) return elsewhere;
   const merged = merge(row, request);
   const write = merged !== undefined;
   switch (row.owedRotation) {

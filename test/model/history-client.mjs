@@ -57,12 +57,21 @@ async function runScript({ keys, steps }) {
   return operations;
 }
 
-function inputOf({ method, key, nativeId, stale }, { generation, nativeId: expectedNativeId }) {
+function inputOf(step, { generation, nativeId: expectedNativeId }) {
+  const { method, key, nativeId, stale, sessionId, alias, once } = step;
   const expectedGeneration = generation + (stale ? 1 : 0);
   switch (method) {
     case "reserve":
     case "resolve":
       return { method, key };
+    case "claim":
+      return { method: "reserve", key, sessionId, expectedGeneration };
+    case "name":
+      return { method: "reserve", key, alias };
+    case "once":
+      return { method: "reserve", key, once };
+    case "find":
+      return { method, key, alias };
     case "bind":
       return { method, key, nativeId, expectedGeneration, expectedNativeId };
     default:
@@ -75,11 +84,21 @@ async function perform(input, key) {
   const { expectedGeneration } = input;
   switch (input.method) {
     case "reserve": {
-      const { session, outcome, rotationReason } = await client.reserve({ key });
+      const { sessionId = "", alias, once: idempotencyKey = "" } = input;
+      const aliases = alias === undefined ? [] : [alias];
+      const { session, outcome, rotationReason } = await client.reserve({
+        key,
+        sessionId,
+        aliases,
+        idempotencyKey,
+        ...(expectedGeneration === undefined ? {} : { expectedGeneration }),
+      });
       return { ...shown(session), outcome: Outcome[outcome], reason: RotationReason[rotationReason] };
     }
-    case "resolve": {
-      const { selection } = await client.resolveSelection({ selector });
+    case "resolve":
+    case "find": {
+      const by = input.method === "find" ? { case: "alias", value: input.alias } : selector;
+      const { selection } = await client.resolveSelection({ selector: by });
       return selection.case === "selected" ? shown(selection.value.session) : { kind: "none" };
     }
     case "reset":

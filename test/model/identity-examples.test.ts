@@ -1,8 +1,19 @@
-/** Short sequences about archived sessions, retries and pruning, spelt out. */
+/** Short sequences that the model test has found, or that it seldom finds, spelt out. */
+import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { ConnectError } from "@connectrpc/connect";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
-import { Outcome, RotationReason, SessionState } from "../../gen/sessionbroker/v1/session_pb.js";
+import {
+  NativeState,
+  Outcome,
+  RotationReason,
+  SessionState,
+  Visibility,
+  WatchSessionsResponse_Change,
+} from "../../gen/sessionbroker/v1/session_pb.js";
 import type { TurnEvent } from "../../gen/sessionbroker/v1/turn_pb.js";
 import type { BrokerClient } from "../support/broker.js";
 import { InProcessBroker, ManualClock } from "../support/in-process.js";
@@ -11,17 +22,32 @@ const clock = new ManualClock(Date.UTC(2025, 5, 1));
 const hourMs = 3_600_000;
 const anyAge = { nanos: 1_000_000 };
 
+const directory = mkdtempSync(join(tmpdir(), "workspace-"));
+const ownToken = "token-of-one-scope";
+const config = `
+providers: [{ id: echo, echo: {} }, { id: slow, echo: { delay: 3600s } }]
+scopes: [{ pattern: "*", workspaces: { red: ${directory} } }]
+credentials:
+  - name: own
+    tokenSha256: ${createHash("sha256").update(ownToken).digest("hex")}
+    role: ROLE_ADMIN
+    scopes: [own]
+`;
+
 let broker: InProcessBroker;
 let client: BrokerClient;
 
 beforeAll(async () => {
-  broker = await InProcessBroker.start(clock, "providers: [{ id: echo, echo: {} }]");
+  broker = await InProcessBroker.start(clock, config);
   client = broker.client;
 });
 
-afterAll(() => broker.close());
+afterAll(async () => {
+  await broker.close();
+  rmSync(directory, { recursive: true });
+});
 
-const key = (externalId: string, scope = "acme") => ({ scope, externalId, provider: "echo" });
+const key = (externalId: string, scope = "acme", provider = "echo") => ({ scope, externalId, provider });
 const byKey = (externalId: string, scope?: string) => ({
   case: "key" as const,
   value: key(externalId, scope),
@@ -145,6 +171,96 @@ it("a retry of a turn by session id meets it, also when the session was replaced
   const events = await say("retried", "one", turn);
   await client.resetSession({ selector: byKey("retried"), expectedGeneration: 1 });
   expect(await say("retried", "one", turn)).toEqual(events);
+});
+
+it.each([
+  ["archived", {}],
+  ["in another workspace", { workspace: "red" }],
+])("a native id of somebody else's session is not had, be it %s", async (how, options) => {
+  const [foreign, own] = [key(`has ${how}`, "foreign"), key(`wants ${how}`, "own")];
+  const nativeId = how.replaceAll(" ", "-");
+  await client.reserve({ key: foreign, ...options });
+  const selector = { case: "key" as const, value: foreign };
+  await client.bind({ selector, nativeId, expectedGeneration: 1, expectedNativeId: "" });
+  if (how === "archived") await client.resetSession({ selector, expectedGeneration: 1 });
+  const restricted = broker.clientOf(ownToken);
+  await restricted.reserve({ key: own });
+  const call = restricted.bind({
+    selector: { case: "key", value: own },
+    nativeId,
+    expectedGeneration: 1,
+    expectedNativeId: "",
+  });
+  expect(await reasonOf(call)).toBe("SESSION_NOT_FOUND");
+  const imported = { ...own, externalId: `imports ${how}` };
+  const report = await restricted.importSessions(
+    (async function* () {
+      yield { session: { key: imported, sessionId: imported.externalId, nativeId } };
+    })(),
+  );
+  expect([report.created, report.rows.length]).toEqual([1, 1]);
+  const { session } = await restricted.getSession({ selector: { case: "key", value: imported } });
+  expect(session?.nativeId).toBe("");
+});
+
+it("a hand-off is not told of a session that works elsewhere", async () => {
+  await client.reserve({ key: key("elsewhere") });
+  const call = client.reserve({
+    key: key("elsewhere"),
+    workspace: "red",
+    visibility: Visibility.INTERNAL,
+  });
+  expect(await reasonOf(call)).toBe("WORKSPACE_MISMATCH");
+});
+
+it("watchers are told once that a session was archived, and that the key has it again", async () => {
+  const where = { scope: "watched", provider: "echo" };
+  const stop = new AbortController();
+  const stream = client.watchSessions(where, { signal: stop.signal })[Symbol.asyncIterator]();
+  const next = async () => {
+    const { value } = await stream.next();
+    return [WatchSessionsResponse_Change[value?.change ?? 0], value?.session?.sessionId];
+  };
+  expect(await next()).toEqual(["HEARTBEAT", undefined]);
+  const watched = key("watched", "watched");
+  await client.reserve({ key: watched, sessionId: "watched-1" });
+  await client.reserve({ key: watched, sessionId: "watched-2", expectedGeneration: 1 });
+  await client.pinSession({ selector: byId("watched-1"), pinned: true });
+  await client.reserve({ key: watched, sessionId: "watched-1", expectedGeneration: 2 });
+  await client.pinSession({ selector: byId("watched-1"), pinned: false });
+  clock.advance(hourMs);
+  await client.prune({ scope: "watched", olderThan: anyAge });
+  await client.pinSession({ selector: byId("watched-1"), pinned: true });
+  const told: unknown[] = [];
+  for (let i = 0; i < 7; i++) told.push(await next());
+  expect(told).toEqual([
+    ["CREATED", "watched-1"],
+    ["ROTATED", "watched-2"],
+    ["UPDATED", "watched-1"],
+    ["ROTATED", "watched-1"],
+    ["UPDATED", "watched-1"],
+    ["ARCHIVED", "watched-1"],
+    ["UPDATED", "watched-1"],
+  ]);
+  stop.abort();
+});
+
+it("a turn that its caller says has failed does not make a native id a proven one", async () => {
+  const selector = { case: "key" as const, value: key("unproven", "acme", "slow") };
+  const input = [{ part: { case: "text" as const, value: "hello" } }];
+  for await (const { event } of client.dispatch({ target: selector, input, turnId: "slow-turn" })) {
+    if (event?.event.case === "started") await client.cancelTurn({ turnId: "slow-turn" });
+  }
+  const turnId = "held-turn";
+  let fence = 0n;
+  for await (const { event } of client.acquireLane({ key: selector.value, turnId })) {
+    if (event.case !== "granted") continue;
+    fence = event.value.fence;
+    await client.recordTurn({ turnId, fence, ending: { case: "failed", value: {} } });
+  }
+  expect(fence).toBeGreaterThan(0n);
+  const { session } = await client.getSession({ selector });
+  expect(session?.nativeState).toBe(NativeState.PROVISIONAL);
 });
 
 async function say(

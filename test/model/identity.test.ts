@@ -8,10 +8,15 @@
  */
 import { setMaxListeners } from "node:events";
 import fc from "fast-check";
-import { it } from "vitest";
-import { InProcessBroker, ManualClock } from "../support/in-process.js";
-import { commands, compareExport, config, type Real, scopePolicy } from "./identity-commands.js";
-import { IdentityModel } from "./identity-model.js";
+import { afterAll, it } from "vitest";
+import { InProcessBroker, SteppedClock } from "../support/in-process.js";
+import { as, inTime, type Stage } from "./commands/command.js";
+import { commands } from "./commands/index.js";
+import { compareExport } from "./commands/looking.js";
+import { config, removeWorkspaces, scopePolicy } from "./commands/setting.js";
+import { Streams } from "./commands/streams.js";
+import { readAllWatches } from "./commands/watching.js";
+import { IdentityModel } from "./identity/model.js";
 
 // Many calls at once share the signal that stops the server.
 setMaxListeners(0);
@@ -19,6 +24,8 @@ setMaxListeners(0);
 const runs = Number(process.env.SESSION_BROKER_MODEL_RUNS ?? 25);
 const { SESSION_BROKER_MODEL_SEED: seed, SESSION_BROKER_MODEL_PATH: path } = process.env;
 const replayPath = process.env.SESSION_BROKER_MODEL_REPLAY;
+
+afterAll(removeWorkspaces);
 
 /** Shrinking a failure ends after a while, and shows the smallest that was found. */
 const longestMs = 600_000 + runs * 5_000;
@@ -36,14 +43,16 @@ const sequences = fc.commands(commands, {
 });
 
 const property = fc.asyncProperty(sequences, async (sequence) => {
-  const clock = new ManualClock(Date.UTC(2025, 5, 1, 3, 30));
-  const real: Real = { clock, broker: await InProcessBroker.start(clock, config) };
-  const model = new IdentityModel(clock.now, scopePolicy);
+  const clock = new SteppedClock(Date.UTC(2025, 5, 1, 3, 30));
+  const broker = await InProcessBroker.start(clock, config);
+  const stage: Stage = { clock, broker, streams: new Streams() };
+  const model = new IdentityModel(clock, scopePolicy);
   try {
-    await fc.asyncModelRun(() => ({ model, real }), sequence);
-    await compareExport(model, real);
+    await fc.asyncModelRun(() => ({ model, real: stage }), sequence);
+    await inTime(readAllWatches(model, stage));
+    await compareExport(model, as(stage, "admin-token"));
   } finally {
-    await real.broker.close();
+    await broker.close("in a hurry");
   }
 });
 

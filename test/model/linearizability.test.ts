@@ -23,9 +23,13 @@ interface Plan {
 }
 
 interface Step {
-  readonly method: Input["method"];
+  /** Claim, name and once are reservations with a session id, an alias, and an idempotency key. */
+  readonly method: Input["method"] | "claim" | "name" | "once";
   readonly key: number;
   readonly nativeId: string;
+  readonly sessionId: string;
+  readonly alias: string;
+  readonly once: string;
   /** Expects a generation that the client never saw. */
   readonly stale: boolean;
   /** Turns of the client's event loop to let pass first. */
@@ -98,7 +102,14 @@ const corruptions: Record<string, (history: History) => History | undefined> = {
     ),
   ],
   "a second CREATED of one id": (history) => {
-    const made = history.find(({ output }) => output?.kind === "session" && output.outcome === "CREATED");
+    // With an idempotency key it would be right.
+    const made = history.find(
+      ({ input, output }) =>
+        output?.kind === "session" &&
+        output.outcome === "CREATED" &&
+        input.method === "reserve" &&
+        input.once === undefined,
+    );
     return made?.output && [...history, atEnd(history, made.input, made.output)];
   },
   "a reset that is missing": (history) => {
@@ -145,6 +156,20 @@ const defects: Record<string, Partial<Record<Input["method"], (before: State, af
   "a delete that changes nothing": { delete: (before) => before },
   "a binding that is forgotten": { bind: (before) => before },
   "a reservation that is forgotten": { reserve: (before) => before },
+  "an idempotency key that is forgotten": {
+    reserve: (before, after) => ({ ...after, replays: before.replays }),
+  },
+  "an alias that is forgotten": {
+    reserve: (_, after) => ({
+      ...after,
+      keys: after.keys.map((key) =>
+        key.live === undefined ? key : { ...key, live: { ...key.live, aliases: [] } },
+      ),
+    }),
+  },
+  "a former session that is forgotten": {
+    reset: (_, after) => ({ ...after, keys: after.keys.map((key) => ({ ...key, former: [] })) }),
+  },
 };
 
 it.each(Object.entries(defects))("would notice %s", (_, defect) => {
@@ -159,10 +184,18 @@ it.each(Object.entries(defects))("would notice %s", (_, defect) => {
   expect(recorded.filter((history) => linearize(history, wrong) === undefined).length).toBeGreaterThan(0);
 });
 
+const method = fc.constantFrom<Step["method"]>(
+  ...(["reserve", "reserve", "resolve", "bind", "bind", "reset", "delete"] as const),
+  ...(["claim", "claim", "name", "once", "once", "find"] as const),
+);
+
 const step: fc.Arbitrary<Step> = fc.record({
-  method: fc.constantFrom("reserve", "reserve", "resolve", "resolve", "bind", "bind", "reset", "delete"),
+  method,
   key: fc.nat(1),
   nativeId: fc.constantFrom("native-1", "native-2"),
+  sessionId: fc.constantFrom("session-1", "session-2"),
+  alias: fc.constant("alias"),
+  once: fc.constant("once"),
   stale: fc.nat(7).map((chance) => chance === 0),
   wait: fc.nat(3),
 });
@@ -179,7 +212,8 @@ const plan: fc.Arbitrary<Plan> = fc.record({
 /** Runs histories at the same time, each on keys that nothing used before. */
 async function run(plans: readonly Plan[]): Promise<History[]> {
   const places = plans.map((each) => Array.from({ length: each.keys }, freshKey));
-  const nativeIds = (index: number, id: string) => `${places[index]?.[0]?.externalId}-${id}`;
+  // Ids are found in all of the scope, and a history has its own.
+  const named = (index: number, id: string) => `${places[index]?.[0]?.externalId}-${id}`;
   const answers = clients.map((client, number) =>
     ask<{ histories: Omit<Operation<Input, Output>, "client">[][] }>(client, "done", {
       kind: "run",
@@ -188,7 +222,10 @@ async function run(plans: readonly Plan[]): Promise<History[]> {
         steps: (scripts[number] ?? []).map((each) => ({
           ...each,
           key: each.key % keys,
-          nativeId: nativeIds(index, each.nativeId),
+          nativeId: named(index, each.nativeId),
+          sessionId: named(index, each.sessionId),
+          alias: named(index, each.alias),
+          once: named(index, each.once),
         })),
       })),
     }),

@@ -17,14 +17,46 @@ const drainMs = 10_000;
 export class ManualClock implements Clock {
   readonly after: Clock["after"] = systemClock.after;
   #elapsedMs = 0;
+  #jumpedMs = 0;
 
   constructor(private readonly startMs: number) {}
 
-  readonly now = (): number => this.startMs + this.#elapsedMs;
+  readonly now = (): number => this.startMs + this.#elapsedMs + this.#jumpedMs;
   readonly monotonic = (): number => this.#elapsedMs;
 
   advance(ms: number): void {
     this.#elapsedMs += ms;
+  }
+
+  /** Sets the wall clock alone forward, or back. */
+  jump(ms: number): void {
+    this.#jumpedMs += ms;
+  }
+}
+
+/** Long timers are the test's too: they wait until it lets them run. */
+export class SteppedClock extends ManualClock {
+  #timers: { readonly atMs: number; readonly task: () => void }[] = [];
+
+  override readonly after = (ms: number, task: () => void): (() => void) => {
+    // The journal and the last words of a broker are not waited for.
+    if (ms < 5_000) {
+      const timer = setTimeout(task, ms);
+      return () => clearTimeout(timer);
+    }
+    const timer = { atMs: this.monotonic() + ms, task };
+    this.#timers.push(timer);
+    return () => {
+      this.#timers = this.#timers.filter((other) => other !== timer);
+    };
+  };
+
+  /** Lets time pass, and the timers run whose time has come. */
+  pass(ms: number): void {
+    this.advance(ms);
+    const due = this.#timers.filter(({ atMs }) => atMs <= this.monotonic());
+    this.#timers = this.#timers.filter((timer) => !due.includes(timer));
+    for (const { task } of due) task();
   }
 }
 
@@ -32,8 +64,10 @@ export class InProcessBroker {
   readonly folder = mkdtempSync(join(tmpdir(), "broker-"));
   readonly data = join(this.folder, "data");
   #serving: Serving | undefined;
-  #session: Http2SessionManager | undefined;
+  #sessions: Http2SessionManager[] = [];
   #client: BrokerClient | undefined;
+  /** The timers of a process end with it. */
+  #life = { isOver: false };
 
   private constructor(
     readonly clock: Clock,
@@ -58,13 +92,15 @@ export class InProcessBroker {
     return port === undefined ? undefined : `http://127.0.0.1:${port}/metrics`;
   }
 
-  /** As the holder of another token. */
+  /** A client with another token; good until the broker stops. */
   clientOf(token: string): BrokerClient {
-    if (this.#session === undefined) throw new Error("the broker is stopped");
+    const baseUrl = `http://127.0.0.1:${this.#serving?.address.port}`;
+    const session = new Http2SessionManager(baseUrl);
+    this.#sessions.push(session);
     const transport = createConnectTransport({
-      baseUrl: this.#session.authority,
+      baseUrl,
       httpVersion: "2",
-      sessionManager: this.#session,
+      sessionManager: session,
       interceptors: [
         (next) => (request) => {
           request.header.set("authorization", `Bearer ${token}`);
@@ -75,14 +111,14 @@ export class InProcessBroker {
     return createClient(SessionBroker, transport);
   }
 
-  /** Stops it in order, and serves the same store again. */
-  async restart(): Promise<void> {
-    await this.#stop();
+  /** Stops it in order, or without waiting for running turns, and serves the same store again. */
+  async restart(how: "in order" | "in a hurry" = "in order"): Promise<void> {
+    await this.#stop(how);
     await this.#start();
   }
 
-  async close(): Promise<void> {
-    await this.#stop();
+  async close(how: "in order" | "in a hurry" = "in order"): Promise<void> {
+    await this.#stop(how);
     rmSync(this.folder, { recursive: true, force: true });
   }
 
@@ -90,6 +126,13 @@ export class InProcessBroker {
     const file = join(this.folder, "config.yaml");
     writeFileSync(file, this.config);
     const socket = join(this.folder, "b.sock");
+    const life = { isOver: false };
+    this.#life = life;
+    const { now, monotonic } = this.clock;
+    const after: Clock["after"] = (ms, task) =>
+      this.clock.after(ms, () => {
+        if (!life.isOver) task();
+      });
     this.#serving = await serveBroker({
       settings: loadSettings({
         config: file,
@@ -100,18 +143,19 @@ export class InProcessBroker {
       }),
       environment: { PATH: process.env.PATH },
       log: pino({ level: "silent" }),
-      clock: this.clock,
+      clock: { now, monotonic, after },
       onLost: (error) => {
         throw error;
       },
     });
-    this.#session = new Http2SessionManager(`http://127.0.0.1:${this.#serving.address.port}`);
     this.#client = this.clientOf(readFileSync(join(this.data, "admin-token"), "utf8"));
   }
 
-  async #stop(): Promise<void> {
-    this.#session?.abort();
+  async #stop(how: "in order" | "in a hurry" = "in order"): Promise<void> {
+    for (const session of this.#sessions.splice(0)) session.abort();
+    if (how === "in a hurry") this.#serving?.hurry();
     await this.#serving?.stop(drainMs);
+    this.#life.isOver = true;
     this.#serving = undefined;
     this.#client = undefined;
   }

@@ -11,32 +11,7 @@ import {
   type TurnEvent,
   TurnState,
 } from "../../gen/sessionbroker/v1/turn_pb.js";
-import { InProcessBroker, ManualClock } from "../support/in-process.js";
-
-/** Timers are the test's too: a lease is lost when the test lets time pass. */
-class SteppedClock extends ManualClock {
-  #timers: { readonly atMs: number; readonly task: () => void }[] = [];
-
-  override readonly after = (ms: number, task: () => void): (() => void) => {
-    // The journal and the last words of a broker are not waited for.
-    if (ms < 5_000) {
-      const timer = setTimeout(task, ms);
-      return () => clearTimeout(timer);
-    }
-    const timer = { atMs: this.monotonic() + ms, task };
-    this.#timers.push(timer);
-    return () => {
-      this.#timers = this.#timers.filter((other) => other !== timer);
-    };
-  };
-
-  pass(ms: number): void {
-    this.advance(ms);
-    const due = this.#timers.filter(({ atMs }) => atMs <= this.monotonic());
-    this.#timers = this.#timers.filter((timer) => !due.includes(timer));
-    for (const { task } of due) task();
-  }
-}
+import { InProcessBroker, SteppedClock } from "../support/in-process.js";
 
 const second = 1_000;
 const key = (externalId: string) => ({ scope: "acme", externalId, provider: "codex" });

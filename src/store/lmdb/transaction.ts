@@ -149,10 +149,12 @@ export class Transaction {
 
 /** Undefined for the old row of a rotation, which the new row's change tells. */
 function changeOf(row: SessionRow, before: SessionRow | undefined): ChangeKind | undefined {
+  if (row.archived !== undefined && row.archived === before?.archived) return "UPDATED";
   if (row.archived === "rotated") return undefined;
   if (row.archived === "pruned") return "ARCHIVED";
   if (before === undefined) return row.generation > 1 ? "ROTATED" : "CREATED";
-  return before.sessionId === row.sessionId ? "UPDATED" : "ROTATED";
+  // A session that the key has again is a new generation, too.
+  return before.generation === row.generation ? "UPDATED" : "ROTATED";
 }
 
 function placeOf(row: SessionRow): ["sessions" | "archive", Key] {

@@ -3,113 +3,31 @@
  * no index, no store, no concurrency. Each operation answers what the broker has
  * to answer, and changes the data only when the answer is committed.
  */
+import {
+  type Change,
+  type ChangeKind,
+  type Ephemeral,
+  isRefused,
+  type KeyShape,
+  keyText,
+  type Lane,
+  type Planned,
+  type Policy,
+  type Reason,
+  type Refused,
+  type Replayed,
+  type ReserveOptions,
+  type Row,
+  refused,
+  type Sees,
+  sameKey,
+  staleGeneration,
+  type Target,
+  type Turn,
+} from "./rows.js";
+import { ageReason, Belief, type Time } from "./time.js";
 
-const hourMs = 3_600_000;
-const dayMs = 24 * hourMs;
-const replayMs = dayMs;
-
-export interface KeyShape {
-  readonly scope: string;
-  /** As a caller writes it. */
-  readonly spelling: string;
-  readonly storeKey: string;
-  readonly requestKey: string;
-  readonly agent: string;
-}
-
-export interface Policy {
-  readonly idleMs?: number;
-  /** UTC hour and minutes by which the zone is ahead of UTC. */
-  readonly daily?: { readonly hour: number; readonly timeZone: string; readonly aheadMs: number };
-}
-
-export type State = "live" | "rotated" | "pruned";
-export type Reason = "IDLE" | "DAILY" | "EXPLICIT_RESET" | "PRUNED" | "PURGED";
-
-export interface Row {
-  readonly key: KeyShape;
-  sessionId: string;
-  generation: number;
-  state: State;
-  /** Empty: unbound. */
-  nativeId: string;
-  platform: string[];
-  former: string[];
-  labels: Record<string, string>;
-  policy?: Policy;
-  startedAtMs: number;
-  /** Latest activity, and how much of it is certainly written. */
-  activeAtMs: number;
-  writtenAtMs: number;
-  turns: number;
-  pinned: boolean;
-  previous: string;
-  /** Owed to the first turn. */
-  owed?: Reason;
-  imported: boolean;
-  /** Order of the last change that was not activity alone. */
-  changed: number;
-}
-
-export interface Refused {
-  readonly kind: "refused";
-  readonly reason: string;
-  readonly metadata?: Readonly<Record<string, string>>;
-}
-
-/** An answer that names a row; its session id is empty if the broker mints it. */
-export interface Planned {
-  readonly kind: "row";
-  readonly outcome?: "CREATED" | "EXISTING" | "ROTATED" | "EXPLICIT";
-  readonly reason?: Reason;
-  readonly row: Row;
-  /** The design only says that the row's generation does not fall. */
-  readonly anyGeneration?: boolean;
-  readonly commit: () => void;
-}
-
-export interface Ephemeral {
-  readonly kind: "ephemeral";
-}
-
-/** The answer that was given before to the same idempotency key. */
-export interface Replayed {
-  readonly kind: "replayed";
-  readonly answer: unknown;
-}
-
-export interface ReserveOptions {
-  readonly sessionId?: string;
-  readonly expectedGeneration?: number;
-  readonly internal?: boolean;
-  readonly aliases?: readonly string[];
-  readonly labels?: Readonly<Record<string, string>>;
-  readonly policy?: Policy;
-}
-
-export type Target =
-  | { readonly kind: "key"; readonly key: KeyShape }
-  | { readonly kind: "session-id"; readonly sessionId: string };
-
-export type Query =
-  | { readonly kind: "key"; readonly key: KeyShape }
-  | { readonly kind: "session-id" | "short-id" | "native-id" | "alias" | "turn-id"; readonly id: string };
-
-export interface Filters {
-  readonly scope?: string;
-  readonly agent?: string;
-}
-
-export type Selection =
-  | { readonly kind: "none" }
-  | { readonly kind: "selected"; readonly row: Row; readonly match: "EXACT" | "STRUCTURAL" | "FRESHEST" }
-  | { readonly kind: "ambiguous"; readonly rows: readonly Row[] };
-
-export interface Turn {
-  readonly row: Row;
-  readonly request: string;
-  readonly events: unknown;
-}
+const replayMs = 24 * 3_600_000;
 
 interface Remembered {
   readonly request: string;
@@ -122,17 +40,30 @@ interface Remembered {
 export class IdentityModel {
   rows: Row[] = [];
   readonly turns = new Map<string, Turn>();
+  /** What watchers are told, in order; the order within a group is not said. */
+  readonly changes: Change[][] = [];
   /** Every session id that was ever told, also of hand-offs and of deleted sessions. */
   readonly sessionIds = new Set<string>();
   readonly nativeIds = new Set<string>();
+  /** Turns that leave nothing behind, and the monotonic time at which even their id is forgotten. */
+  readonly handOffs = new Map<string, { readonly key: KeyShape; readonly forgetAtMs: number }>();
+  readonly belief: Belief;
+  readonly #lanes = new Map<string, Turn[]>();
   readonly #tombstones = new Set<string>();
   readonly #replays = new Map<string, Remembered>();
   #changes = 0;
+  #group: Change[] | undefined;
 
   constructor(
-    readonly now: () => number,
+    readonly time: Time,
     private readonly scopePolicy: (scope: string) => Policy,
-  ) {}
+  ) {
+    this.belief = new Belief(time);
+  }
+
+  now(): number {
+    return this.time.now();
+  }
 
   /** What the key points to. */
   current(key: KeyShape): Row | undefined {
@@ -144,11 +75,25 @@ export class IdentityModel {
     return row?.state === "live" ? row : undefined;
   }
 
+  lane(key: KeyShape): Lane {
+    return this.#lanes.get(keyText(key)) ?? [];
+  }
+
+  /** The lanes that are held or waited for. */
+  busyLanes(): readonly Lane[] {
+    return [...this.#lanes.values()].filter((lane) => lane.length > 0);
+  }
+
+  running(key: KeyShape): Turn | undefined {
+    const [first] = this.lane(key);
+    return first?.state === "running" ? first : undefined;
+  }
+
   reserve(key: KeyShape, options: ReserveOptions): Refused | Ephemeral | Planned {
     if (options.internal) {
       const row = this.live(key);
       if (row === undefined || this.#stale(row, options.policy) !== undefined) return { kind: "ephemeral" };
-      return { kind: "row", outcome: "EXISTING", row, commit: () => {} };
+      return this.#elsewhere(row, options) ?? { kind: "row", outcome: "EXISTING", row, commit: () => {} };
     }
     const plan =
       options.sessionId === undefined
@@ -159,10 +104,11 @@ export class IdentityModel {
   }
 
   /** The one row that a call about a session means. */
-  find(target: Target, scope?: string): Row | Refused {
+  find(target: Target, sees: Sees, scope?: string): Row | Refused {
     if (target.kind === "key") return this.live(target.key) ?? refused("SESSION_NOT_FOUND");
     const rows = this.rows.filter(
-      (row) => row.sessionId === target.sessionId && (scope === undefined || row.key.scope === scope),
+      ({ sessionId, key }) =>
+        sessionId === target.sessionId && sees(key.scope) && (scope === undefined || key.scope === scope),
     );
     if (rows.length > 1) return refused("AMBIGUOUS_ID");
     return rows[0] ?? refused("SESSION_NOT_FOUND");
@@ -175,19 +121,22 @@ export class IdentityModel {
       readonly aliases: readonly string[];
       readonly expectedGeneration?: number;
       readonly expectedNativeId?: string;
+      readonly fence?: bigint;
     },
+    sees: Sees,
   ): Refused | Planned {
-    if (request.expectedGeneration !== row.generation) return staleGeneration(row);
-    if (request.expectedNativeId !== row.nativeId) {
-      return refused("NATIVE_ID_MISMATCH", { native_id: row.nativeId });
-    }
     const { nativeId } = request;
+    const overtaken = this.#overtaken(row, request);
+    // Whether a conversation of somebody else exists is not told.
+    if (nativeId !== undefined && this.#isForeign(row, nativeId, sees)) return refused("SESSION_NOT_FOUND");
+    if (overtaken !== undefined) return overtaken;
     if (nativeId !== undefined && this.#nativeIdInUse(row, nativeId)) return refused("NATIVE_ID_IN_USE");
     const taken = this.#takenAlias(row.key, request.aliases);
     if (taken !== undefined) return taken;
     const commit = () => {
-      if (nativeId !== undefined) this.#rename(row, nativeId);
-      this.#merge(row, request.aliases, {});
+      const named = nativeId !== undefined && this.#rename(row, nativeId);
+      const merged = this.#merge(row, request.aliases, {});
+      if (named || merged) this.#tell("UPDATED", row);
     };
     return { kind: "row", row, commit };
   }
@@ -196,15 +145,17 @@ export class IdentityModel {
     if (row.state === "rotated") return refused("ARCHIVED");
     if (expectedGeneration !== undefined && expectedGeneration !== row.generation)
       return staleGeneration(row);
-    return this.#rotation(row, "EXPLICIT_RESET");
+    return this.#busy(row.key) ?? this.#rotation(row, "EXPLICIT_RESET", {});
   }
 
   pin(row: Row, pinned: boolean, expectedGeneration: number | undefined): Refused | Planned {
     if (expectedGeneration !== undefined && expectedGeneration !== row.generation)
       return staleGeneration(row);
     const commit = () => {
-      if (row.pinned !== pinned) this.#change(row);
+      if (row.pinned === pinned) return;
       row.pinned = pinned;
+      this.#change(row);
+      this.#tell("UPDATED", row);
     };
     return { kind: "row", row, commit };
   }
@@ -212,16 +163,17 @@ export class IdentityModel {
   remove(row: Row, expectedGeneration: number | undefined): Refused | Planned {
     if (expectedGeneration !== undefined && expectedGeneration !== row.generation)
       return staleGeneration(row);
-    return { kind: "row", row, commit: () => this.purge(row) };
+    const busy = row.state === "rotated" ? undefined : this.#busy(row.key);
+    return busy ?? { kind: "row", row, commit: () => this.purge(row) };
   }
 
   /** Rows that a prune may take and those that it passes over, without regard to a limit. */
   prunable(
     candidates: readonly Row[],
     criteria: { readonly olderThanMs?: number; readonly maxSessions?: number },
-  ): { readonly due: Map<Row, "IDLE" | "OVER_CAP">; readonly pinned: Row[] } {
+  ): { readonly due: Map<Row, "IDLE" | "OVER_CAP">; readonly skipped: Map<Row, "RUNNING" | "PINNED"> } {
     const due = new Map<Row, "IDLE" | "OVER_CAP">();
-    const pinned: Row[] = [];
+    const skipped = new Map<Row, "RUNNING" | "PINNED">();
     for (const scope of new Set(candidates.map((row) => row.key.scope))) {
       const newestFirst = candidates
         .filter((row) => row.key.scope === scope)
@@ -230,46 +182,97 @@ export class IdentityModel {
         const idle = criteria.olderThanMs !== undefined && row.activeAtMs < this.now() - criteria.olderThanMs;
         const overCap = criteria.maxSessions !== undefined && index >= criteria.maxSessions;
         if (!idle && !overCap) continue;
-        if (row.pinned) pinned.push(row);
+        if (row.state !== "rotated" && this.lane(row.key).length > 0) skipped.set(row, "RUNNING");
+        else if (row.pinned) skipped.set(row, "PINNED");
         else due.set(row, idle ? "IDLE" : "OVER_CAP");
       }
     }
-    return { due, pinned };
+    return { due, skipped };
   }
 
   archive(row: Row): void {
     row.state = "pruned";
     this.#change(row);
+    this.#tell("ARCHIVED", row);
   }
 
   purge(row: Row): void {
     this.rows = this.rows.filter((other) => other !== row);
     for (const [id, turn] of this.turns) if (turn.row === row) this.turns.delete(id);
     if (row.state !== "rotated") this.#tombstones.add(keyText(row.key));
+    this.#tell("DELETED", row);
   }
 
   /** The first turn of a generation pays its announcement. */
-  turnRan(turnId: string, turn: Turn, nativeId: string): void {
-    const { row } = turn;
-    delete row.owed;
-    row.turns += 1;
-    row.nativeId = nativeId;
-    this.nativeIds.add(nativeId);
-    this.used(row);
-    row.writtenAtMs = this.now();
-    this.#change(row);
+  admitted(turn: Turn): void {
+    const { row, turnId } = turn;
+    if (row.owed !== undefined) {
+      delete row.owed;
+      this.#change(row);
+      this.#tell("UPDATED", row);
+    }
     this.turns.set(turnId, turn);
+    this.#lanes.set(keyText(row.key), [...this.lane(row.key), turn]);
   }
 
-  imported(row: Row): void {
+  /** @param nativeId that the turn was given, if it runs in the broker */
+  granted(turn: Turn, fence: bigint, nativeId?: string): void {
+    const { row } = turn;
+    turn.state = "running";
+    turn.fence = fence;
+    turn.renewedAtMs = this.time.monotonic();
+    const minted = nativeId !== undefined && row.nativeId === "";
+    if (minted) {
+      row.nativeId = nativeId;
+      row.native = "PROVISIONAL";
+      this.nativeIds.add(nativeId);
+    }
+    row.turns += 1;
+    if (minted || row.turns === 1) {
+      this.#change(row);
+      this.#tell("UPDATED", row);
+    }
+    this.used(row);
+    row.writtenAtMs = row.activeAtMs;
+  }
+
+  /** A binding is believed once a turn with it has succeeded. */
+  ended(turn: Turn, how: "succeeded" | "stopped", events?: unknown): void {
+    const { row } = turn;
+    if (turn.state === "running") {
+      if (how === "succeeded" && row.native === "PROVISIONAL") {
+        row.native = "BOUND";
+        this.#change(row);
+        this.#tell("UPDATED", row);
+      }
+      this.used(row);
+      row.writtenAtMs = row.activeAtMs;
+    }
+    turn.state = "ended";
+    turn.events = events;
+    const left = this.lane(row.key).filter((other) => other !== turn);
+    this.#lanes.set(keyText(row.key), left);
+  }
+
+  /** @param nativeId that the row is bound to, unless that is another's */
+  imported(row: Row, nativeId: string, sees: Sees): void {
     this.#tombstones.delete(keyText(row.key));
-    this.add(row);
+    const isFree = !this.#nativeIdInUse(row, nativeId) && !this.#isForeign(row, nativeId, sees);
+    if (nativeId !== "" && isFree) {
+      row.nativeId = nativeId;
+      row.native = "BOUND";
+      this.nativeIds.add(nativeId);
+    }
+    this.#add(row);
     row.changed = 0;
   }
 
-  add(row: Row): void {
-    this.rows.push(row);
-    this.#change(row);
+  /** The changes that are made meanwhile may be told in any order. */
+  together(act: () => void): void {
+    this.#group = [];
+    act();
+    if (this.#group.length > 0) this.changes.push(this.#group);
+    this.#group = undefined;
   }
 
   used(row: Row): void {
@@ -300,45 +303,6 @@ export class IdentityModel {
     this.#replays.set(`${owner}\n${name}`, { request, answer, atMs: this.now(), ...told });
   }
 
-  select(query: Query, filters: Filters): Selection {
-    const rows = this.#rowsOf(query).filter(
-      ({ key }) =>
-        (filters.scope === undefined || key.scope === filters.scope) &&
-        (filters.agent === undefined || key.agent === filters.agent),
-    );
-    const winners = collapse(rows);
-    const [first] = winners;
-    if (first === undefined) return { kind: "none" };
-    if (winners.length === 1) return { kind: "selected", row: first, match: "EXACT" };
-    const id = query.kind === "key" ? query.key.storeKey : query.id;
-    const structural = winners.filter(
-      ({ key }) =>
-        key.storeKey.endsWith(`:${id}`) || key.requestKey === id || key.requestKey.endsWith(`:${id}`),
-    );
-    return structural.length > 0 ? freshest(structural, "STRUCTURAL") : freshest(winners, "FRESHEST");
-  }
-
-  #rowsOf(query: Query): readonly Row[] {
-    switch (query.kind) {
-      case "key": {
-        const row = this.live(query.key);
-        return row === undefined ? [] : [row];
-      }
-      case "session-id":
-        return this.rows.filter((row) => row.sessionId === query.id);
-      case "short-id":
-        return this.rows.filter((row) => row.sessionId.replaceAll("-", "").startsWith(query.id));
-      case "native-id":
-        return this.rows.filter((row) => row.nativeId === query.id);
-      case "alias":
-        return this.rows.filter((row) => row.platform.includes(query.id) || row.former.includes(query.id));
-      case "turn-id": {
-        const turn = this.turns.get(query.id);
-        return turn === undefined ? this.rows.filter((row) => row.sessionId === query.id) : [turn.row];
-      }
-    }
-  }
-
   #reservePlain(key: KeyShape, options: ReserveOptions): Refused | Planned {
     const row = this.current(key);
     if (row === undefined) return this.#creation(key, options);
@@ -346,10 +310,7 @@ export class IdentityModel {
     if (expectedGeneration !== undefined && expectedGeneration !== row.generation)
       return staleGeneration(row);
     const stale = row.state === "pruned" ? "PRUNED" : this.#stale(row, options.policy);
-    if (stale !== undefined) {
-      const rotation = this.#rotation(row, stale);
-      return { ...rotation, outcome: "ROTATED", commit: this.#then(rotation, options) };
-    }
+    if (stale !== undefined) return { ...this.#rotation(row, stale, options), outcome: "ROTATED" };
     return this.#kept(row, "EXISTING", options);
   }
 
@@ -376,10 +337,12 @@ export class IdentityModel {
       return this.#kept(row, "EXPLICIT", options);
     }
     if (row.state === "live" && expectedGeneration !== row.generation) return staleGeneration(row);
+    const busy = this.#busy(key);
+    if (busy !== undefined) return busy;
     if (former !== undefined) return this.#revival(former, row.generation + 1, options, row);
-    const rotation = this.#rotation(row);
+    const rotation = this.#rotation(row, undefined, options);
     rotation.row.sessionId = sessionId;
-    return { ...rotation, outcome: "EXPLICIT", commit: this.#then(rotation, options) };
+    return { ...rotation, outcome: "EXPLICIT" };
   }
 
   #creation(key: KeyShape, options: ReserveOptions): Planned {
@@ -390,9 +353,11 @@ export class IdentityModel {
       generation: 1,
       state: "live",
       nativeId: "",
+      native: "UNBOUND",
       platform: [...new Set(options.aliases)],
       former: [],
       labels: { ...options.labels },
+      workspace: options.workspace ?? "",
       ...(options.policy === undefined ? {} : { policy: options.policy }),
       startedAtMs: nowMs,
       activeAtMs: nowMs,
@@ -407,16 +372,18 @@ export class IdentityModel {
     if (purged) row.owed = "PURGED";
     const commit = () => {
       this.#tombstones.delete(keyText(key));
-      this.add(row);
+      this.#add(row);
     };
     return { kind: "row", outcome: "CREATED", ...(purged ? { reason: "PURGED" } : {}), row, commit };
   }
 
   /** The key's session as it is, with the announcement that is still owed. */
-  #kept(row: Row, outcome: "EXISTING" | "EXPLICIT", options: ReserveOptions): Planned {
+  #kept(row: Row, outcome: "EXISTING" | "EXPLICIT", options: ReserveOptions): Refused | Planned {
+    const elsewhere = this.#elsewhere(row, options);
+    if (elsewhere !== undefined) return elsewhere;
     const commit = () => {
-      this.used(row);
-      this.#merge(row, options.aliases ?? [], options.labels ?? {});
+      if (options.forTurn !== true) this.used(row);
+      if (this.#merge(row, options.aliases ?? [], options.labels ?? {})) this.#tell("UPDATED", row);
     };
     if (row.owed === undefined) return { kind: "row", outcome, row, commit };
     return {
@@ -428,7 +395,7 @@ export class IdentityModel {
     };
   }
 
-  #rotation(row: Row, reason?: Reason): Planned {
+  #rotation(row: Row, reason: Reason | undefined, options: ReserveOptions): Planned {
     const nowMs = this.now();
     const { owed: _owed, ...kept } = row;
     const next: Row = {
@@ -437,9 +404,12 @@ export class IdentityModel {
       generation: row.generation + 1,
       state: "live",
       nativeId: "",
+      native: "UNBOUND",
       platform: [...row.platform],
       former: [],
       labels: { ...row.labels },
+      // A new generation may work elsewhere.
+      workspace: options.workspace || row.workspace,
       startedAtMs: nowMs,
       activeAtMs: nowMs,
       writtenAtMs: nowMs,
@@ -449,7 +419,8 @@ export class IdentityModel {
     };
     const commit = () => {
       this.#replace(row);
-      this.add(next);
+      this.#merge(next, options.aliases ?? [], options.labels ?? {});
+      this.#add(next);
     };
     return { kind: "row", ...(reason === undefined ? {} : { reason }), row: next, commit };
   }
@@ -457,6 +428,8 @@ export class IdentityModel {
   /** An archived session becomes the key's again. */
   #revival(row: Row, generation: number, options: ReserveOptions, replaced?: Row): Refused | Planned {
     if (row.nativeId !== "" && this.#nativeIdInUse(row, row.nativeId)) return refused("NATIVE_ID_IN_USE");
+    const elsewhere = this.#elsewhere(row, options);
+    if (elsewhere !== undefined) return elsewhere;
     const commit = () => {
       row.platform.push(...(replaced?.platform ?? []));
       if (replaced !== undefined) {
@@ -466,13 +439,16 @@ export class IdentityModel {
       this.#tombstones.delete(keyText(row.key));
       // A binding that the caller asked for is told by its own outcome.
       if (row.state === "rotated") delete row.owed;
+      const isNew = row.state === "rotated";
       row.state = "live";
-      if (generation !== row.generation) row.startedAtMs = this.now();
+      if (isNew) row.startedAtMs = this.now();
       row.generation = generation;
       row.activeAtMs = this.now();
       row.writtenAtMs = this.now();
       this.#change(row);
       this.#merge(row, options.aliases ?? [], options.labels ?? {});
+      // The key has another session than before.
+      this.#tell(isNew ? "ROTATED" : "UPDATED", row);
     };
     return { kind: "row", outcome: "EXPLICIT", row, commit };
   }
@@ -483,28 +459,31 @@ export class IdentityModel {
     this.#change(row);
   }
 
-  #then({ row, commit }: Planned, options: ReserveOptions): () => void {
-    return () => {
-      commit();
-      this.#merge(row, options.aliases ?? [], options.labels ?? {});
-    };
+  #add(row: Row): void {
+    this.rows.push(row);
+    this.#change(row);
+    this.#tell(row.generation > 1 ? "ROTATED" : "CREATED", row);
   }
 
-  #merge(row: Row, aliases: readonly string[], labels: Readonly<Record<string, string>>): void {
+  #merge(row: Row, aliases: readonly string[], labels: Readonly<Record<string, string>>): boolean {
     const added = [...new Set(aliases)].filter((id) => !row.platform.includes(id));
     const labelled = Object.entries(labels).some(([name, value]) => row.labels[name] !== value);
-    if (added.length === 0 && !labelled) return;
+    if (added.length === 0 && !labelled) return false;
     row.platform.push(...added);
     row.labels = { ...row.labels, ...labels };
     this.#change(row);
+    return true;
   }
 
-  #rename(row: Row, nativeId: string): void {
+  #rename(row: Row, nativeId: string): boolean {
     this.nativeIds.add(nativeId);
-    if (row.nativeId === nativeId) return;
-    if (row.nativeId !== "" && !row.former.includes(row.nativeId)) row.former.push(row.nativeId);
+    if (row.nativeId === nativeId && row.native === "BOUND") return false;
+    const isNew = row.nativeId !== "" && row.nativeId !== nativeId && !row.former.includes(row.nativeId);
+    if (isNew) row.former.push(row.nativeId);
     row.nativeId = nativeId;
+    row.native = "BOUND";
     this.#change(row);
+    return true;
   }
 
   #change(row: Row): void {
@@ -513,76 +492,73 @@ export class IdentityModel {
     row.changed = row.imported && row.turns === 0 ? 0 : this.#changes;
   }
 
+  #tell(kind: ChangeKind, { key, sessionId }: Row): void {
+    const change = { kind, key, sessionId };
+    if (this.#group === undefined) this.changes.push([change]);
+    else this.#group.push(change);
+  }
+
+  #busy(key: KeyShape): Refused | undefined {
+    const [first] = this.lane(key);
+    return first === undefined ? undefined : refused("SESSION_BUSY", { turn_id: first.turnId });
+  }
+
+  #elsewhere(row: Row, { workspace = "" }: ReserveOptions): Refused | undefined {
+    if (workspace === "" || workspace === row.workspace) return undefined;
+    return refused("WORKSPACE_MISMATCH", { workspace: row.workspace });
+  }
+
+  #overtaken(row: Row, request: Parameters<IdentityModel["bind"]>[1]): Refused | undefined {
+    if (request.fence !== undefined) {
+      const live = this.running(row.key)?.fence ?? 0n;
+      return request.fence === live ? undefined : refused("STALE_FENCE", { fence: String(live) });
+    }
+    if (request.expectedGeneration !== row.generation) return staleGeneration(row);
+    if (request.expectedNativeId !== row.nativeId) {
+      return refused("NATIVE_ID_MISMATCH", { native_id: row.nativeId });
+    }
+    return this.#busy(row.key);
+  }
+
   #takenAlias(key: KeyShape, aliases: readonly string[]): Refused | undefined {
     const taken = aliases.some((id) =>
       this.rows.some(
-        (row) => row.key.scope === key.scope && !sameKey(row.key, key) && row.platform.includes(id),
+        (row) =>
+          row.key.scope === key.scope &&
+          row.key.provider === key.provider &&
+          !sameKey(row.key, key) &&
+          row.platform.includes(id),
       ),
     );
     return taken ? refused("ALIAS_TAKEN") : undefined;
   }
 
+  /** A native id belongs to at most one live session of a provider and workspace. */
   #nativeIdInUse(row: Row, nativeId: string): boolean {
-    return this.rows.some((other) => other !== row && other.state === "live" && other.nativeId === nativeId);
+    return this.rows.some(
+      (other) =>
+        other !== row &&
+        other.state === "live" &&
+        other.nativeId === nativeId &&
+        other.key.provider === row.key.provider &&
+        other.workspace === row.workspace,
+    );
+  }
+
+  /** Known outside the caller's scopes. */
+  #isForeign(row: Row, nativeId: string, sees: Sees): boolean {
+    return this.rows.some(
+      ({ key, nativeId: bound, former }) =>
+        key.provider === row.key.provider &&
+        !sees(key.scope) &&
+        (bound === nativeId || former.includes(nativeId)),
+    );
   }
 
   #stale(row: Row, requested: Policy | undefined): "IDLE" | "DAILY" | undefined {
-    const policy = requested ?? row.policy ?? this.scopePolicy(row.key.scope);
-    const nowMs = this.now();
-    const idleEnds = policy.idleMs === undefined ? undefined : row.activeAtMs + policy.idleMs;
-    const boundary = policy.daily === undefined ? undefined : latestBoundary(policy.daily, nowMs);
-    const idle = idleEnds !== undefined && nowMs > idleEnds;
-    const daily = boundary !== undefined && row.startedAtMs < boundary;
-    if (idle && daily) return idleEnds < boundary ? "IDLE" : "DAILY";
-    if (idle) return "IDLE";
-    return daily ? "DAILY" : undefined;
+    // Nobody's work is cut off in the middle, and a clock that jumped tells no age.
+    const believed = this.belief.look();
+    if (!believed || this.lane(row.key).length > 0) return undefined;
+    return ageReason(row, requested ?? row.policy ?? this.scopePolicy(row.key.scope), this.now());
   }
-}
-
-/** The latest moment at or before now at which the zone's clocks showed the hour. */
-export function latestBoundary(daily: NonNullable<Policy["daily"]>, nowMs: number): number {
-  const offset = daily.hour * hourMs - daily.aheadMs;
-  return Math.floor((nowMs - offset) / dayMs) * dayMs + offset;
-}
-
-export function sameKey(a: KeyShape, b: KeyShape): boolean {
-  return a.scope === b.scope && a.storeKey === b.storeKey;
-}
-
-export function keyText(key: KeyShape): string {
-  return `${key.scope}\n${key.storeKey}`;
-}
-
-export function isRefused(answer: object): answer is Refused {
-  return "kind" in answer && answer.kind === "refused";
-}
-
-function refused(reason: string, metadata?: Readonly<Record<string, string>>): Refused {
-  return { kind: "refused", reason, ...(metadata === undefined ? {} : { metadata }) };
-}
-
-function staleGeneration(row: Row): Refused {
-  return refused("STALE_GENERATION", { generation: String(row.generation) });
-}
-
-/** The freshest row of each conversation. */
-function collapse(rows: readonly Row[]): Row[] {
-  const winners = new Map<string, Row>();
-  for (const row of rows) {
-    const rival = winners.get(keyText(row.key));
-    if (rival === undefined || compareAge(row, rival) < 0) winners.set(keyText(row.key), row);
-  }
-  return [...winners.values()].sort((a, b) => compareAge(a, b) || (a.key.storeKey < b.key.storeKey ? -1 : 1));
-}
-
-function freshest(winners: readonly Row[], match: "STRUCTURAL" | "FRESHEST"): Selection {
-  const [first, second] = winners;
-  if (first === undefined) return { kind: "none" };
-  if (second !== undefined && compareAge(first, second) === 0) return { kind: "ambiguous", rows: winners };
-  return { kind: "selected", row: first, match };
-}
-
-/** The freshest first. */
-function compareAge(a: Row, b: Row): number {
-  return b.activeAtMs - a.activeAtMs || b.changed - a.changed;
 }
