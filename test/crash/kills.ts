@@ -10,7 +10,7 @@ export const crashSeed = Number(process.env.SESSION_BROKER_CRASH_SEED ?? Date.no
 /** Moments that a kill can follow at once: most of what can go wrong lies beside a write. */
 const moments = ["call", "accepted", "started", "textDelta", "textDelta", "completed", "cancelled"];
 /** A moment that does not come is not waited for. */
-const mostMs = 1_000;
+const mostMs = 1_500;
 
 export class Killer {
   kills = 0;
@@ -33,7 +33,7 @@ export class Killer {
     gate.shut();
     await broker.kill("SIGKILL");
     this.kills += 1;
-    if (random.chance(0.25)) {
+    if (random.chance(0.35)) {
       const starting = broker.start().catch(() => {});
       await pause(random.below(1_000));
       await broker.kill("SIGKILL");
