@@ -35,7 +35,8 @@ export class TestBroker {
   readonly output: string[] = [];
   port = 0;
   #child: ChildProcess | undefined;
-  #adapter: ChildProcess | undefined;
+  /** By base URL. */
+  readonly #adapters = new Map<string, ChildProcess>();
 
   constructor(private readonly options: BrokerOptions = {}) {}
 
@@ -89,13 +90,20 @@ export class TestBroker {
     await this.#ready(this.#child, "session-broker listens");
   }
 
-  /** Starts the OpenAI-compatible adapter in front of it; answers its base URL. */
+  /** Starts one more OpenAI-compatible adapter in front of it; answers its base URL. */
   async startAdapter(): Promise<string> {
     const port = await freePort();
     const args = [main, "openai", "--openai-listen", `127.0.0.1:${port}`, "--broker", `unix:${this.socket}`];
-    this.#adapter = this.#spawn(process.execPath, args);
-    await this.#ready(this.#adapter, "session-broker openai listens");
-    return `http://127.0.0.1:${port}`;
+    const url = `http://127.0.0.1:${port}`;
+    const adapter = this.#spawn(process.execPath, args);
+    this.#adapters.set(url, adapter);
+    await this.#ready(adapter, "session-broker openai listens");
+    return url;
+  }
+
+  async killAdapter(url: string): Promise<void> {
+    await end(this.#adapters.get(url), "SIGKILL");
+    this.#adapters.delete(url);
   }
 
   async kill(signal: NodeJS.Signals = "SIGKILL"): Promise<number | null> {
@@ -136,7 +144,7 @@ export class TestBroker {
   }
 
   async close(): Promise<void> {
-    await end(this.#adapter, "SIGKILL");
+    for (const adapter of this.#adapters.values()) await end(adapter, "SIGKILL");
     await end(this.#child, "SIGKILL");
     rmSync(this.folder, { recursive: true, force: true });
   }

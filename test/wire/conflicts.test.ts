@@ -216,6 +216,22 @@ describe("COLLECT", () => {
     expect(await reasonOf(reused)).toMatchObject({ code: Code.AlreadyExists, reason: "TURN_ID_REUSED" });
   });
 
+  it("gives no message that outlives a restart to a turn that does not", async () => {
+    const running = dispatch("outlives", longText);
+    await running.answering();
+    const minted = dispatch("outlives", "a", { ...collect, turnId: "" });
+    await minted.accepted();
+    const chosen = dispatch("outlives", "b", collect);
+    await chosen.accepted();
+    const joining = dispatch("outlives", "c", { ...collect, turnId: "" });
+    await joining.accepted();
+    await broker.restart();
+    client = broker.client();
+    for (const turn of [running, minted, joining]) await turn.ended.catch(() => {});
+    const again = dispatch("outlives", "b", { ...collect, turnId: chosen.turnId });
+    expect(await endingOf(again)).toMatchObject({ value: { text: "turn 2: b\nc" } });
+  });
+
   it("takes a cancelled message out while the gathered turn waits", async () => {
     const running = dispatch("take out", longText);
     await running.answering();

@@ -1659,7 +1659,8 @@ export enum OnConflict {
    * Join the session's waiting turn that collects, and follow that one; without
    * one, wait for more text: 500 ms (configurable) after the last, at most 5 s.
    * Only turns of the same credential, model, system prompt and on_disconnect
-   * join.
+   * join, and one with a turn id of the caller's joins none without: that one
+   * does not outlive a restart.
    *
    * @generated from enum value: ON_CONFLICT_COLLECT = 5;
    */

@@ -99,7 +99,12 @@ export function settleMerges(tx: Transaction, turnNo: number, taken: readonly nu
 
 function collector(tx: Transaction, call: AdmitCall): TurnRow | undefined {
   const waiting = laneTurns(tx, call).findLast(
-    (turn) => turn.state === "QUEUED" && turn.onConflict === "COLLECT" && turn.mergeKey === call.mergeKey,
+    (turn) =>
+      turn.state === "QUEUED" &&
+      turn.onConflict === "COLLECT" &&
+      turn.mergeKey === call.mergeKey &&
+      // A restart drops turns whose id nobody can ask for, and with them what they took.
+      (turn.clientChoseId || !call.clientChoseId),
   );
   if (waiting === undefined) return undefined;
   const parts = [

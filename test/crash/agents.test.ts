@@ -1,0 +1,113 @@
+/** Agents that are killed: their turn fails as CRASHED, and the session's next turn runs. */
+import { randomUUID } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { TurnErrorCode, type TurnEvent } from "../../gen/sessionbroker/v1/turn_pb.js";
+import { Random } from "../simulation/scheduler.js";
+import { type BrokerClient, TestBroker } from "../support/broker.js";
+import { AgentNotes, type AgentRun, answerTo, promptOf, type Task } from "./agent-notes.js";
+import { crashSeed } from "./kills.js";
+
+const rounds = 6;
+const chats = ["one", "two", "three"];
+
+let folder: string;
+let notes: AgentNotes;
+let broker: TestBroker;
+let client: BrokerClient;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "crash-"));
+  notes = new AgentNotes(join(folder, "notes"));
+  broker = await TestBroker.start({ config: `providers:${notes.provider}\n` });
+  client = broker.client();
+});
+
+afterAll(async () => {
+  await broker.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const runsOf = (token: string): AgentRun[] => notes.runs().filter(({ tokens }) => tokens.includes(token));
+const textOf = (events: readonly TurnEvent[]) =>
+  events.map(({ event }) => (event.case === "textDelta" ? event.value.text : "")).join("");
+
+/** A turn and the events it has had so far. */
+function dispatch(chat: string, task: Task) {
+  const events: TurnEvent[] = [];
+  const ended = (async () => {
+    const target = { case: "key" as const, value: { scope: "crash", externalId: chat, provider: "claude" } };
+    const input = [{ part: { case: "text" as const, value: promptOf(task) } }];
+    for await (const { event } of client.dispatch({ target, input, turnId: randomUUID() })) {
+      if (event !== undefined) events.push(event);
+    }
+    return events.at(-1)?.event;
+  })();
+  ended.catch(() => {});
+  return { events, ended };
+}
+
+/** Kills the agent of a turn once it was given the prompt, or has said some of its answer. */
+async function killAgent(token: string, afterWords: number, events: readonly TurnEvent[]): Promise<void> {
+  const words = () => events.filter(({ event }) => event.case === "textDelta").length;
+  await expect.poll(() => runsOf(token).length, { timeout: 20_000, interval: 10 }).toBe(1);
+  await expect.poll(words, { timeout: 20_000, interval: 1 }).toBeGreaterThanOrEqual(afterWords);
+  const [run] = runsOf(token);
+  try {
+    process.kill(run?.pid ?? 0, "SIGKILL");
+  } catch {
+    // It has ended by itself.
+  }
+}
+
+async function crashAndGoOn(random: Random, round: number, chat: string): Promise<boolean> {
+  const task = (name: string): Task => ({
+    token: `${chat}-${round}-${name}`,
+    ms: 200 + random.below(300),
+    deltas: 6,
+    tool: random.chance(0.3),
+  });
+  const [doomed, next] = [task("doomed"), task("next")];
+  const afterWords = random.below(5);
+  const first = dispatch(chat, doomed);
+  await expect.poll(() => first.events.length).toBeGreaterThan(0);
+  const second = dispatch(chat, next);
+  await killAgent(doomed.token, afterWords, first.events);
+
+  const ending = await first.ended;
+  const crashed = ending?.case === "failed";
+  const [run] = runsOf(doomed.token);
+  // An agent that had done its work may have had its answer read before it was killed.
+  if (run?.ended !== true) expect(ending?.case).toBe("failed");
+  if (ending?.case === "failed") {
+    expect(ending.value.error?.code).toBe(TurnErrorCode.CRASHED);
+    expect(ending.value.partialText).toBe(textOf(first.events));
+  }
+  expect(answerTo(doomed).startsWith(textOf(first.events))).toBe(true);
+  expect(await second.ended).toMatchObject({ case: "completed", value: { text: answerTo(next) } });
+  const started = second.events.find(({ event }) => event.case === "started")?.event;
+  // The agent had begun the conversation before it was killed.
+  expect(started?.value).toMatchObject({ resumed: true });
+  expect(runsOf(doomed.token)).toHaveLength(1);
+  expect(runsOf(next.token)).toHaveLength(1);
+  return crashed;
+}
+
+it.skipIf(process.platform !== "linux")(
+  `fails the turns of ${rounds * chats.length} agents that are killed, and runs the next ones (seed ${crashSeed})`,
+  { timeout: 120_000 },
+  async () => {
+    const random = new Random(crashSeed);
+    let crashed = 0;
+    for (let round = 0; round < rounds; round++) {
+      const outcomes = await Promise.all(chats.map((chat) => crashAndGoOn(random, round, chat)));
+      crashed += outcomes.filter(Boolean).length;
+    }
+    expect(crashed).toBeGreaterThan(rounds);
+    expect(notes.encounters()).toEqual([]);
+    expect(notes.survivors()).toEqual([]);
+    console.log(`seed ${crashSeed}: ${crashed} agents killed in mid-turn`);
+  },
+);
