@@ -6,18 +6,8 @@
  * Only Linux shows the environment of other processes (/proc); elsewhere no
  * process is found by its mark, and only process groups are reached.
  */
-import { existsSync } from "node:fs";
-import { readdir, readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
-import { childMarkVariable } from "./environment.js";
-
-export interface LiveProcess {
-  readonly pid: number;
-  /** Process group. */
-  readonly group: number;
-  /** Absent: none, or it cannot be read. */
-  readonly mark?: string;
-}
+import { canScan, type LiveProcess, ProcessTable } from "./process-table.js";
 
 /** One signal, and how long to wait for its effect. */
 export interface EndingStep {
@@ -30,12 +20,13 @@ export const endingSteps: readonly EndingStep[] = [
   { signal: "SIGKILL", waitMs: 5_000 },
 ];
 
-const canScan = process.platform === "linux" && existsSync("/proc/self/environ");
+/** One for this process, as there is one machine. */
+const processes = new ProcessTable();
 const pollMs = 25;
 
 /** Every live process but this one whose mark fulfils the predicate. */
 export async function findMarked(matches: (mark: string) => boolean): Promise<LiveProcess[]> {
-  return (await listProcesses()).filter((found) => found.mark !== undefined && matches(found.mark));
+  return (await processes.list()).filter((found) => found.mark !== undefined && matches(found.mark));
 }
 
 /** Ends those processes. Returns the pids of the ones that could not be ended; throws if they cannot be listed. */
@@ -69,7 +60,7 @@ export async function endProcesses(
 ): Promise<readonly number[]> {
   if (!canScan) return await endAll(() => probeGroup(group), steps, group);
   const find = async () =>
-    (await listProcesses()).filter(
+    (await processes.list()).filter(
       (found) => found.group === group || (mark !== undefined && found.mark === mark),
     );
   return await endAll(find, steps, group);
@@ -125,45 +116,6 @@ async function probeGroup(group: number): Promise<LiveProcess[]> {
   } catch {
     return [];
   }
-}
-
-async function listProcesses(): Promise<LiveProcess[]> {
-  if (!canScan) return [];
-  const names = await readdir("/proc");
-  const pids = names.map(Number).filter((pid) => Number.isInteger(pid) && pid > 0 && pid !== process.pid);
-  const found = await Promise.all(pids.map(readProcess));
-  return found.filter((each) => each !== undefined);
-}
-
-async function readProcess(pid: number): Promise<LiveProcess | undefined> {
-  try {
-    // pid (name) state parent group …; the name may hold spaces and brackets.
-    const stat = await readFile(`/proc/${pid}/stat`, "latin1");
-    const [state, , group] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    if (state === "Z" || state === "X") return undefined;
-    const mark = await readMark(pid);
-    return { pid, group: Number(group), ...(mark === undefined ? {} : { mark }) };
-  } catch (error) {
-    return undefinedIf(error, ["ENOENT", "ESRCH"]);
-  }
-}
-
-async function readMark(pid: number): Promise<string | undefined> {
-  const prefix = `${childMarkVariable}=`;
-  try {
-    const environment = await readFile(`/proc/${pid}/environ`, "utf8");
-    return environment
-      .split("\0")
-      .find((entry) => entry.startsWith(prefix))
-      ?.slice(prefix.length);
-  } catch (error) {
-    return undefinedIf(error, ["ENOENT", "ESRCH", "EACCES", "EPERM"]);
-  }
-}
-
-/** Throws the error, unless it only says that the process is gone, or another user's. */
-function undefinedIf(error: unknown, codes: readonly string[]): undefined {
-  if (!(error instanceof Error && "code" in error && codes.includes(String(error.code)))) throw error;
 }
 
 function send(target: number, signal: NodeJS.Signals): void {
