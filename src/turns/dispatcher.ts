@@ -113,6 +113,7 @@ export class Dispatcher {
       find: (turnNo) => this.#find(turnNo),
       leave: (turn) => this.#leave(turn),
       over: (turnNo) => this.#runs.get(turnNo),
+      draining: () => this.#draining,
     });
   }
 

@@ -16,6 +16,8 @@ export interface ExternalTurnsDeps {
   readonly leave: (turn: ActiveTurn) => void;
   /** Resolves when the turn has let go of its lane. */
   readonly over: (turnNo: number) => Promise<void> | undefined;
+  /** This process takes no more turns; holders go on without it. */
+  readonly draining: () => boolean;
   readonly log: (message: string, error: unknown) => void;
 }
 
@@ -63,6 +65,7 @@ export class ExternalTurns {
   async hold(turn: ActiveTurn): Promise<void> {
     turn.heldLane = new HeldLane(this.deps, turn);
     turn.log.wake();
+    if (this.deps.draining()) turn.heldLane.leave();
     await turn.heldLane.released();
   }
 

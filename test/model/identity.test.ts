@@ -58,6 +58,7 @@ const property = fc.asyncProperty(sequences, async (sequence) => {
 
 const parameters = {
   numRuns: runs,
+  endOnFailure: true,
   ...(seed === undefined ? {} : { seed: Number(seed) }),
   ...(path === undefined ? {} : { path }),
   interruptAfterTimeLimit: longestMs,

@@ -29,7 +29,7 @@ import {
   targetMessage,
   targetOf,
 } from "./command.js";
-import { endedAs, expectFence, newTurn, queueTimeoutMs, started } from "./lanes.js";
+import { endedAs, expectFence, newTurn, othersWait, queueTimeoutMs, started } from "./lanes.js";
 import { expectReserved, unknownWorkspace, workspace } from "./reserving.js";
 import { isConfigured } from "./setting.js";
 import { collect, keptEvents, Reading } from "./streams.js";
@@ -64,7 +64,8 @@ async function dispatch(
   const open = (signal?: AbortSignal) => send(r, where, turnId, { workspace: c.workspace }, signal);
   const key = foreignTarget(r, where) ?? dispatchKey(m, r, where);
   if (isRefused(key)) return refusedBy(key, collect(open()));
-  if (m.lane(key).length > mostWaiting) return;
+  const before = m.lane(key).length;
+  if (before > mostWaiting || (before > 0 && othersWait(m, key))) return;
   const plan =
     unconfigured(key) ??
     unknownWorkspace(key, c.workspace) ??
@@ -72,7 +73,6 @@ async function dispatch(
   if (isRefused(plan)) return refusedBy(plan, collect(open()));
   if (plan.kind !== "row") throw new TypeError("a plain reservation has a row");
   const { row } = plan;
-  const before = m.lane(key).length;
   const reading = new Reading((signal) => open(signal));
   const accepted = await acceptedOf(reading);
   expect(accepted.queuePosition).toBe(before);

@@ -11,7 +11,15 @@ import {
   TurnState,
 } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { IdentityModel } from "../identity/model.js";
-import { isRefused, type KeyShape, type Lane, type Row, refused, type Turn } from "../identity/rows.js";
+import {
+  isRefused,
+  type KeyShape,
+  type Lane,
+  type Row,
+  refused,
+  sameKey,
+  type Turn,
+} from "../identity/rows.js";
 import {
   at,
   type Command,
@@ -141,6 +149,14 @@ async function getTurn(c: { readonly pick: number }, m: IdentityModel, r: Real):
   expect(told?.ending !== undefined).toBe(turn.state === "ended");
 }
 
+/** Whether turns wait in another lane: two lanes that go on at the same time do so in no certain order. */
+export function othersWait(m: IdentityModel, key: KeyShape): boolean {
+  return m.busyLanes().some((lane) => {
+    const [first] = lane;
+    return first !== undefined && !sameKey(first.row.key, key) && lane.length > 1;
+  });
+}
+
 /** Time passes; holders renew in time, or are gone. */
 export async function pass(
   m: IdentityModel,
@@ -229,13 +245,20 @@ export async function endedAs(
 }
 
 /** The turns that waited for a lane, now that it is free: one after the other, as far as they end. */
-export async function next(m: IdentityModel, stage: Stage, key: KeyShape): Promise<void> {
+export async function next(
+  m: IdentityModel,
+  stage: Stage,
+  key: KeyShape,
+  floor = lastFence.get(m) ?? 0n,
+): Promise<void> {
+  let above = floor;
   for (;;) {
     const [turn] = m.lane(key);
     if (turn?.state !== "waiting") return;
     const { fence, nativeId } = await started(follow(stage, turn.turnId));
     m.granted(turn, fence, nativeId);
-    expectFence(m, turn);
+    expectFenceAbove(m, turn, above);
+    above = fence;
     if (key.provider === "slow") return;
     const { row } = turn;
     const ending = await endedAs(m, stage, turn, "succeeded", "completed");
@@ -257,10 +280,12 @@ export async function restart(m: IdentityModel, stage: Stage): Promise<void> {
   m.handOffs.forEach(({ key }, turnId) => {
     m.handOffs.set(turnId, { key, forgetAtMs: Number.NEGATIVE_INFINITY });
   });
-  for (const lane of busy) await resume(m, stage, lane);
+  // Lanes that are free are granted again while the holders of others come back.
+  const floor = lastFence.get(m) ?? 0n;
+  for (const lane of busy) await resume(m, stage, lane, floor);
 }
 
-async function resume(m: IdentityModel, stage: Stage, lane: Lane): Promise<void> {
+async function resume(m: IdentityModel, stage: Stage, lane: Lane, floor: bigint): Promise<void> {
   const { clock, broker, streams } = stage;
   for (const turn of lane.filter(({ state }) => state === "waiting")) {
     turn.expiresAtMs = clock.monotonic() + turn.deadlineMs - clock.now();
@@ -273,7 +298,7 @@ async function resume(m: IdentityModel, stage: Stage, lane: Lane): Promise<void>
   if (!first.external) {
     const ending = await endedAs(m, stage, first, "stopped", "interrupted");
     expect(ending).toMatchObject({ reason: Interrupted_Reason.BROKER_STOPPED });
-    return next(m, stage, first.row.key);
+    return next(m, stage, first.row.key, floor);
   }
   // Its caller comes back, and has the lane with a new fence.
   const holder = new Holder((signal) =>
@@ -284,7 +309,7 @@ async function resume(m: IdentityModel, stage: Stage, lane: Lane): Promise<void>
   expect(previousHolderLost).toBe(true);
   first.fence = fence;
   first.renewedAtMs = clock.monotonic();
-  expectFence(m, first);
+  expectFenceAbove(m, first, floor);
 }
 
 /** What a turn is told of itself when it has the lane. */
@@ -314,10 +339,14 @@ export function newTurn(
 }
 
 /** Fences grow over all lanes. */
-export function expectFence(m: IdentityModel, { turnId, fence }: Turn): void {
+export function expectFence(m: IdentityModel, turn: Turn): void {
+  expectFenceAbove(m, turn, lastFence.get(m) ?? 0n);
+}
+
+function expectFenceAbove(m: IdentityModel, { turnId, fence }: Turn, floor: bigint): void {
+  expect([turnId, fence > floor]).toEqual([turnId, true]);
   const last = lastFence.get(m) ?? 0n;
-  expect([turnId, fence > last]).toEqual([turnId, true]);
-  lastFence.set(m, fence);
+  lastFence.set(m, fence > last ? fence : last);
 }
 
 const lastFence = new WeakMap<IdentityModel, bigint>();
