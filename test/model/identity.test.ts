@@ -58,7 +58,6 @@ const property = fc.asyncProperty(sequences, async (sequence) => {
 
 const parameters = {
   numRuns: runs,
-  endOnFailure: true,
   ...(seed === undefined ? {} : { seed: Number(seed) }),
   ...(path === undefined ? {} : { path }),
   interruptAfterTimeLimit: longestMs,

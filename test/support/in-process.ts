@@ -154,12 +154,7 @@ export class InProcessBroker {
   async #stop(how: "in order" | "in a hurry" = "in order"): Promise<void> {
     for (const session of this.#sessions.splice(0)) session.abort();
     if (how === "in a hurry") this.#serving?.hurry();
-    const t0 = performance.now();
-    const watch = setInterval(() => {
-      console.log("STOPPING", performance.now() - t0);
-    }, 6000);
     await this.#serving?.stop(drainMs);
-    clearInterval(watch);
     this.#life.isOver = true;
     this.#serving = undefined;
     this.#client = undefined;
