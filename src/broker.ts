@@ -1,6 +1,7 @@
 /** One broker: the store, the providers, the dispatcher and the service, put together. */
 import { createHash, randomUUID } from "node:crypto";
-import { mkdir, realpath, rm } from "node:fs/promises";
+import { mkdirSync, realpathSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { Background } from "./background.js";
@@ -207,18 +208,21 @@ function createDispatcher(
   });
 }
 
-/** The directory that a session's agent works in. */
+/**
+ * The directory that a session's agent works in. Synchronous: four short calls
+ * take less time than waiting for each in turn.
+ */
 async function workspaceOf(settings: Settings, { session }: Grant): Promise<string> {
   if (session.workspace !== "") {
     const named = settings.scope(session.key.scope).workspaces.get(session.workspace);
     if (named === undefined) throw new Error(`the workspace ${session.workspace} is no longer configured`);
-    return realpath(named);
+    return realpathSync(named);
   }
-  await mkdir(settings.workspaces, { recursive: true, mode: 0o700 });
-  const root = await realpath(settings.workspaces);
+  mkdirSync(settings.workspaces, { recursive: true, mode: 0o700 });
+  const root = realpathSync(settings.workspaces);
   const directory = join(root, directoryName(session.sessionId, session.recordNo));
-  await mkdir(directory, { recursive: true, mode: 0o700 });
-  const real = await realpath(directory);
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const real = realpathSync(directory);
   if (real !== directory) throw new Error(`the workspace ${directory} leads elsewhere, to ${real}`);
   return real;
 }

@@ -3,12 +3,14 @@
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
+import { Agent, request } from "node:http";
 import { tmpdir } from "node:os";
 import { createInterface } from "node:readline";
 import { setTimeout as pause } from "node:timers/promises";
 import { quantile, startBroker } from "./broker.mjs";
 
 const agent = new URL("agent.sh", import.meta.url).pathname;
+const connections = new Agent({ keepAlive: true });
 const everyMs = 100;
 const turns = Number(process.argv[2] ?? 200);
 
@@ -31,17 +33,28 @@ async function direct() {
   return tookMs;
 }
 
-async function throughBroker(client) {
+/** With a client that does little itself: Connect with JSON over HTTP/1.1. */
+async function throughBroker({ url, token }) {
   const from = performance.now();
-  const target = { case: "key", value: { scope: "bench", externalId: randomUUID(), provider: "claude" } };
+  const key = { scope: "bench", externalId: randomUUID(), provider: "claude" };
+  const message = Buffer.from(JSON.stringify({ key, input: [{ text: "hi" }] }));
+  const envelope = Buffer.alloc(5);
+  envelope.writeUInt32BE(message.length, 1);
+  const headers = { authorization: `Bearer ${token}`, "content-type": "application/connect+json" };
+  const call = request(`${url}/sessionbroker.v1.SessionBroker/Dispatch`, {
+    method: "POST",
+    headers,
+    agent: connections,
+  });
+  call.end(Buffer.concat([envelope, message]));
+  const [response] = await once(call, "response");
   let tookMs;
-  for await (const { event } of client.dispatch({
-    target,
-    input: [{ part: { case: "text", value: "hi" } }],
-  })) {
-    if (event?.event.case === "textDelta") tookMs ??= performance.now() - from;
-    if (event?.event.case === "failed") throw new Error(event.event.value.error?.message);
+  let text = "";
+  for await (const chunk of response) {
+    text += chunk;
+    if (tookMs === undefined && text.includes("textDelta")) tookMs = performance.now() - from;
   }
+  if (tookMs === undefined) throw new Error(text);
   return tookMs;
 }
 
@@ -51,7 +64,7 @@ async function run(broker) {
   const running = [];
   for (let i = 0; i < turns * 2; i++) {
     const kind = i % 2;
-    const one = kind === 0 ? direct() : throughBroker(broker.client);
+    const one = kind === 0 ? direct() : throughBroker(broker);
     running.push(one.then((tookMs) => times[kind].push(tookMs)));
     await pause(everyMs / 2);
   }
@@ -64,7 +77,7 @@ const broker = await startBroker(
   17_420,
 );
 try {
-  await Promise.all(Array.from({ length: 5 }, () => Promise.all([direct(), throughBroker(broker.client)])));
+  await Promise.all(Array.from({ length: 5 }, () => Promise.all([direct(), throughBroker(broker)])));
   const [alone, broken] = await run(broker);
   console.log(
     "| until the first text | run directly | through the broker | difference | ratio |\n|---|---|---|---|---|",

@@ -260,6 +260,8 @@ export class Dispatcher {
     await Promise.allSettled(this.#admitting);
     while (this.#runs.size > 0) await Promise.allSettled(this.#runs.values());
     cancel();
+    // What waits still waits in the next life.
+    for (const turn of this.#active.values()) turn.setDeadline(undefined);
     await this.#lastWords();
   }
 
