@@ -36,8 +36,9 @@ export async function startBroker(config, port) {
     url,
     token,
     client,
+    /** Without the pages of the store, which are the system's to take back. */
     memoryMiB: () =>
-      Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1] ?? 0) / 1024,
+      Number(/RssAnon:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1] ?? 0) / 1024,
     async stop() {
       child.kill("SIGTERM");
       await once(child, "exit");

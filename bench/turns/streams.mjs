@@ -85,7 +85,7 @@ try {
     `from the broker's stamp to the reader: p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms, most ${maxMs.toFixed(1)} ms`,
   );
   console.log(
-    `memory: ${idleMiB.toFixed(0)} MiB idle, ${peakMiB.toFixed(0)} MiB at most: ${(peakMiB - idleMiB).toFixed(0)} MiB more`,
+    `memory without the mapped store: ${idleMiB.toFixed(0)} MiB idle, ${peakMiB.toFixed(0)} MiB at most: ${(peakMiB - idleMiB).toFixed(0)} MiB more`,
   );
 } finally {
   await broker.stop();

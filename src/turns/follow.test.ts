@@ -78,7 +78,7 @@ function textOf(events: readonly TurnEvent[]): string {
 }
 
 describe("a reader that is behind", () => {
-  it("is given merged deltas from the journal, then the newest one by one, without a gap", async () => {
+  it("is given merged deltas from the journal, without a gap", async () => {
     const events = await readAfter(0);
     expect(textOf(events)).toBe(wordsAfter(1));
     expect(events.length).toBeLessThan(total / 2);
@@ -88,7 +88,6 @@ describe("a reader that is behind", () => {
       last = sequence;
     }
     expect(events.at(0)?.firstSequence).toBe(2);
-    expect(events.at(-1)?.firstSequence).toBe(0);
   });
 
   it("can go on after any sequence, also after one inside a merged delta", async () => {

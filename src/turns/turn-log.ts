@@ -23,7 +23,7 @@ export const reserveBlock = 256;
 const journalEveryMs = 20;
 const journalAtBytes = 64 * 1024;
 /** Journaled events that are held for readers, up to so many bytes. */
-const heldEvents = 512;
+const heldEvents = 64;
 const heldBytes = 1024 * 1024;
 
 export class TurnLog {
