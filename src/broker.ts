@@ -10,7 +10,6 @@ import type { Settings } from "./config/config.js";
 import { defaultCredentials, prepareData, signingKey } from "./config/tokens.js";
 import { BrokerError } from "./errors.js";
 import { MetricsRecorder } from "./metrics/record.js";
-import { sparing } from "./metrics/sparing.js";
 import { findMarked, sweepEarlierLives } from "./providers/marks.js";
 import { createProviders, shippedProviders } from "./providers/registry.js";
 import { Credentials } from "./rpc/credentials.js";
@@ -67,7 +66,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       providers: [...providers.keys()],
       runningTurns: (provider) => dispatcher.runningOf(provider),
       waitingTurns: (provider) => dispatcher.waitingOf(provider),
-      liveSessions: sparing(() => opened.store.liveSessions()),
+      liveSessions: () => opened.store.liveSessions(),
       storeBytes: () => opened.bytes(),
     },
     clock.now,

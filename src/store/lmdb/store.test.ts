@@ -90,6 +90,33 @@ describe.each(["thread", "inline"] as const)("the store, writing %s", (writer) =
 });
 
 describe("the store", () => {
+  it("counts the sessions that are not archived", async () => {
+    const { store } = await open("inline");
+    for (const chat of ["a", "b", "c"]) await store.reserve(reserveCall(chat));
+    const key = (externalId: string) => ({ scope: "acme", externalId, provider: "echo" });
+    const onKey = (externalId: string) => ({
+      selector: { kind: "key" as const, key: key(externalId) },
+      nowMs: 2_000,
+    });
+    expect(store.liveSessions()).toBe(3);
+    await store.reset({ ...onKey("a"), newSessionId: "next" });
+    expect(store.liveSessions()).toBe(3);
+    await store.remove(onKey("b"));
+    expect(store.liveSessions()).toBe(2);
+    const criteria = {
+      scopes: ["*"],
+      live: true,
+      archived: false,
+      purge: false,
+      dryRun: false,
+      nowMs: 9_000_000,
+    };
+    await store.prune({ ...criteria, olderThanMs: 1_000 }, async () => {});
+    expect(store.liveSessions()).toBe(0);
+    await store.reserve(reserveCall("c", {}, 9_000_000));
+    expect(store.liveSessions()).toBe(1);
+  });
+
   it.each(["thread", "inline"] as const)(
     "takes nothing more once it is closing, writing %s",
     async (writer) => {

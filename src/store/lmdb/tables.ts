@@ -17,7 +17,7 @@ import { afterAll, type DatabaseName, databaseNames } from "./schema.js";
 export type Key = readonly (string | number | Buffer)[];
 type Table = Database<Buffer, (string | number | Buffer)[] | string | number>;
 
-/** Store-wide counts, which only grow. */
+/** Store-wide counts. */
 export interface Counters {
   fence: number;
   revision: number;
@@ -25,9 +25,18 @@ export interface Counters {
   recordNo: number;
   /** Changes through this revision are no longer kept. */
   changesGoneThrough: number;
+  /** Sessions that are not archived; the one count here that shrinks. */
+  liveSessions: number;
 }
 
-const noCounters: Counters = { fence: 0, revision: 0, turnNo: 0, recordNo: 0, changesGoneThrough: 0 };
+const noCounters: Counters = {
+  fence: 0,
+  revision: 0,
+  turnNo: 0,
+  recordNo: 0,
+  changesGoneThrough: 0,
+  liveSessions: 0,
+};
 
 export class Tables {
   readonly #tables: Readonly<Record<DatabaseName, Table>>;

@@ -128,6 +128,9 @@ export class Transaction {
     const counts = this.#countsOf(key.scope, key.provider);
     if (before !== undefined) counts[stateOf(before)] -= 1;
     if (after !== undefined) counts[stateOf(after)] += 1;
+    const isLive = (row: SessionRow | undefined) => (stateOf(row) === "live" ? 1 : 0);
+    this.#counters.liveSessions += isLive(after) - isLive(before);
+    this.#countersChanged = true;
   }
 
   /** Held until the transaction finishes: many rows of one batch change the same counts. */
