@@ -42,7 +42,7 @@ export class Gate {
 }
 
 /** What a client's turn may be refused for. */
-const refusals = ["SESSION_BUSY", "UNSUPPORTED_BY_PROVIDER", "QUEUE_FULL"];
+const refusals = ["SESSION_BUSY", "UNSUPPORTED_BY_PROVIDER", "QUEUE_FULL", "MERGE_MISMATCH"];
 const chats = ["one", "two", "three", "four", "five"];
 const policies = [
   OnConflict.UNSPECIFIED,

@@ -71,7 +71,7 @@ export class Ledger {
     const runs = notes.runs();
     for (const turn of this.asked) {
       const own = runs.filter(({ tokens }) => tokens.includes(turn.token));
-      await this.#auditRuns(client, turn, own);
+      await this.#auditRuns(client, turn, own, runs);
     }
     return endings;
   }
@@ -109,7 +109,12 @@ export class Ledger {
     return "refused";
   }
 
-  async #auditRuns(client: BrokerClient, asked: AskedTurn, runs: readonly AgentRun[]): Promise<void> {
+  async #auditRuns(
+    client: BrokerClient,
+    asked: AskedTurn,
+    runs: readonly AgentRun[],
+    allRuns: readonly AgentRun[],
+  ): Promise<void> {
     const { token, turnId } = asked;
     expect(runs.length, `${token} was given to an agent ${runs.length} times`).toBeLessThanOrEqual(1);
     if (asked.removed || (asked.refused && !asked.accepted)) {
@@ -122,7 +127,11 @@ export class Ledger {
     const [run] = runs;
     expect(run?.ended, `${token} was answered without having been run`).toBe(true);
     const runnerToken = this.asked.find((other) => other.turnId === runner.turnId)?.token;
-    if (runnerToken !== undefined) expect(run?.tokens).toContain(runnerToken);
+    // Collected text comes with the other turn's, text to steer with in a line of its own.
+    const runnersRun = allRuns.find(
+      ({ tokens }) => runnerToken !== undefined && tokens.includes(runnerToken),
+    );
+    if (runnerToken !== undefined) expect(run?.pid, `${token} went to another agent`).toBe(runnersRun?.pid);
   }
 }
 
