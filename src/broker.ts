@@ -25,7 +25,7 @@ import { freeBytes } from "./store/lmdb/disk.js";
 import { type OpenedStore, openStore } from "./store/lmdb/open.js";
 import { schemaVersion } from "./store/lmdb/schema.js";
 import { Dispatcher } from "./turns/dispatcher.js";
-import { InternalTurns, isOurs } from "./turns/internal-turns.js";
+import { InternalTurns, isInternal } from "./turns/internal-turns.js";
 import type { Provider } from "./turns/provider.js";
 import { hasEnded, type TurnRow } from "./turns/turn.js";
 import type { Grant, TurnStore } from "./turns/turn-store.js";
@@ -202,7 +202,7 @@ function createDispatcher(
     onEnded: (turn) => {
       metrics.turnEnded(turn);
       logTurn(log, turn);
-      if (isOurs(turn.turnNo)) removeWorkspace(settings, turn, log);
+      if (isInternal(turn.turnNo)) removeWorkspace(settings, turn, log);
     },
   });
 }

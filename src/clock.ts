@@ -20,6 +20,10 @@ export const systemClock: Clock = {
   },
 };
 
+export function pause(clock: Clock, ms: number): Promise<void> {
+  return new Promise((resolve) => clock.after(ms, resolve));
+}
+
 const jumpMs = 5 * 60_000;
 const probationMs = 3_600_000;
 

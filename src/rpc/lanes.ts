@@ -1,7 +1,7 @@
 /** The RPCs of callers that run the agent themselves. */
 import { createHash } from "node:crypto";
 import { create, fromBinary, type MessageInitShape } from "@bufbuild/protobuf";
-import { durationMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import {
   type AcquireLaneRequest,
@@ -82,9 +82,7 @@ async function admit(
     onConflict: "ENQUEUE",
     mergeKey: "",
     external: true,
-    queueDeadlineMs:
-      reserve.nowMs +
-      (request.queueTimeout === undefined ? queueTimeoutMs : durationMs(request.queueTimeout)),
+    queueDeadlineMs: reserve.nowMs + queueTimeoutMs(request),
     labels: {},
     request: new Uint8Array(),
   });

@@ -39,7 +39,7 @@ type Methods = Pick<
   "dispatch" | "attach" | "cancelTurn" | "getTurn" | "respondPermission"
 >;
 
-export const queueTimeoutMs = 10 * 60_000;
+const defaultQueueTimeoutMs = 10 * 60_000;
 
 const conflictPolicies: Record<OnConflict, ConflictPolicy> = {
   [OnConflict.UNSPECIFIED]: "ENQUEUE",
@@ -135,9 +135,7 @@ async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest
     onConflict: conflictPolicies[request.onConflict],
     mergeKey: mergeKey(request, caller.name),
     external: false,
-    queueDeadlineMs:
-      reserve.nowMs +
-      (request.queueTimeout === undefined ? queueTimeoutMs : durationMs(request.queueTimeout)),
+    queueDeadlineMs: reserve.nowMs + queueTimeoutMs(request),
     labels: request.labels,
     request: toBinary(DispatchRequestSchema, request),
     ...(request.responseId === "" ? {} : { responseId: request.responseId }),
@@ -198,6 +196,11 @@ async function keyOfSession(deps: TurnRpcDeps, caller: Caller, sessionId: string
   }
   const { key } = view.row;
   return { key, identity: deps.keys.identityOf(view.row), scope: deps.keys.scope(key.scope) };
+}
+
+/** How long a turn may wait for its lane. */
+export function queueTimeoutMs({ queueTimeout }: Pick<DispatchRequest, "queueTimeout">): number {
+  return queueTimeout === undefined ? defaultQueueTimeoutMs : durationMs(queueTimeout);
 }
 
 export async function findTurn(

@@ -1,7 +1,7 @@
 import { keyText } from "../sessions/key.js";
 import type { Stop, StopReason } from "./endings.js";
 import type { HeldLane } from "./held-lane.js";
-import { isOurs } from "./internal-turns.js";
+import { isInternal } from "./internal-turns.js";
 import type { LaneTurn } from "./lanes.js";
 import type { Permissions } from "./permissions.js";
 import type { TurnInputPart } from "./provider.js";
@@ -51,7 +51,7 @@ export class ActiveTurn implements LaneTurn {
 
   /** Turns of one lane run one after another; an internal turn shares its with none. */
   get lane(): string {
-    return isOurs(this.turnNo) ? `internal ${this.turnNo}` : keyText(this.key);
+    return isInternal(this.turnNo) ? `internal ${this.turnNo}` : keyText(this.key);
   }
 
   get grant(): string {

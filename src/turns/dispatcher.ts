@@ -9,7 +9,7 @@
  * are gone.
  */
 import type { PermissionDecision, PermissionRequest, TurnEvent } from "../../gen/sessionbroker/v1/turn_pb.js";
-import type { Clock } from "../clock.js";
+import { type Clock, pause } from "../clock.js";
 import { BrokerError } from "../errors.js";
 import { keyText, type SessionKey } from "../sessions/key.js";
 import type { Refusal } from "../sessions/refusal.js";
@@ -22,7 +22,6 @@ import { Lanes } from "./lanes.js";
 import { Merging } from "./merging.js";
 import { type PermissionAnswer, Permissions } from "./permissions.js";
 import type { Provider } from "./provider.js";
-import { Readers } from "./readers.js";
 import { decideRestart, endWithoutRun } from "./restart.js";
 import { type RunTurnDeps, runTurn, startedOutside, type TurnRequest } from "./run-turn.js";
 import { hasEnded, type TurnRow } from "./turn.js";
@@ -66,6 +65,12 @@ interface Begun {
   readonly agent?: { readonly provider: Provider; readonly request: TurnRequest };
 }
 
+/** A reader of a turn, which is active unless it had ended when the reader came. */
+interface Reading {
+  readonly turnNo: number;
+  active?: ActiveTurn;
+}
+
 /** How long a turn that says CANCEL goes on without a reader. */
 const disconnectGraceMs = 30_000;
 const retryAfterMs = 1_000;
@@ -76,9 +81,7 @@ const storeRetryMs = 1_000;
 
 export class Dispatcher {
   readonly #active = new Map<number, ActiveTurn>();
-  /** Readers of turns that had not ended when they came. */
-  readonly #reading = new Set<{ readonly active: ActiveTurn }>();
-  readonly #readers = new Readers();
+  readonly #reading = new Set<Reading>();
   readonly #admitting = new Set<Promise<unknown>>();
   /** By turn number; each resolves once the lane is free again. */
   readonly #runs = new Map<number, Promise<void>>();
@@ -139,7 +142,7 @@ export class Dispatcher {
 
   /** Turns that have readers, ended or not. */
   reading(): readonly number[] {
-    return this.#readers.turns();
+    return [...this.#reading].map(({ turnNo }) => turnNo);
   }
 
   /** Settles what a former process left, and lets what still waits run. */
@@ -195,17 +198,18 @@ export class Dispatcher {
     ifExpired?: IfExpired,
   ): AsyncGenerator<TurnEvent> {
     const followed = row.state === "MERGED" ? await this.#merging.target(row) : row;
-    const leave = this.#readers.enter(followed.turnNo);
+    const reading: Reading = { turnNo: followed.turnNo };
+    this.#reading.add(reading);
     const active = hasEnded(followed.state) ? undefined : await this.#find(followed.turnNo);
-    if (active !== undefined) active.readers += 1;
-    const reading = active === undefined ? undefined : { active };
-    if (reading !== undefined) this.#reading.add(reading);
+    if (active !== undefined) {
+      active.readers += 1;
+      reading.active = active;
+    }
     try {
       const deps = { store: this.deps.store, now: this.deps.clock.now };
       yield* followTurn(deps, active?.row ?? followed, active, afterSequence, signal, ifExpired);
     } finally {
-      leave();
-      if (reading !== undefined) this.#reading.delete(reading);
+      this.#reading.delete(reading);
       if (active !== undefined) this.#leave(active);
     }
   }
@@ -269,9 +273,9 @@ export class Dispatcher {
   async #lastWords(): Promise<void> {
     const { clock } = this.deps;
     const untilMs = clock.monotonic() + lastWordsMs;
-    const anyLeft = () => [...this.#reading].some(({ active }) => active.log.ended);
+    const anyLeft = () => [...this.#reading].some(({ active }) => active?.log.ended === true);
     while (anyLeft() && clock.monotonic() < untilMs) {
-      await new Promise<void>((resolve) => clock.after(lastWordsStepMs, resolve));
+      await pause(clock, lastWordsStepMs);
     }
   }
 
@@ -453,7 +457,7 @@ export class Dispatcher {
         return { grant, agent: { provider, request: { ...request, input: [...request.input, ...more] } } };
       } catch (error) {
         this.deps.log("a lane could not be granted; trying again", error);
-        await this.#runDeps().pause(storeRetryMs);
+        await pause(this.deps.clock, storeRetryMs);
       }
     }
     return undefined;
@@ -464,7 +468,7 @@ export class Dispatcher {
     return {
       ...this.deps,
       now: clock.now,
-      pause: (ms) => new Promise((resolve) => clock.after(ms, () => resolve())),
+      pause: (ms) => pause(clock, ms),
     };
   }
 

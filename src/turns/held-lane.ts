@@ -3,7 +3,7 @@
  * ending is recorded, or until its lease is lost and it ends INTERRUPTED.
  */
 import { Interrupted_Reason } from "../../gen/sessionbroker/v1/turn_pb.js";
-import type { Clock } from "../clock.js";
+import { type Clock, pause } from "../clock.js";
 import { BrokerError } from "../errors.js";
 import { noUsage } from "../sessions/session.js";
 import type { ActiveTurn } from "./active-turn.js";
@@ -64,7 +64,7 @@ export class HeldLane {
         turn.granted = row;
       } catch (error) {
         this.deps.log("the ending of a lost turn could not be written; its lane stays held", error);
-        await new Promise<void>((resolve) => this.deps.clock.after(storeRetryMs, resolve));
+        await pause(this.deps.clock, storeRetryMs);
       }
     }
   }

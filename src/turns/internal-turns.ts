@@ -5,12 +5,13 @@
  * in the store. Every other turn is the store's.
  */
 import type { Clock } from "../clock.js";
-import { refuse } from "../sessions/refusal.js";
 import { noUsage, type SessionRow } from "../sessions/session.js";
 import { type SessionView, scopeMatches, type Where } from "../sessions/session-store.js";
-import { acceptedEvent, admittedTurn } from "./accepted.js";
+import { acceptedEvent } from "./accepted.js";
 import type { KeptHistory } from "./history.js";
+import { meetKnown } from "./repeats.js";
 import { hasEnded, type TurnRow } from "./turn.js";
+import { admittedTurn, endedTurn } from "./turn-rows.js";
 import type { Admission, AdmitCall, Grant, JournalEntry, TurnEndCall, TurnStore } from "./turn-store.js";
 
 interface InternalTurn {
@@ -46,17 +47,17 @@ export class InternalTurns implements TurnStore {
   }
 
   async byTurnNo(turnNo: number): Promise<TurnRow | undefined> {
-    return isOurs(turnNo) ? this.#turns.get(turnNo)?.row : this.store.byTurnNo(turnNo);
+    return isInternal(turnNo) ? this.#turns.get(turnNo)?.row : this.store.byTurnNo(turnNo);
   }
 
   async session(turn: TurnRow): Promise<SessionView | undefined> {
-    if (!isOurs(turn.turnNo)) return this.store.session(turn);
+    if (!isInternal(turn.turnNo)) return this.store.session(turn);
     const found = this.#turns.get(turn.turnNo);
     return found === undefined ? undefined : { row: found.session, lane: { queuedTurns: 0 } };
   }
 
   async requests(turnNo: number): Promise<readonly Uint8Array[]> {
-    if (!isOurs(turnNo)) return this.store.requests(turnNo);
+    if (!isInternal(turnNo)) return this.store.requests(turnNo);
     const turn = this.#turns.get(turnNo);
     return turn === undefined ? [] : [turn.request];
   }
@@ -66,7 +67,7 @@ export class InternalTurns implements TurnStore {
     afterSequence: number,
     limit: number,
   ): Promise<readonly JournalEntry[] | "gone"> {
-    if (!isOurs(turnNo)) return this.store.events(turnNo, afterSequence, limit);
+    if (!isInternal(turnNo)) return this.store.events(turnNo, afterSequence, limit);
     const events = this.#turns.get(turnNo)?.events ?? [];
     const from = events.findIndex(({ sequence }) => sequence > afterSequence);
     return from < 0 ? [] : events.slice(from, from + limit);
@@ -77,7 +78,13 @@ export class InternalTurns implements TurnStore {
   }
 
   async history(recordNo: number, maxBytes: number): Promise<KeptHistory> {
-    return isOurs(recordNo) ? { exchanges: [], truncated: false } : this.store.history(recordNo, maxBytes);
+    return isInternal(recordNo)
+      ? { exchanges: [], truncated: false }
+      : this.store.history(recordNo, maxBytes);
+  }
+
+  async lastAnswer(recordNo: number): Promise<string | undefined> {
+    return isInternal(recordNo) ? undefined : this.store.lastAnswer(recordNo);
   }
 
   async admit(call: AdmitCall): Promise<Admission> {
@@ -85,12 +92,7 @@ export class InternalTurns implements TurnStore {
     const where = { scopes: [key.scope] };
     const durable = internal ? await this.store.byTurnId(call.turnId, where) : undefined;
     const known = this.#byId(call.turnId, where)?.row ?? durable;
-    if (known !== undefined) {
-      if (Buffer.compare(known.payloadHash, call.payloadHash) === 0) return { kind: "repeated", turn: known };
-      return refuse("TURN_ID_REUSED", `turn_id: ${call.turnId} was used with another target or input`, {
-        turn_id: call.turnId,
-      });
-    }
+    if (known !== undefined) return meetKnown(known, call);
     if (!internal) return this.store.admit(call);
     const turn = admitted(call, --this.#lastNo);
     this.#turns.set(turn.row.turnNo, turn);
@@ -107,7 +109,7 @@ export class InternalTurns implements TurnStore {
   }
 
   async grant(call: Parameters<TurnStore["grant"]>[0]): Promise<Grant | undefined> {
-    if (!isOurs(call.turnNo)) return this.store.grant(call);
+    if (!isInternal(call.turnNo)) return this.store.grant(call);
     const turn = this.#turns.get(call.turnNo);
     if (turn === undefined || turn.row.state !== "QUEUED") return undefined;
     const native = call.newNativeId === undefined ? {} : { nativeId: call.newNativeId };
@@ -129,7 +131,7 @@ export class InternalTurns implements TurnStore {
   }
 
   async retry(call: Parameters<TurnStore["retry"]>[0]): Promise<boolean> {
-    if (!isOurs(call.turnNo)) return this.store.retry(call);
+    if (!isInternal(call.turnNo)) return this.store.retry(call);
     return this.#change(call.turnNo, ({ nativeId: _lost, ...row }) => ({
       ...row,
       attempt: call.attempt,
@@ -138,12 +140,12 @@ export class InternalTurns implements TurnStore {
   }
 
   async bindNative(call: Parameters<TurnStore["bindNative"]>[0]): Promise<boolean> {
-    if (!isOurs(call.turnNo)) return this.store.bindNative(call);
+    if (!isInternal(call.turnNo)) return this.store.bindNative(call);
     return this.#change(call.turnNo, (row) => ({ ...row, nativeId: call.nativeId }));
   }
 
   async append(call: Parameters<TurnStore["append"]>[0]): Promise<boolean> {
-    if (!isOurs(call.turnNo)) return this.store.append(call);
+    if (!isInternal(call.turnNo)) return this.store.append(call);
     return this.#change(call.turnNo, (row, turn) => {
       keep(turn, call.entries);
       return {
@@ -155,21 +157,12 @@ export class InternalTurns implements TurnStore {
   }
 
   async end(call: TurnEndCall): Promise<boolean> {
-    if (!isOurs(call.turnNo)) return this.store.end(call);
+    if (!isInternal(call.turnNo)) return this.store.end(call);
     const turn = this.#turns.get(call.turnNo);
     const terminal = call.entries.at(-1);
     if (turn === undefined || hasEnded(turn.row.state) || terminal === undefined) return false;
     keep(turn, call.entries.slice(0, -1));
-    turn.row = {
-      ...turn.row,
-      state: call.state,
-      endedAtMs: call.endedAtMs,
-      ending: terminal.event,
-      lastSequence: terminal.sequence,
-      reservedThrough: terminal.sequence,
-      usage: call.usage,
-      ...(call.native === undefined ? {} : { nativeId: call.native.id }),
-    };
+    turn.row = endedTurn(turn.row, call, terminal);
     turn.forgetAtMs = this.clock.monotonic() + keptMs;
     this.#ended.push(turn);
     this.#endedBytes += turn.bytes;
@@ -210,7 +203,7 @@ export class InternalTurns implements TurnStore {
 }
 
 /** Whether a turn, or the session of one, lives here. */
-export function isOurs(turnOrRecordNo: number): boolean {
+export function isInternal(turnOrRecordNo: number): boolean {
   return turnOrRecordNo < 0;
 }
 

@@ -105,8 +105,8 @@ class TurnRun {
     if (history.length === 0) return [];
     // A conversation that nobody has begun is given all that the caller remembers.
     if (nativeStateBefore === "unbound" && session.turnCount === 1) return exchangesOf(history);
-    const { exchanges } = await this.#keptHistory();
-    return exchangesOf(unseenMessages(history, exchanges.at(-1)?.assistant));
+    const lastAnswer = await this.deps.store.lastAnswer(session.recordNo);
+    return exchangesOf(unseenMessages(history, lastAnswer));
   }
 
   async attempt(attempt: number, binding: NativeBinding, unseen: readonly Exchange[]): Promise<TurnOutcome> {

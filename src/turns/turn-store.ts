@@ -153,6 +153,8 @@ export interface TurnStore {
   active(): Promise<readonly TurnRow[]>;
   /** Newest exchanges of a session up to a budget in bytes. */
   history(recordNo: number, maxBytes: number): Promise<KeptHistory>;
+  /** The session's newest answer that is kept. */
+  lastAnswer(recordNo: number): Promise<string | undefined>;
 
   admit(call: AdmitCall): Promise<Admission>;
   /** Lets a merged turn wait on its own, since the other took no more text. Undefined if it has ended. */

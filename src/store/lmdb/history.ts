@@ -52,6 +52,13 @@ export function readHistory(tables: Tables, recordNo: number, maxBytes: number):
   return { exchanges: newestFirst.reverse(), truncated };
 }
 
+export function readLastAnswer(tables: Tables, recordNo: number): string | undefined {
+  for (const { value } of tables.entriesBetween("history", [recordNo, afterAll], [recordNo], true)) {
+    return decodeExchange(value).assistant;
+  }
+  return undefined;
+}
+
 function sizeOf(tables: Tables, recordNo: number): HistorySizeRecord {
   const sealed = tables.get("historySizes", recordNo);
   return sealed === undefined

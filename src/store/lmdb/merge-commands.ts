@@ -1,6 +1,7 @@
 /** Turns whose text goes into another turn of their session. */
 import { type Refusal, refuse } from "../../sessions/refusal.js";
 import type { TurnRow } from "../../turns/turn.js";
+import { endedTurn } from "../../turns/turn-rows.js";
 import type { AdmitCall, TurnEndCall } from "../../turns/turn-store.js";
 import { seal } from "./codec.js";
 import { afterAll } from "./schema.js";
@@ -63,17 +64,7 @@ export function cancelMerged(tx: Transaction, call: TurnEndCall): boolean {
   if (turn?.state !== "MERGED" || turn.mergedInto === undefined || terminal === undefined) return false;
   if (tx.tables.turn(turn.mergedInto.turnNo)?.state !== "QUEUED") return false;
   const { mergedInto, ...own } = turn;
-  tx.putTurn(
-    {
-      ...own,
-      state: call.state,
-      endedAtMs: call.endedAtMs,
-      ending: terminal.event,
-      lastSequence: terminal.sequence,
-      reservedThrough: terminal.sequence,
-    },
-    turn,
-  );
+  tx.putTurn(endedTurn(own, call, terminal), turn);
   tx.tables.delete("merges", [mergedInto.turnNo, turn.turnNo]);
   tx.tables.delete("requests", turn.turnNo);
   return true;

@@ -41,7 +41,7 @@ import type {
 import { type Stretch, walkActivity } from "./activity.js";
 import { decodeBatch, unseal, unsealMessage } from "./codec.js";
 import type { CommandInput } from "./commands.js";
-import { readHistory } from "./history.js";
+import { readHistory, readLastAnswer } from "./history.js";
 import { type PruneStepResult, pruneScopes } from "./prune-commands.js";
 import { afterAll } from "./schema.js";
 import type { Key, Tables } from "./tables.js";
@@ -267,6 +267,11 @@ export class LmdbStore implements SessionStore, TurnStore, TurnArchive {
   async history(recordNo: number, maxBytes: number): Promise<KeptHistory> {
     this.tables.refresh();
     return readHistory(this.tables, recordNo, maxBytes);
+  }
+
+  async lastAnswer(recordNo: number): Promise<string | undefined> {
+    this.tables.refresh();
+    return readLastAnswer(this.tables, recordNo);
   }
 
   admit(call: AdmitCall): Promise<Admission> {

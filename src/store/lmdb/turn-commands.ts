@@ -3,8 +3,10 @@ import { withNativeId } from "../../sessions/binding.js";
 import { type Refusal, refuse } from "../../sessions/refusal.js";
 import { addUsage, type SessionRow } from "../../sessions/session.js";
 import type { Reserved, SessionView } from "../../sessions/session-store.js";
-import { acceptedEvent, admittedTurn } from "../../turns/accepted.js";
+import { acceptedEvent } from "../../turns/accepted.js";
+import { idReused, meetKnown } from "../../turns/repeats.js";
 import { hasEnded, type TurnRow } from "../../turns/turn.js";
+import { admittedTurn, endedTurn } from "../../turns/turn-rows.js";
 import type {
   Admission,
   AdmitCall,
@@ -28,10 +30,7 @@ export function admit(tx: Transaction, call: AdmitCall): Admission {
   const { key } = call.reserve.reservation;
   // The id is looked up before anything else is judged: a retry meets its own effects.
   const known = tx.tables.turnById(call.turnId, { scopes: [key.scope] });
-  if (known !== undefined) {
-    const same = Buffer.compare(known.payloadHash, call.payloadHash) === 0;
-    return same ? { kind: "repeated", turn: known } : idReused(call.turnId);
-  }
+  if (known !== undefined) return meetKnown(known, call);
   const buried = buriedTurn(tx, key.scope, call.turnId, call.reserve.nowMs);
   if (buried !== undefined) {
     return Buffer.compare(buried, call.payloadHash) === 0 ? deleted(call.turnId) : idReused(call.turnId);
@@ -168,30 +167,14 @@ export function end(tx: Transaction, call: TurnEndCall): boolean {
   if (turn === undefined || hasEnded(turn.state) || turn.fence !== call.fence) return false;
   const terminal = call.entries.at(-1);
   if (terminal === undefined) throw new TypeError("an ending has a terminal event");
-  const ended: TurnRow = {
-    ...turn,
-    ...writeEntries(tx, turn, call.entries.slice(0, -1)),
-    state: call.state,
-    endedAtMs: call.endedAtMs,
-    ending: terminal.event,
-    lastSequence: terminal.sequence,
-    reservedThrough: terminal.sequence,
-    usage: call.usage,
-    ...(call.native === undefined ? {} : { nativeId: call.native.id }),
-  };
-  tx.putTurn(ended, turn);
+  const journaled = { ...turn, ...writeEntries(tx, turn, call.entries.slice(0, -1)) };
+  tx.putTurn(endedTurn(journaled, call, terminal), turn);
   tx.tables.delete("lanes", laneKey(turn));
   tx.tables.delete("requests", turn.turnNo);
   settleMerges(tx, turn.turnNo, call.taken);
   if (call.exchange !== undefined) keepExchange(tx, turn, call.exchange);
   if (call.fence !== undefined) settleSession(tx, turn, call);
   return true;
-}
-
-function idReused(turnId: string): Refusal {
-  return refuse("TURN_ID_REUSED", `turn_id: ${turnId} was used with another target or input`, {
-    turn_id: turnId,
-  });
 }
 
 function deleted(turnId: string): Refusal {
