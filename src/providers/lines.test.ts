@@ -36,3 +36,11 @@ describe("LineSplitter", () => {
     }).toThrow(OutputLimitError);
   });
 });
+
+test("a new count begins with what is not yet a line", () => {
+  const splitter = new LineSplitter({ maxLineBytes: 100, maxBytes: 10, maxLines: 1 });
+  expect(splitter.push(Buffer.from("abc\nde"))).toEqual(["abc"]);
+  splitter.countAnew();
+  expect(splitter.push(Buffer.from("f\n123456"))).toEqual(["def"]);
+  expect(() => splitter.push(Buffer.from("789"))).toThrow("more than 10 bytes of output");
+});

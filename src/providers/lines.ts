@@ -36,6 +36,12 @@ export class LineSplitter {
     this.#limits = limits;
   }
 
+  /** What came before no longer counts towards the limits. */
+  countAnew(): void {
+    this.#totalBytes = this.#pieceBytes;
+    this.#lines = 0;
+  }
+
   /** The lines that end within `chunk`. Throws OutputLimitError. */
   push(chunk: Buffer): string[] {
     this.#totalBytes += chunk.length;

@@ -39,6 +39,8 @@ export interface Child {
    * @param isAnswerOurs true while the child waits for us; its silence is no fault then
    */
   lines(isAnswerOurs?: () => boolean): AsyncIterable<string>;
+  /** A new turn of a process that stays: its output and its silence are counted from now on. */
+  countAnew(): void;
   /**
    * Writes to the standard input; the time that the child may say nothing begins
    * anew. True once it is written and the child lives, false if it is gone or its
@@ -146,8 +148,12 @@ export async function startChild(options: ChildOptions): Promise<Child> {
   }
   exit.then(end);
 
+  const splitter = new LineSplitter({ ...defaultOutputLimits, ...options.limits });
+  const countAnew = () => {
+    lastOutputAt = performance.now();
+    splitter.countAnew();
+  };
   async function* lines(isAnswerOurs = () => false): AsyncGenerator<string> {
-    const splitter = new LineSplitter({ ...defaultOutputLimits, ...options.limits });
     const chunks = stdout[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
     try {
       lastOutputAt = performance.now();
@@ -190,7 +196,7 @@ export async function startChild(options: ChildOptions): Promise<Child> {
     }
   }
 
-  return { lines, write, closeInput, exit, errorOutput: () => tail.text(), end };
+  return { lines, countAnew, write, closeInput, exit, errorOutput: () => tail.text(), end };
 }
 
 /** Waits for the promise, but no longer than `waitMs`. Whether it was settled in time. */

@@ -28,7 +28,7 @@ const present: SessionRow = {
   lastActivityMs: 20,
   turnCount: 0,
   usage: noUsage,
-  totalCostUsd: 0,
+  agentTotal: {},
   workspace: "",
   pinned: false,
   aliases: [],

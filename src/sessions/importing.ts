@@ -84,7 +84,7 @@ function make(row: ImportRow, facts: ImportFacts): SessionRow {
     lastActivityMs: row.lastActivityMs,
     turnCount: 0,
     usage: noUsage,
-    totalCostUsd: 0,
+    agentTotal: {},
     ...(row.resetPolicy === undefined ? {} : { resetPolicy: row.resetPolicy }),
     workspace: row.workspace,
     pinned: false,

@@ -14,7 +14,7 @@ const row: SessionRow = {
   lastActivityMs: 1_000,
   turnCount: 0,
   usage: noUsage,
-  totalCostUsd: 0,
+  agentTotal: {},
   workspace: "",
   pinned: false,
   aliases: [],

@@ -26,7 +26,7 @@ const fresh: SessionRow = {
   lastActivityMs: now,
   turnCount: 7,
   usage: noUsage,
-  totalCostUsd: 1,
+  agentTotal: { costUsd: 1 },
   workspace: "",
   pinned: false,
   aliases: [
@@ -174,7 +174,7 @@ describe("a reservation", () => {
     expect(decision.row).toMatchObject({
       nativeState: "unbound",
       turnCount: 0,
-      totalCostUsd: 0,
+      agentTotal: {},
       previousSessionId: "old",
       aliases: [{ id: "mine", kind: "platform" }],
     });

@@ -91,7 +91,7 @@ export function rotateRow(
   next: { readonly sessionId: string; readonly recordNo: number; readonly nowMs: number },
 ): { readonly row: SessionRow; readonly replaced: SessionRow } {
   const platform = row.aliases.filter((alias) => alias.kind === "platform");
-  const { nativeId: _native, archived: _archived, ...kept } = row;
+  const { nativeId: _native, archived: _archived, systemDigest: _system, ...kept } = row;
   return {
     row: {
       ...kept,
@@ -103,7 +103,7 @@ export function rotateRow(
       lastActivityMs: next.nowMs,
       turnCount: 0,
       usage: noUsage,
-      totalCostUsd: 0,
+      agentTotal: {},
       previousSessionId: row.sessionId,
       owedRotation: reason,
       aliases: platform,
@@ -221,7 +221,7 @@ function create(
     lastActivityMs: facts.nowMs,
     turnCount: 0,
     usage: noUsage,
-    totalCostUsd: 0,
+    agentTotal: {},
     ...(request.resetPolicy === undefined ? {} : { resetPolicy: request.resetPolicy }),
     workspace: request.workspace,
     pinned: false,

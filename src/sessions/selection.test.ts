@@ -25,7 +25,7 @@ function candidate(
       lastActivityMs,
       turnCount: 0,
       usage: noUsage,
-      totalCostUsd: 0,
+      agentTotal: {},
       workspace: "",
       pinned: false,
       aliases: [],

@@ -61,8 +61,10 @@ export interface SessionRow {
   readonly lastActivityMs: number;
   readonly turnCount: number;
   readonly usage: UsageTotal;
-  /** The agent's own running total of cost in US dollars. */
-  readonly totalCostUsd: number;
+  /** What the agent itself last reported as the sum over its conversation. */
+  readonly agentTotal: Partial<UsageTotal>;
+  /** SHA-256 of the system prompt that the agent was told last. */
+  readonly systemDigest?: Uint8Array;
   /** Absent: that of the scope. */
   readonly resetPolicy?: ResetPolicy;
   /** Name of a configured workspace; empty: a directory of the session's own. */

@@ -58,6 +58,10 @@ class ScriptedAgent implements Provider {
     return this.script(turn);
   }
 
+  async release() {
+    return [];
+  }
+
   async health() {
     return { available: true, detail: "" };
   }

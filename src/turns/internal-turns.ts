@@ -220,7 +220,7 @@ function admitted(call: AdmitCall, turnNo: number): InternalTurn {
     lastActivityMs: nowMs,
     turnCount: 0,
     usage: noUsage,
-    totalCostUsd: 0,
+    agentTotal: {},
     workspace: reservation.workspace,
     pinned: false,
     aliases: [],

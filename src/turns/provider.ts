@@ -34,10 +34,8 @@ export interface TurnUsage {
   readonly costUsd?: number;
 }
 
-/** What the agent reported as the sum over its conversation so far. */
-export interface RunningTotal {
-  readonly costUsd: number;
-}
+/** What the agent reported as the sum over its conversation so far; nothing that it does not report. */
+export type RunningTotal = Partial<TurnUsage>;
 
 export type TurnInputPart =
   | { readonly kind: "text"; readonly text: string }
@@ -69,7 +67,11 @@ export interface NativeBinding {
 
 export interface ProviderTurn {
   readonly turnId: string;
+  /** The session's row: one conversation of the broker's, whatever it is called. */
+  readonly recordNo: number;
   readonly sessionId: string;
+  /** Base scope of the credential that sent the turn. */
+  readonly grant: string;
   readonly attempt: number;
   /** Number of this turn in its session, from 1. */
   readonly turnNumber: number;
@@ -77,13 +79,21 @@ export interface ProviderTurn {
   readonly binding: NativeBinding;
   /** Exchanges that the agent has not seen, oldest first: to be told to it before the input. */
   readonly unseen: readonly Exchange[];
-  /** Appended to the agent's system prompt. */
+  /**
+   * Appended to the agent's system prompt. An agent that remembers it is given
+   * it when its conversation begins, and never after (ruling 30).
+   */
   readonly system?: string;
+  /**
+   * What is to be said before the input to an agent that remembers the system
+   * prompt it began with, since the caller's is another one now.
+   */
+  readonly systemNotice?: string;
   readonly model?: string;
   /** Absolute path of an existing directory. */
   readonly workspace: string;
   /** The running total at the end of the session's last turn. */
-  readonly previousTotal?: RunningTotal;
+  readonly previousTotal: RunningTotal;
   /** Value of SESSION_BROKER_CHILD for every process started for this turn. */
   readonly childMark: string;
   /** From the start of the attempt to its end. */
@@ -181,6 +191,12 @@ export interface Provider {
   readonly permissionMs: number;
   /** Runs one turn. Never throws; whatever goes wrong is an `end` event. */
   run(turn: ProviderTurn): ProviderRun;
+  /**
+   * Ends what is kept of a session between its turns, since somebody else is to
+   * have its conversation. Resolves when it is gone, with the pids of what could
+   * not be ended. Of a session that nothing is kept of: nothing to do.
+   */
+  release(recordNo: number): Promise<readonly number[]>;
   health(): Promise<ProviderHealth>;
   /** Ends every process. */
   close(): Promise<void>;

@@ -224,6 +224,8 @@ class TurnRun {
     const { system, model, timeoutMs } = request;
     return {
       turnId: grant.turn.turnId,
+      recordNo: grant.turn.recordNo,
+      grant: grant.turn.grant,
       sessionId: grant.session.sessionId,
       attempt,
       turnNumber: grant.session.turnCount,
@@ -233,7 +235,7 @@ class TurnRun {
       ...(system === undefined ? {} : { system }),
       ...(model === undefined ? {} : { model }),
       workspace: await this.deps.workspace(grant),
-      previousTotal: { costUsd: attempt === 1 ? grant.session.totalCostUsd : 0 },
+      previousTotal: attempt === 1 ? grant.session.agentTotal : {},
       childMark: this.deps.childMark(grant.session.sessionId),
       timeoutMs: Math.min(timeoutMs ?? this.provider.timeoutMs, this.provider.timeoutMs),
       signal: this.active.signal,
@@ -290,7 +292,7 @@ class TurnRun {
       endedAtMs: this.deps.now(),
       usage: outcome.usage ?? noUsage,
       taken: this.active.taken,
-      ...(outcome.total === undefined ? {} : { totalCostUsd: outcome.total.costUsd }),
+      ...(outcome.total === undefined ? {} : { agentTotal: outcome.total }),
       ...(nativeId === undefined
         ? {}
         : succeeded

@@ -89,7 +89,10 @@ export interface TurnEndCall {
   readonly entries: readonly JournalEntry[];
   readonly endedAtMs: number;
   readonly usage: UsageTotal;
-  readonly totalCostUsd?: number;
+  /** What the agent reported as the sum over its conversation. */
+  readonly agentTotal?: Partial<UsageTotal>;
+  /** Of the system prompt that the agent has been told now. */
+  readonly systemDigest?: Uint8Array;
   /** What the agent's conversation is now. */
   readonly native?: { readonly id: string; readonly state: NativeState };
   /** Kept as the session's history, which loses its oldest exchanges over 1 MiB. */

@@ -44,7 +44,7 @@ describe.skipIf(realExecutable === "")(title, { timeout: 60_000 }, () => {
   const sentIn = (nativeId: string) => JSON.stringify(claude.requestsOf(nativeId).at(-1)?.body.messages);
   const usageOf = ({ outcome }: Ran) => {
     if (outcome.usage?.costUsd === undefined || outcome.total === undefined) throw new Error("no usage");
-    return { ...outcome.usage, costUsd: outcome.usage.costUsd, totalUsd: outcome.total.costUsd };
+    return { ...outcome.usage, costUsd: outcome.usage.costUsd, totalUsd: outcome.total.costUsd ?? 0 };
   };
 
   test("takes text in while a tool runs: one answer, which the text is part of", async () => {

@@ -14,7 +14,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FinishReason, TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
-import { type ClaudeOptions, createClaudeProvider, findClaude } from "../../src/providers/claude/index.js";
+import { type ClaudeOptions, createClaudeProvider } from "../../src/providers/claude/index.js";
+import { findExecutable } from "../../src/providers/executables.js";
 import { findMarked } from "../../src/providers/marks.js";
 import type { ProviderTurn } from "../../src/turns/provider.js";
 import { answerOf, isRunning, runTurn, turnOf } from "./turns.js";
@@ -409,10 +410,10 @@ test("health is the version, asked for once a minute", async () => {
 test("the executable is found on the PATH", () => {
   const folder = join(root, "bin");
   mkdirSync(folder);
-  expect(findClaude(`relative:${root}:${folder}`)).toBeUndefined();
+  expect(findExecutable("claude", `relative:${root}:${folder}`)).toBeUndefined();
   writeFileSync(join(folder, "claude"), "");
-  expect(findClaude(folder)).toBeUndefined();
+  expect(findExecutable("claude", folder)).toBeUndefined();
   chmodSync(join(folder, "claude"), 0o755);
-  expect(findClaude(`${root}:${folder}`)).toBe(join(folder, "claude"));
-  expect(findClaude(undefined)).toBeUndefined();
+  expect(findExecutable("claude", `${root}:${folder}`)).toBe(join(folder, "claude"));
+  expect(findExecutable("claude", undefined)).toBeUndefined();
 });

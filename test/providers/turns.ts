@@ -9,12 +9,17 @@ import type {
   TurnOutcome,
 } from "../../src/turns/provider.js";
 
+let lastRecordNo = 0;
+
 export function turnOf(
   text: string,
   fields: Partial<ProviderTurn> & Pick<ProviderTurn, "workspace">,
 ): ProviderTurn {
   return {
     turnId: randomUUID(),
+    recordNo: ++lastRecordNo,
+    grant: "",
+    previousTotal: {},
     sessionId: randomUUID(),
     attempt: 1,
     turnNumber: 1,

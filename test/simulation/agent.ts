@@ -42,6 +42,7 @@ export function simulatedAgent(scheduler: Scheduler, life: number, watcher: Agen
     maxRunning: 2,
     permissionMs: 60_000,
     run: (turn) => run(scheduler, life, watcher, turn),
+    release: async () => [],
     health: async () => ({ available: true, detail: "" }),
     close: async () => {},
   };

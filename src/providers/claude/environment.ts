@@ -1,6 +1,7 @@
 /** What the CLI is told by its environment. */
 import { childEnvironment } from "../environment.js";
-import { isAtLeast } from "./version.js";
+import { isAtLeast } from "../version.js";
+import { fileMentionsSince } from "./version.js";
 
 /** The variables of the CLI that it takes from the broker's environment. */
 const inherited: readonly string[] = [
@@ -19,9 +20,6 @@ const defaults: Readonly<Record<string, string>> = {
   CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: "1",
   DISABLE_AUTOUPDATER: "1",
 };
-
-/** The oldest version that is known to heed CLAUDE_CODE_DISABLE_FILE_MENTIONS. */
-const fileMentionsSince = [2, 1, 329] as const;
 
 /**
  * The CLI's environment, without the mark. An older version, such as 2.1.197,

@@ -1,11 +1,11 @@
 /** Claude Code as an agent: one run of its command line a turn, resumed by its session id. */
-import { accessSync, constants, statSync } from "node:fs";
-import { delimiter, isAbsolute, join } from "node:path";
-import { execa } from "execa";
-import type { Provider, ProviderHealth } from "../../turns/provider.js";
+import type { Provider } from "../../turns/provider.js";
+import { findExecutable } from "../executables.js";
+import { commonSettings, type ProviderKind } from "../kind.js";
 import type { OutputLimits } from "../lines.js";
 import { type EndingStep, endingSteps } from "../marks.js";
 import type { Child } from "../process.js";
+import { VersionProbe } from "../version.js";
 import { claudeEnvironment } from "./environment.js";
 import { type RunSettings, runTurn } from "./run.js";
 
@@ -41,8 +41,23 @@ export interface ClaudeOptions {
   readonly endingSteps?: readonly EndingStep[];
 }
 
-const healthLifetimeMs = 60_000;
-const healthTimeoutMs = 10_000;
+export const claudeKind: ProviderKind = {
+  name: "claude",
+  create(config, environment) {
+    if (config.kind.case !== "claude") throw new TypeError("not a claude configuration");
+    const { executable, arguments: extraArgs, environment: added } = config.kind.value;
+    const common = commonSettings(config);
+    return createClaudeProvider({
+      ...common,
+      executable: executable || "claude",
+      ask: common.permissions === "ask",
+      extraArgs,
+      environment: added,
+      parentEnvironment: environment,
+    });
+  },
+  find: (pathEnv) => findExecutable("claude", pathEnv),
+};
 
 export function createClaudeProvider(options: ClaudeOptions): Provider {
   const ask = options.ask ?? false;
@@ -57,7 +72,7 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
     extraArgs: options.extraArgs ?? [],
     async environment() {
       if (ownVersion === undefined) {
-        const { available, detail } = await health();
+        const { available, detail } = await versionProbe.health();
         if (available) ownVersion = detail;
       }
       return environmentFor(ownVersion);
@@ -74,16 +89,7 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
     children,
     ...(options.models[0] === undefined ? {} : { defaultModel: options.models[0] }),
   };
-  let asked: { readonly until: number; readonly answer: Promise<ProviderHealth> } | undefined;
-  function health(): Promise<ProviderHealth> {
-    const now = performance.now();
-    if (asked === undefined || now >= asked.until) {
-      const answer = askVersion(options.executable, environmentFor(undefined));
-      asked = { until: now + healthLifetimeMs, answer };
-    }
-    return asked.answer;
-  }
-
+  const versionProbe = new VersionProbe(options.executable, () => environmentFor(undefined));
   return {
     id: options.id,
     kind: "claude",
@@ -106,46 +112,11 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
     maxRunning: options.maxRunning ?? 4,
     permissionMs: options.permissionMs ?? 5 * 60_000,
     run: (turn) => runTurn(settings, turn),
-    health,
+    health: () => versionProbe.health(),
+    release: async () => [],
     async close() {
       closing.abort();
       await Promise.all([...children].map((child) => child.end()));
     },
   };
-}
-
-/** The first executable named `claude` on a PATH. */
-export function findClaude(pathEnv: string | undefined): string | undefined {
-  return (pathEnv ?? "")
-    .split(delimiter)
-    .filter((folder) => isAbsolute(folder))
-    .map((folder) => join(folder, "claude"))
-    .find(isExecutable);
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return statSync(path).isFile();
-  } catch {
-    return false;
-  }
-}
-
-async function askVersion(
-  executable: string,
-  environment: Readonly<Record<string, string>>,
-): Promise<ProviderHealth> {
-  const result = await execa(executable, ["--version"], {
-    env: environment,
-    extendEnv: false,
-    stdin: "ignore",
-    reject: false,
-    timeout: healthTimeoutMs,
-    killSignal: "SIGKILL",
-    maxBuffer: 64 * 1024,
-  });
-  if (!result.failed) return { available: true, detail: result.stdout.trim() };
-  const reason = result.code ?? (result.timedOut ? "no answer" : result.stderr.trim() || result.shortMessage);
-  return { available: false, detail: `Cannot run ${executable} --version: ${reason}` };
 }

@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type { ProviderEvent, TurnInputPart } from "../../turns/provider.js";
 import type { Child } from "../process.js";
+import { isAtLeast } from "../version.js";
 import {
   allowLine,
   type ControlRecord,
@@ -22,7 +23,7 @@ import {
 } from "./conversation.js";
 import { InputError, userLine } from "./input.js";
 import type { ClaudeRecord, ClaudeResult } from "./records.js";
-import { isAtLeast, namesLinesSince } from "./version.js";
+import { namesLinesSince } from "./version.js";
 
 export interface TalkSettings {
   /** Whether somebody can be asked whether a tool may be used. */

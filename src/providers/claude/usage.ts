@@ -77,8 +77,8 @@ function tokensOf(result: ClaudeResult): TurnUsage {
 function costOf(result: ClaudeResult, totalUsd: number, previous: RunningTotal | undefined): number {
   if (result.modelUsageOfTurn !== undefined) return sumOverModels(result.modelUsageOfTurn, "costUSD");
   const spansTurns = sumOverModels(result.modelUsage, "outputTokens") > count(result.usage.output_tokens);
-  if (previous === undefined || !spansTurns || totalUsd < previous.costUsd) return totalUsd;
-  return totalUsd - previous.costUsd;
+  const before = previous?.costUsd ?? 0;
+  return spansTurns && totalUsd >= before ? totalUsd - before : totalUsd;
 }
 
 function sumOverModels(models: ClaudeRecord | undefined, field: string): number {

@@ -12,6 +12,7 @@ import type {
   ProviderTurn,
   TurnInputPart,
 } from "../../turns/provider.js";
+import { msOr, type ProviderKind } from "../kind.js";
 
 export interface EchoOptions {
   readonly id: string;
@@ -20,6 +21,19 @@ export interface EchoOptions {
   /** Default 64. */
   readonly maxRunning?: number;
 }
+
+export const echoKind: ProviderKind = {
+  name: "echo",
+  create(config) {
+    if (config.kind.case !== "echo") throw new TypeError("not an echo configuration");
+    const { delay: pause } = config.kind.value;
+    return createEchoProvider({
+      id: config.id,
+      delayMs: msOr(pause, 0),
+      ...(config.maxRunning === 0 ? {} : { maxRunning: config.maxRunning }),
+    });
+  },
+};
 
 export function createEchoProvider(options: EchoOptions): Provider {
   const delayMs = options.delayMs ?? 0;
@@ -46,6 +60,7 @@ export function createEchoProvider(options: EchoOptions): Provider {
     maxRunning: options.maxRunning ?? 64,
     permissionMs: 0,
     run: (turn) => echo(turn, delayMs, closing.signal),
+    release: async () => [],
     health: async () => ({ available: true, detail: "in process" }),
     close: async () => closing.abort(),
   };

@@ -23,6 +23,7 @@ import type {
   SessionRow,
   UsageTotal,
 } from "../../sessions/session.js";
+import { noUsage } from "../../sessions/session.js";
 import type { ConflictPolicy, TurnRow, TurnState } from "../../turns/turn.js";
 
 const checksumBytes = 4;
@@ -95,7 +96,10 @@ export function encodeSession(row: SessionRow): Buffer {
     lastActivityMs: row.lastActivityMs,
     turnCount: row.turnCount,
     usage: encodeUsage(row.usage),
-    totalCostUsd: row.totalCostUsd,
+    ...(Object.keys(row.agentTotal).length === 0
+      ? {}
+      : { agentTotal: encodeUsage({ ...noUsage, ...row.agentTotal }) }),
+    systemDigest: row.systemDigest ?? new Uint8Array(),
     hasResetPolicy: row.resetPolicy !== undefined,
     idleMs: row.resetPolicy?.idleMs ?? 0,
     dailyHourPlusOne: row.resetPolicy?.daily === undefined ? 0 : row.resetPolicy.daily.hour + 1,
@@ -127,7 +131,8 @@ export function decodeSession(key: SessionKey, sealed: Buffer): SessionRow {
     lastActivityMs: record.lastActivityMs,
     turnCount: record.turnCount,
     usage: decodeUsage(record.usage),
-    totalCostUsd: record.totalCostUsd,
+    agentTotal: record.agentTotal === undefined ? {} : decodeUsage(record.agentTotal),
+    ...(record.systemDigest.length === 0 ? {} : { systemDigest: record.systemDigest }),
     ...(record.hasResetPolicy ? { resetPolicy: decodePolicy(record) } : {}),
     workspace: record.workspace,
     pinned: record.pinned,

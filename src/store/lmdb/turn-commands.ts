@@ -113,14 +113,14 @@ export function retry(
   if (turn === undefined) return false;
   const session = tx.tables.row(turn.key, turn.recordNo);
   if (session === undefined) return false;
-  const { nativeId: lostId, ...unbound } = session;
+  const { nativeId: lostId, systemDigest: _system, ...unbound } = session;
   const former = lostId === undefined ? [] : [{ id: lostId, kind: "former-native" as const }];
   tx.putSession(
     {
       ...unbound,
       ...(call.newNativeId === undefined ? {} : { nativeId: call.newNativeId }),
       nativeState: "lost",
-      totalCostUsd: 0,
+      agentTotal: {},
       aliases: [...session.aliases, ...former],
       revision: 0,
     },
@@ -199,7 +199,8 @@ function settleSession(tx: Transaction, turn: TurnRow, call: TurnEndCall): void 
       ...bound,
       lastActivityMs: Math.max(session.lastActivityMs, call.endedAtMs),
       usage: addUsage(session.usage, call.usage),
-      totalCostUsd: call.totalCostUsd ?? session.totalCostUsd,
+      agentTotal: call.agentTotal ?? session.agentTotal,
+      ...(call.systemDigest === undefined ? {} : { systemDigest: call.systemDigest }),
       revision: bound === session ? session.revision : 0,
     },
     session,

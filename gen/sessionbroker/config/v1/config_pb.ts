@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sessionbroker/config/v1/config.proto.
  */
 export const file_sessionbroker_config_v1_config: GenFile = /*@__PURE__*/
-  fileDesc("CiRzZXNzaW9uYnJva2VyL2NvbmZpZy92MS9jb25maWcucHJvdG8SF3Nlc3Npb25icm9rZXIuY29uZmlnLnYxIogFCgZDb25maWcSDAoEZGF0YRgBIAEoCRJCCgZsaXN0ZW4YAiABKAlCMrpIL9gBAXIqMiheKFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0kEg4KBnNvY2tldBgDIAEoCRINCgVob3N0cxgEIAMoCRJKCg5hZGFwdGVyX2xpc3RlbhgFIAEoCUIyukgv2AEBcioyKF4oXFtbMC05YS1mQS1GOl0rXF18W146LyBdKyk6WzAtOV17MSw1fSQSEgoKd29ya3NwYWNlcxgGIAEoCRI0Cglwcm92aWRlcnMYByADKAsyIS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Qcm92aWRlchIyCgZzY29wZXMYCCADKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5TY29wZVJ1bGUSOAoLY3JlZGVudGlhbHMYCSADKAsyIy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5DcmVkZW50aWFsEi8KBmxpbWl0cxgKIAEoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkxpbWl0cxI5CgttYWludGVuYW5jZRgLIAEoCzIkLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk1haW50ZW5hbmNlElMKDm1ldHJpY3NfbGlzdGVuGAwgASgJQja6SDNyMTIvXihvZmZ8KFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0pPyRIAIgBARI1CglyZXRlbnRpb24YDSABKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5SZXRlbnRpb25CEQoPX21ldHJpY3NfbGlzdGVuIoABCglSZXRlbnRpb24SNwoKZXZlbnRzX2ZvchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECMgASKQoMZXZlbnRzX2J5dGVzGAIgASgEQg66SAsyCRj/////////D0gAiAEBQg8KDV9ldmVudHNfYnl0ZXMivwEKC01haW50ZW5hbmNlEjoKDWFyY2hpdmVfYWZ0ZXIYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAEjgKC3B1cmdlX2FmdGVyGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyABI6CgVldmVyeRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgQIgKMFMgIIASKMAwoIUHJvdmlkZXISMQoCaWQYASABKAlCJbpIIsgBAXIdMhteW2EtejAtOV1bYS16MC05Ll8tXXswLDYzfSQSMQoGY2xhdWRlGAIgASgLMh8uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ2xhdWRlSAASLQoEZWNobxgDIAEoCzIdLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkVjaG9IABIdCgttYXhfcnVubmluZxgEIAEoDUIIukgFKgMYkE4SNAoHdGltZW91dBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASPAoPc2lsZW5jZV90aW1lb3V0GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIqABIOCgZtb2RlbHMYByADKAkSOQoLcGVybWlzc2lvbnMYCCABKAsyJC5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5QZXJtaXNzaW9uc0INCgRraW5kEgW6SAIIASJXCgtQZXJtaXNzaW9ucxILCgNhc2sYASABKAgSOwoIZGVhZGxpbmUYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDrpIC6oBCCIECICjBSoAIqoBCgZDbGF1ZGUSEgoKZXhlY3V0YWJsZRgBIAEoCRJFCgtlbnZpcm9ubWVudBgCIAMoCzIwLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNsYXVkZS5FbnZpcm9ubWVudEVudHJ5EhEKCWFyZ3VtZW50cxgDIAMoCRoyChBFbnZpcm9ubWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiMAoERWNobxIoCgVkZWxheRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLWAgoJU2NvcGVSdWxlElcKB3BhdHRlcm4YASABKAlCRrpIQ8gBAXI+KIIBMjleKFthLXowLTldW2EtejAtOS5fLV0qKC9bYS16MC05XVthLXowLTkuXy1dKikqKC9cKik/fFwqKSQSQAoKa2V5X3NjaGVtZRgCIAEoDjIiLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLktleVNjaGVtZUIIukgFggECEAESMwoMcmVzZXRfcG9saWN5GAMgASgLMh0uc2Vzc2lvbmJyb2tlci52MS5SZXNldFBvbGljeRJGCgp3b3Jrc3BhY2VzGAQgAygLMjIuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuU2NvcGVSdWxlLldvcmtzcGFjZXNFbnRyeRoxCg9Xb3Jrc3BhY2VzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKBAgoKQ3JlZGVudGlhbBI5CgRuYW1lGAEgASgJQiu6SCjIAQFyIzIhXltBLVphLXowLTldW0EtWmEtejAtOS5fLV17MCw2M30kEisKDHRva2VuX3NoYTI1NhgCIAEoCUIVukgSchAyDl5bMC05YS1mXXs2NH0kEjEKBHJvbGUYAyABKA4yFi5zZXNzaW9uYnJva2VyLnYxLlJvbGVCC7pICMgBAYIBAhABElgKBnNjb3BlcxgEIAMoCUJIukhFkgFCIkByPiiCATI5XihbYS16MC05XVthLXowLTkuXy1dKigvW2EtejAtOV1bYS16MC05Ll8tXSopKigvXCopP3xcKikkIoUCCgZMaW1pdHMSFQoNcnVubmluZ190dXJucxgBIAEoDRIVCg13YWl0aW5nX3R1cm5zGAIgASgNEiEKGXdhaXRpbmdfdHVybnNfcGVyX3Nlc3Npb24YAyABKA0SFQoNbWVzc2FnZV9ieXRlcxgEIAEoDRITCgtjb25uZWN0aW9ucxgFIAEoDRIaChJkaXNrX3Jlc2VydmVfYnl0ZXMYBiABKAQSHwoXd2FpdGluZ190dXJuc19wZXJfZ3JhbnQYCCABKA0SQQoQY29sbGVjdF9kZWJvdW5jZRgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIMukgJqgEGIgIIBTIAKlQKCUtleVNjaGVtZRIaChZLRVlfU0NIRU1FX1VOU1BFQ0lGSUVEEAASFQoRS0VZX1NDSEVNRV9PUEFRVUUQARIUChBLRVlfU0NIRU1FX0FHRU5UEAJiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_sessionbroker_v1_options, file_sessionbroker_v1_session]);
+  fileDesc("CiRzZXNzaW9uYnJva2VyL2NvbmZpZy92MS9jb25maWcucHJvdG8SF3Nlc3Npb25icm9rZXIuY29uZmlnLnYxIogFCgZDb25maWcSDAoEZGF0YRgBIAEoCRJCCgZsaXN0ZW4YAiABKAlCMrpIL9gBAXIqMiheKFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0kEg4KBnNvY2tldBgDIAEoCRINCgVob3N0cxgEIAMoCRJKCg5hZGFwdGVyX2xpc3RlbhgFIAEoCUIyukgv2AEBcioyKF4oXFtbMC05YS1mQS1GOl0rXF18W146LyBdKyk6WzAtOV17MSw1fSQSEgoKd29ya3NwYWNlcxgGIAEoCRI0Cglwcm92aWRlcnMYByADKAsyIS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Qcm92aWRlchIyCgZzY29wZXMYCCADKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5TY29wZVJ1bGUSOAoLY3JlZGVudGlhbHMYCSADKAsyIy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5DcmVkZW50aWFsEi8KBmxpbWl0cxgKIAEoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkxpbWl0cxI5CgttYWludGVuYW5jZRgLIAEoCzIkLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk1haW50ZW5hbmNlElMKDm1ldHJpY3NfbGlzdGVuGAwgASgJQja6SDNyMTIvXihvZmZ8KFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0pPyRIAIgBARI1CglyZXRlbnRpb24YDSABKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5SZXRlbnRpb25CEQoPX21ldHJpY3NfbGlzdGVuIoABCglSZXRlbnRpb24SNwoKZXZlbnRzX2ZvchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECMgASKQoMZXZlbnRzX2J5dGVzGAIgASgEQg66SAsyCRj/////////D0gAiAEBQg8KDV9ldmVudHNfYnl0ZXMivwEKC01haW50ZW5hbmNlEjoKDWFyY2hpdmVfYWZ0ZXIYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAEjgKC3B1cmdlX2FmdGVyGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyABI6CgVldmVyeRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgQIgKMFMgIIASLsBQoIUHJvdmlkZXISMQoCaWQYASABKAlCJbpIIsgBAXIdMhteW2EtejAtOV1bYS16MC05Ll8tXXswLDYzfSQSMQoGY2xhdWRlGAIgASgLMh8uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ2xhdWRlSAASLQoEZWNobxgDIAEoCzIdLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkVjaG9IABIvCgVjb2RleBgJIAEoCzIeLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNvZGV4SAASMQoGZ2VtaW5pGAogASgLMh8uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuR2VtaW5pSAASKwoDYWNwGAsgASgLMhwuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQWNwSAASMQoGb3BlbmFpGAwgASgLMh8uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuT3BlbkFpSAASMwoHY29tbWFuZBgNIAEoCzIgLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNvbW1hbmRIABIdCgttYXhfcnVubmluZxgEIAEoDUIIukgFKgMYkE4SNAoHdGltZW91dBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASPAoPc2lsZW5jZV90aW1lb3V0GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIqABIOCgZtb2RlbHMYByADKAkSOQoLcGVybWlzc2lvbnMYCCABKAsyJC5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5QZXJtaXNzaW9ucxIrCgR3YXJtGA4gASgLMh0uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuV2FybRI4Cgdpbmhlcml0GA8gAygJQie6SCSSASEiH3IdMhteW0EtWmEtel9dW0EtWmEtejAtOV9dKlwqPyRCDQoEa2luZBIFukgCCAEihwEKBFdhcm0SIAoJcHJvY2Vzc2VzGAEgASgNQgi6SAUqAxiQTkgAiAEBEjcKBGlkbGUYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDrpIC6oBCCIECICjBSoAEhYKBWFoZWFkGAMgASgNQge6SAQqAhhAQgwKCl9wcm9jZXNzZXMiZgoLUGVybWlzc2lvbnMSCwoDYXNrGAEgASgIEjsKCGRlYWRsaW5lGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg66SAuqAQgiBAiAowUqABINCgVhbGxvdxgDIAEoCCKqAQoGQ2xhdWRlEhIKCmV4ZWN1dGFibGUYASABKAkSRQoLZW52aXJvbm1lbnQYAiADKAsyMC5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5DbGF1ZGUuRW52aXJvbm1lbnRFbnRyeRIRCglhcmd1bWVudHMYAyADKAkaMgoQRW52aXJvbm1lbnRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIrYBCgVDb2RleBISCgpleGVjdXRhYmxlGAEgASgJEkQKC2Vudmlyb25tZW50GAIgAygLMi8uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ29kZXguRW52aXJvbm1lbnRFbnRyeRIRCglhcmd1bWVudHMYAyADKAkSDAoEZXhlYxgEIAEoCBoyChBFbnZpcm9ubWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiqgEKBkdlbWluaRISCgpleGVjdXRhYmxlGAEgASgJEkUKC2Vudmlyb25tZW50GAIgAygLMjAuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuR2VtaW5pLkVudmlyb25tZW50RW50cnkSEQoJYXJndW1lbnRzGAMgAygJGjIKEEVudmlyb25tZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKYAQoDQWNwEhkKB2NvbW1hbmQYASADKAlCCLpIBZIBAggBEkIKC2Vudmlyb25tZW50GAIgAygLMi0uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQWNwLkVudmlyb25tZW50RW50cnkaMgoQRW52aXJvbm1lbnRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIuYBCgZPcGVuQWkSHQoIYmFzZV91cmwYASABKAlCC7pICMgBAXIDiAEBEjgKDGtleV92YXJpYWJsZRgCIAEoCUIiukgf2AEBchoyGF5bQS1aYS16X11bQS1aYS16MC05X10qJBI6CgNhcGkYAyABKA4yIy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5PcGVuQWkuQXBpQgi6SAWCAQIQASJHCgNBcGkSEwoPQVBJX1VOU1BFQ0lGSUVEEAASEQoNQVBJX1JFU1BPTlNFUxABEhgKFEFQSV9DSEFUX0NPTVBMRVRJT05TEAIi5wEKB0NvbW1hbmQSFwoFZmlyc3QYASADKAlCCLpIBZIBAggBEg8KB3Jlc3VtZWQYAiADKAkSRgoLZW52aXJvbm1lbnQYAyADKAsyMS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Db21tYW5kLkVudmlyb25tZW50RW50cnkSNgoKanNvbl9saW5lcxgEIAEoCzIiLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkpzb25MaW5lcxoyChBFbnZpcm9ubWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiYwoJSnNvbkxpbmVzEhQKBHRleHQYASABKAlCBrpIA8gBARIRCgluYXRpdmVfaWQYAiABKAkSCwoDZW5kGAMgASgJEhEKCWVuZF92YWx1ZRgEIAEoCRINCgVlcnJvchgFIAEoCSIwCgRFY2hvEigKBWRlbGF5GAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uItYCCglTY29wZVJ1bGUSVwoHcGF0dGVybhgBIAEoCUJGukhDyAEBcj4oggEyOV4oW2EtejAtOV1bYS16MC05Ll8tXSooL1thLXowLTldW2EtejAtOS5fLV0qKSooL1wqKT98XCopJBJACgprZXlfc2NoZW1lGAIgASgOMiIuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuS2V5U2NoZW1lQgi6SAWCAQIQARIzCgxyZXNldF9wb2xpY3kYAyABKAsyHS5zZXNzaW9uYnJva2VyLnYxLlJlc2V0UG9saWN5EkYKCndvcmtzcGFjZXMYBCADKAsyMi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5TY29wZVJ1bGUuV29ya3NwYWNlc0VudHJ5GjEKD1dvcmtzcGFjZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIoECCgpDcmVkZW50aWFsEjkKBG5hbWUYASABKAlCK7pIKMgBAXIjMiFeW0EtWmEtejAtOV1bQS1aYS16MC05Ll8tXXswLDYzfSQSKwoMdG9rZW5fc2hhMjU2GAIgASgJQhW6SBJyEDIOXlswLTlhLWZdezY0fSQSMQoEcm9sZRgDIAEoDjIWLnNlc3Npb25icm9rZXIudjEuUm9sZUILukgIyAEBggECEAESWAoGc2NvcGVzGAQgAygJQki6SEWSAUIiQHI+KIIBMjleKFthLXowLTldW2EtejAtOS5fLV0qKC9bYS16MC05XVthLXowLTkuXy1dKikqKC9cKik/fFwqKSQihQIKBkxpbWl0cxIVCg1ydW5uaW5nX3R1cm5zGAEgASgNEhUKDXdhaXRpbmdfdHVybnMYAiABKA0SIQoZd2FpdGluZ190dXJuc19wZXJfc2Vzc2lvbhgDIAEoDRIVCg1tZXNzYWdlX2J5dGVzGAQgASgNEhMKC2Nvbm5lY3Rpb25zGAUgASgNEhoKEmRpc2tfcmVzZXJ2ZV9ieXRlcxgGIAEoBBIfChd3YWl0aW5nX3R1cm5zX3Blcl9ncmFudBgIIAEoDRJBChBjb2xsZWN0X2RlYm91bmNlGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgy6SAmqAQYiAggFMgAqVAoJS2V5U2NoZW1lEhoKFktFWV9TQ0hFTUVfVU5TUEVDSUZJRUQQABIVChFLRVlfU0NIRU1FX09QQVFVRRABEhQKEEtFWV9TQ0hFTUVfQUdFTlQQAmIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_sessionbroker_v1_options, file_sessionbroker_v1_session]);
 
 /**
  * @generated from message sessionbroker.config.v1.Config
@@ -215,6 +215,36 @@ export type Provider = Message<"sessionbroker.config.v1.Provider"> & {
      */
     value: Echo;
     case: "echo";
+  } | {
+    /**
+     * @generated from field: sessionbroker.config.v1.Codex codex = 9;
+     */
+    value: Codex;
+    case: "codex";
+  } | {
+    /**
+     * @generated from field: sessionbroker.config.v1.Gemini gemini = 10;
+     */
+    value: Gemini;
+    case: "gemini";
+  } | {
+    /**
+     * @generated from field: sessionbroker.config.v1.Acp acp = 11;
+     */
+    value: Acp;
+    case: "acp";
+  } | {
+    /**
+     * @generated from field: sessionbroker.config.v1.OpenAi openai = 12;
+     */
+    value: OpenAi;
+    case: "openai";
+  } | {
+    /**
+     * @generated from field: sessionbroker.config.v1.Command command = 13;
+     */
+    value: Command;
+    case: "command";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -249,6 +279,21 @@ export type Provider = Message<"sessionbroker.config.v1.Provider"> & {
    * @generated from field: sessionbroker.config.v1.Permissions permissions = 8;
    */
   permissions?: Permissions | undefined;
+
+  /**
+   * Processes that are kept between turns, for agents that can be.
+   *
+   * @generated from field: sessionbroker.config.v1.Warm warm = 14;
+   */
+  warm?: Warm | undefined;
+
+  /**
+   * Variables of the broker's own environment that the agent gets, besides the
+   * ones that its kind needs. A trailing "*" stands for any ending.
+   *
+   * @generated from field: repeated string inherit = 15;
+   */
+  inherit: string[];
 };
 
 /**
@@ -257,6 +302,44 @@ export type Provider = Message<"sessionbroker.config.v1.Provider"> & {
  */
 export const ProviderSchema: GenMessage<Provider> = /*@__PURE__*/
   messageDesc(file_sessionbroker_config_v1_config, 3);
+
+/**
+ * A process that has answered stays, so that the session's next turn need not
+ * start one.
+ *
+ * @generated from message sessionbroker.config.v1.Warm
+ */
+export type Warm = Message<"sessionbroker.config.v1.Warm"> & {
+  /**
+   * At once; the one that was not used for longest is ended first. 0: none is
+   * kept, and each turn starts its own. Default: 16
+   *
+   * @generated from field: optional uint32 processes = 1;
+   */
+  processes?: number | undefined;
+
+  /**
+   * Ended after this long without a turn. Default: 10 minutes
+   *
+   * @generated from field: google.protobuf.Duration idle = 2;
+   */
+  idle?: Duration | undefined;
+
+  /**
+   * Processes started before there is a session, for the first turn of the next
+   * ones. Default: none
+   *
+   * @generated from field: uint32 ahead = 3;
+   */
+  ahead: number;
+};
+
+/**
+ * Describes the message sessionbroker.config.v1.Warm.
+ * Use `create(WarmSchema)` to create a new message.
+ */
+export const WarmSchema: GenMessage<Warm> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_config_v1_config, 4);
 
 /**
  * What becomes of an agent's questions whether it may use a tool.
@@ -278,6 +361,13 @@ export type Permissions = Message<"sessionbroker.config.v1.Permissions"> & {
    * @generated from field: google.protobuf.Duration deadline = 2;
    */
   deadline?: Duration | undefined;
+
+  /**
+   * Allow everything, asking nobody. Default: false
+   *
+   * @generated from field: bool allow = 3;
+   */
+  allow: boolean;
 };
 
 /**
@@ -285,10 +375,10 @@ export type Permissions = Message<"sessionbroker.config.v1.Permissions"> & {
  * Use `create(PermissionsSchema)` to create a new message.
  */
 export const PermissionsSchema: GenMessage<Permissions> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 4);
+  messageDesc(file_sessionbroker_config_v1_config, 5);
 
 /**
- * Claude Code, run once for each turn.
+ * Claude Code.
  *
  * @generated from message sessionbroker.config.v1.Claude
  */
@@ -320,7 +410,271 @@ export type Claude = Message<"sessionbroker.config.v1.Claude"> & {
  * Use `create(ClaudeSchema)` to create a new message.
  */
 export const ClaudeSchema: GenMessage<Claude> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 5);
+  messageDesc(file_sessionbroker_config_v1_config, 6);
+
+/**
+ * Codex CLI.
+ *
+ * @generated from message sessionbroker.config.v1.Codex
+ */
+export type Codex = Message<"sessionbroker.config.v1.Codex"> & {
+  /**
+   * Default: codex, from PATH.
+   *
+   * @generated from field: string executable = 1;
+   */
+  executable: string;
+
+  /**
+   * Added to the environment of the agent.
+   *
+   * @generated from field: map<string, string> environment = 2;
+   */
+  environment: { [key: string]: string };
+
+  /**
+   * Added to the command line, such as "-c" and "model_provider=local".
+   *
+   * @generated from field: repeated string arguments = 3;
+   */
+  arguments: string[];
+
+  /**
+   * Run "codex exec" for each turn, which streams no text, instead of "codex
+   * app-server".
+   *
+   * @generated from field: bool exec = 4;
+   */
+  exec: boolean;
+};
+
+/**
+ * Describes the message sessionbroker.config.v1.Codex.
+ * Use `create(CodexSchema)` to create a new message.
+ */
+export const CodexSchema: GenMessage<Codex> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_config_v1_config, 7);
+
+/**
+ * Gemini CLI.
+ *
+ * @generated from message sessionbroker.config.v1.Gemini
+ */
+export type Gemini = Message<"sessionbroker.config.v1.Gemini"> & {
+  /**
+   * Default: gemini, from PATH.
+   *
+   * @generated from field: string executable = 1;
+   */
+  executable: string;
+
+  /**
+   * Added to the environment of the agent.
+   *
+   * @generated from field: map<string, string> environment = 2;
+   */
+  environment: { [key: string]: string };
+
+  /**
+   * Added to the command line.
+   *
+   * @generated from field: repeated string arguments = 3;
+   */
+  arguments: string[];
+};
+
+/**
+ * Describes the message sessionbroker.config.v1.Gemini.
+ * Use `create(GeminiSchema)` to create a new message.
+ */
+export const GeminiSchema: GenMessage<Gemini> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_config_v1_config, 8);
+
+/**
+ * Any agent that speaks the Agent Client Protocol on its standard input.
+ *
+ * @generated from message sessionbroker.config.v1.Acp
+ */
+export type Acp = Message<"sessionbroker.config.v1.Acp"> & {
+  /**
+   * The executable and its arguments, such as ["opencode", "acp"].
+   *
+   * @generated from field: repeated string command = 1;
+   */
+  command: string[];
+
+  /**
+   * Added to the environment of the agent.
+   *
+   * @generated from field: map<string, string> environment = 2;
+   */
+  environment: { [key: string]: string };
+};
+
+/**
+ * Describes the message sessionbroker.config.v1.Acp.
+ * Use `create(AcpSchema)` to create a new message.
+ */
+export const AcpSchema: GenMessage<Acp> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_config_v1_config, 9);
+
+/**
+ * A model service with the HTTP interface of OpenAI. It remembers nothing: each
+ * request carries what the broker has kept of the conversation.
+ *
+ * @generated from message sessionbroker.config.v1.OpenAi
+ */
+export type OpenAi = Message<"sessionbroker.config.v1.OpenAi"> & {
+  /**
+   * Such as http://127.0.0.1:11434/v1
+   *
+   * @generated from field: string base_url = 1;
+   */
+  baseUrl: string;
+
+  /**
+   * Name of the broker's environment variable that holds the key. Default: no
+   * key is sent.
+   *
+   * @generated from field: string key_variable = 2;
+   */
+  keyVariable: string;
+
+  /**
+   * @generated from field: sessionbroker.config.v1.OpenAi.Api api = 3;
+   */
+  api: OpenAi_Api;
+};
+
+/**
+ * Describes the message sessionbroker.config.v1.OpenAi.
+ * Use `create(OpenAiSchema)` to create a new message.
+ */
+export const OpenAiSchema: GenMessage<OpenAi> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_config_v1_config, 10);
+
+/**
+ * @generated from enum sessionbroker.config.v1.OpenAi.Api
+ */
+export enum OpenAi_Api {
+  /**
+   * Responses if the service has it, else Chat Completions.
+   *
+   * @generated from enum value: API_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: API_RESPONSES = 1;
+   */
+  RESPONSES = 1,
+
+  /**
+   * @generated from enum value: API_CHAT_COMPLETIONS = 2;
+   */
+  CHAT_COMPLETIONS = 2,
+}
+
+/**
+ * Describes the enum sessionbroker.config.v1.OpenAi.Api.
+ */
+export const OpenAi_ApiSchema: GenEnum<OpenAi_Api> = /*@__PURE__*/
+  enumDesc(file_sessionbroker_config_v1_config, 10, 0);
+
+/**
+ * Any program that takes the prompt on its standard input. Nothing is given to
+ * a shell. "{native_id}", "{session_id}", "{model}" and "{workspace}" stand for
+ * those values, in arguments that come after "--" or in which "=" stands before
+ * them.
+ *
+ * @generated from message sessionbroker.config.v1.Command
+ */
+export type Command = Message<"sessionbroker.config.v1.Command"> & {
+  /**
+   * The executable and its arguments, in the first turn of a session.
+   *
+   * @generated from field: repeated string first = 1;
+   */
+  first: string[];
+
+  /**
+   * In later turns. Default: as in the first, so that the program remembers
+   * nothing by itself.
+   *
+   * @generated from field: repeated string resumed = 2;
+   */
+  resumed: string[];
+
+  /**
+   * Added to the environment of the program.
+   *
+   * @generated from field: map<string, string> environment = 3;
+   */
+  environment: { [key: string]: string };
+
+  /**
+   * How its output is read. Default: all of it is the answer.
+   *
+   * @generated from field: sessionbroker.config.v1.JsonLines json_lines = 4;
+   */
+  jsonLines?: JsonLines | undefined;
+};
+
+/**
+ * Describes the message sessionbroker.config.v1.Command.
+ * Use `create(CommandSchema)` to create a new message.
+ */
+export const CommandSchema: GenMessage<Command> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_config_v1_config, 11);
+
+/**
+ * One JSON record on each line of the output. Paths are names with dots between
+ * them, such as "message.content".
+ *
+ * @generated from message sessionbroker.config.v1.JsonLines
+ */
+export type JsonLines = Message<"sessionbroker.config.v1.JsonLines"> & {
+  /**
+   * Where the text of the answer is, in the records that have it.
+   *
+   * @generated from field: string text = 1;
+   */
+  text: string;
+
+  /**
+   * Where the agent's own id of the conversation is.
+   *
+   * @generated from field: string native_id = 2;
+   */
+  nativeId: string;
+
+  /**
+   * The record that ends the turn is the one in which this path has the value
+   * end_value; what follows is dropped. Default: the last one.
+   *
+   * @generated from field: string end = 3;
+   */
+  end: string;
+
+  /**
+   * @generated from field: string end_value = 4;
+   */
+  endValue: string;
+
+  /**
+   * Where the message of a failure is; a record that has it fails the turn.
+   *
+   * @generated from field: string error = 5;
+   */
+  error: string;
+};
+
+/**
+ * Describes the message sessionbroker.config.v1.JsonLines.
+ * Use `create(JsonLinesSchema)` to create a new message.
+ */
+export const JsonLinesSchema: GenMessage<JsonLines> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_config_v1_config, 12);
 
 /**
  * Answers "turn N: <prompt>", in process.
@@ -341,7 +695,7 @@ export type Echo = Message<"sessionbroker.config.v1.Echo"> & {
  * Use `create(EchoSchema)` to create a new message.
  */
 export const EchoSchema: GenMessage<Echo> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 6);
+  messageDesc(file_sessionbroker_config_v1_config, 13);
 
 /**
  * @generated from message sessionbroker.config.v1.ScopeRule
@@ -379,7 +733,7 @@ export type ScopeRule = Message<"sessionbroker.config.v1.ScopeRule"> & {
  * Use `create(ScopeRuleSchema)` to create a new message.
  */
 export const ScopeRuleSchema: GenMessage<ScopeRule> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 7);
+  messageDesc(file_sessionbroker_config_v1_config, 14);
 
 /**
  * @generated from message sessionbroker.config.v1.Credential
@@ -415,7 +769,7 @@ export type Credential = Message<"sessionbroker.config.v1.Credential"> & {
  * Use `create(CredentialSchema)` to create a new message.
  */
 export const CredentialSchema: GenMessage<Credential> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 8);
+  messageDesc(file_sessionbroker_config_v1_config, 15);
 
 /**
  * @generated from message sessionbroker.config.v1.Limits
@@ -486,7 +840,7 @@ export type Limits = Message<"sessionbroker.config.v1.Limits"> & {
  * Use `create(LimitsSchema)` to create a new message.
  */
 export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 9);
+  messageDesc(file_sessionbroker_config_v1_config, 16);
 
 /**
  * @generated from enum sessionbroker.config.v1.KeyScheme
