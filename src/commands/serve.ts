@@ -2,12 +2,14 @@
 import { pino } from "pino";
 import type { Settings } from "../config/config.js";
 import { tokenFile } from "../config/tokens.js";
+import { keepHeapSmall } from "../heap.js";
 import { serveBroker } from "../serving.js";
 import { describeAddress, untilStopped } from "./process.js";
 
 const drainMs = 30_000;
 
 export async function serve(settings: Settings): Promise<void> {
+  keepHeapSmall();
   const log = pino(
     { name: "session-broker", level: process.env.SESSION_BROKER_LOG_LEVEL ?? "info" },
     pino.destination(2),
