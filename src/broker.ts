@@ -66,6 +66,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       providers: [...providers.keys()],
       runningTurns: (provider) => dispatcher.runningOf(provider),
       waitingTurns: (provider) => dispatcher.waitingOf(provider),
+      stuckSessions: (provider) => dispatcher.stuck.countOf(provider),
       liveSessions: () => opened.store.liveSessions(),
       storeBytes: () => opened.bytes(),
     },
@@ -131,9 +132,14 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     clock,
     clockGuard,
     newSessionId: randomUUID,
-    onRotated: (row: SessionRow, reason: RotationReason) => {
+    onRotated: async (row: SessionRow, reason: RotationReason) => {
       metrics.rotated(reason);
       logRotation(log, row, reason);
+      const { scope, provider, externalId } = row.key;
+      const id = { kind: "session-id", id: row.previousSessionId ?? "" } as const;
+      const replaced = await opened.store.byId(id, { scopes: [scope], provider }, 16);
+      const ofKey = replaced.filter((view) => view.row.key.externalId === externalId);
+      await Promise.all(ofKey.map((view) => dispatcher.releaseAgent(view.row)));
     },
     onReserved: (outcome: ReservationOutcome) => metrics.reserved(outcome),
   };

@@ -8,6 +8,7 @@ export interface MetricsState {
   readonly providers: readonly string[];
   readonly runningTurns: (provider: string) => number;
   readonly waitingTurns: (provider: string) => number;
+  readonly stuckSessions: (provider: string) => number;
   readonly liveSessions: () => number;
   readonly storeBytes: () => number;
 }
@@ -53,6 +54,11 @@ export function defineMetrics(registry: Registry, state: MetricsState) {
   }).set({ version: state.version }, 1);
   gaugeByProvider("session_broker_turns_running", "Turns that hold their session's lane", state.runningTurns);
   gaugeByProvider("session_broker_turns_waiting", "Turns that wait for a lane or a slot", state.waitingTurns);
+  gaugeByProvider(
+    "session_broker_sessions_stuck",
+    "Sessions whose lane is shut because a process of theirs cannot be ended",
+    state.stuckSessions,
+  );
   gauge("session_broker_sessions_live", "Sessions that are not archived", state.liveSessions);
   gauge("session_broker_store_bytes", "Size of the store's data file", state.storeBytes);
 

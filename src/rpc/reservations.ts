@@ -40,8 +40,8 @@ export interface ReservationDeps {
   readonly clock: Clock;
   readonly clockGuard: ClockGuard;
   readonly newSessionId: () => string;
-  /** Told of each rotation once. */
-  readonly onRotated: (row: SessionRow, reason: RotationReason) => void;
+  /** Told of each rotation once; resolves when the session that was replaced is let go of. */
+  readonly onRotated: (row: SessionRow, reason: RotationReason) => Promise<void>;
   /** Told of each answer of Reserve, repeats included, and of each admitted turn. */
   readonly onReserved: (outcome: ReservationOutcome) => void;
 }
@@ -84,14 +84,14 @@ export class Reservations {
     // Otherwise the rotation is only told once more.
     if (outcome !== "ROTATED" || reason === undefined || turn.sessionId !== newSessionId) return;
     const view = await this.deps.turns.session(turn);
-    if (view !== undefined) this.deps.onRotated(view.row, reason);
+    if (view !== undefined) await this.deps.onRotated(view.row, reason);
   }
 
   async #fromStore(call: ReserveCall): Promise<Reserved> {
     const reserved = await this.deps.store.reserve(call);
     const reason = rotationBy(call, reserved);
     if (reserved.kind === "reserved" && reason !== undefined) {
-      this.deps.onRotated(reserved.view.row, reason);
+      await this.deps.onRotated(reserved.view.row, reason);
     }
     return reserved;
   }

@@ -62,5 +62,6 @@ async function providerState(deps: ServerInfoDeps, provider: Provider) {
     ...(await provider.health()),
     capabilities: flags,
     runningTurns: deps.dispatcher.runningOf(id),
+    stuckSessions: deps.dispatcher.stuck.countOf(id),
   };
 }

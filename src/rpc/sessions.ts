@@ -60,7 +60,8 @@ type Methods = Pick<
 const defaultPageSize = 100;
 
 export function sessionMethods(deps: SessionRpcDeps): Methods {
-  const message = (view: SessionView): Session => sessionMessage(view, deps.keys.identityOf(view.row));
+  const message = (view: SessionView): Session =>
+    sessionMessage(view, deps.keys.identityOf(view.row), deps.dispatcher.stuck.has(view.row.recordNo));
 
   return {
     reserve: (request, context) => deps.reservations.reserve(callerOf(context), request),
@@ -89,7 +90,9 @@ export function sessionMethods(deps: SessionRpcDeps): Methods {
       const bound = await withForce(deps, request.force, call.selector, () =>
         deps.store.bind({ ...call, binding, callerScopes: caller.scopes }),
       );
-      return { session: message(accepted(bound)) };
+      const view = accepted(bound);
+      await deps.dispatcher.releaseAgent(view.row);
+      return { session: message(view) };
     },
 
     async resetSession(request, context) {
@@ -107,7 +110,7 @@ export function sessionMethods(deps: SessionRpcDeps): Methods {
         ),
       );
       // The answer to a repeat is that of the first call.
-      if (reset.view.row.sessionId === newSessionId) deps.onRotated(reset.view.row, "EXPLICIT_RESET");
+      if (reset.view.row.sessionId === newSessionId) await deps.onRotated(reset.view.row, "EXPLICIT_RESET");
       return { session: message(reset.view), previousSessionId: reset.previousSessionId };
     },
 
@@ -121,6 +124,7 @@ export function sessionMethods(deps: SessionRpcDeps): Methods {
       const removed = accepted(
         await withForce(deps, request.force, call.selector, () => deps.store.remove(call)),
       );
+      await deps.dispatcher.releaseAgent(removed.row);
       return {
         session: message({ row: removed.row, lane: { queuedTurns: 0 } }),
         deletedTurns: removed.turns,

@@ -36,6 +36,7 @@ class ScriptedAgent implements Provider {
   maxRunning = 10;
   permissionMs = 60_000;
   survivorChecks = 0;
+  onSurvivorCheck = () => {};
   readonly turns: ProviderTurn[] = [];
   script: (turn: ProviderTurn) => AsyncIterable<ProviderEvent> = answer;
   readonly capabilities = {
@@ -94,6 +95,7 @@ function dispatcherFor(
     childMark: (sessionId) => sessionId,
     stillRunning: async () => {
       agent.survivorChecks += 1;
+      agent.onSurvivorCheck();
       return agent.survivorChecks < 2 ? [4242] : [];
     },
     log,
@@ -323,7 +325,7 @@ describe("a turn", () => {
   });
 });
 
-it("a process that cannot be ended keeps the lane shut until it is gone", async () => {
+it("a process that cannot be ended keeps the lane shut, and is shown, until it is gone", async () => {
   const agent = new ScriptedAgent();
   const dispatcher = dispatcherFor(agent, undefined, () => {});
   let checksAtSecond = 0;
@@ -333,9 +335,21 @@ it("a process that cannot be ended keeps the lane shut until it is gone", async 
       yield event.kind === "end" && agent.turns.length === 1 ? { ...event, survivors: [4242] } : event;
     }
   };
+  const shown: [boolean, number][] = [];
+  const show = () => {
+    const recordNo = agent.turns[0]?.recordNo ?? 0;
+    shown.push([dispatcher.stuck.has(recordNo), dispatcher.stuck.countOf("agent")]);
+  };
+  agent.onSurvivorCheck = show;
   await run(dispatcher, request("chat"));
   await run(dispatcher, request("chat"));
   expect(checksAtSecond).toBe(2);
+  show();
+  expect(shown).toEqual([
+    [true, 1],
+    [true, 1],
+    [false, 0],
+  ]);
 });
 
 describe("a lost native conversation", () => {

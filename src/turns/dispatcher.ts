@@ -24,6 +24,7 @@ import { type PermissionAnswer, Permissions } from "./permissions.js";
 import type { Provider } from "./provider.js";
 import { decideRestart, endWithoutRun } from "./restart.js";
 import { type RunTurnDeps, runTurn, startedOutside, type TurnRequest } from "./run-turn.js";
+import { StuckLanes } from "./stuck-lanes.js";
 import { hasEnded, type TurnRow } from "./turn.js";
 import { reserveBlock, TurnLog } from "./turn-log.js";
 import type { Admission, AdmitCall, Grant, GrantCall, TurnStore } from "./turn-store.js";
@@ -41,7 +42,9 @@ export interface DispatcherLimits {
   readonly collectDebounceMs: number;
 }
 
-export interface DispatcherDeps extends Omit<RunTurnDeps, "now" | "pause"> {
+export interface DispatcherDeps extends Omit<RunTurnDeps, "now" | "pause" | "stuck"> {
+  /** Which of these processes still run. */
+  readonly stillRunning: (pids: readonly number[]) => Promise<readonly number[]>;
   readonly store: TurnStore;
   readonly clock: Clock;
   readonly providers: ReadonlyMap<string, Provider>;
@@ -89,6 +92,7 @@ export class Dispatcher {
   readonly #merging: Merging;
   /** Turns whose callers run the agent. */
   readonly external: ExternalTurns;
+  readonly stuck: StuckLanes;
   #draining = false;
 
   constructor(private readonly deps: DispatcherDeps) {
@@ -96,6 +100,7 @@ export class Dispatcher {
       running: deps.limits.running,
       runningOf: (provider) => deps.providers.get(provider)?.maxRunning ?? 0,
     });
+    this.stuck = new StuckLanes({ ...deps, pause: (ms) => pause(deps.clock, ms) });
     this.#merging = new Merging({
       ...deps,
       collectDebounceMs: deps.limits.collectDebounceMs,
@@ -279,9 +284,21 @@ export class Dispatcher {
     }
   }
 
+  /**
+   * Ends the process that is kept of a session, if there is one: somebody else is
+   * to have its conversation, or nobody (ruling 27).
+   */
+  async releaseAgent({ key, recordNo }: Pick<TurnRow, "key" | "recordNo">): Promise<void> {
+    const { provider } = key;
+    const left = (await this.deps.providers.get(provider)?.release(recordNo)) ?? [];
+    if (left.length === 0) return;
+    this.deps.log("a process of a session cannot be ended", new Error(`pids ${left.join(", ")}`));
+  }
+
   /** Ends the running turns as INTERRUPTED. */
   stopNow(): void {
     this.#draining = true;
+    this.stuck.giveUp();
     for (const turn of this.#active.values()) turn.stop("BROKER_STOPPED");
   }
 
@@ -431,6 +448,9 @@ export class Dispatcher {
     turn.log.reserved(1 + blockOf(turn.row));
     this.deps.onStarted?.(turn.granted);
     if (agent === undefined) {
+      const { key, recordNo } = grant.turn;
+      const left = (await this.deps.providers.get(key.provider)?.release(recordNo)) ?? [];
+      await this.stuck.gone({ recordNo, provider: key.provider }, left);
       turn.log.add(startedOutside(grant));
       await this.external.hold(turn);
       return;
@@ -468,6 +488,7 @@ export class Dispatcher {
     return {
       ...this.deps,
       now: clock.now,
+      stuck: this.stuck,
       pause: (ms) => pause(clock, ms),
     };
   }

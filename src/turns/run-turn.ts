@@ -26,6 +26,8 @@ import type {
   TurnInputPart,
   TurnOutcome,
 } from "./provider.js";
+import type { StuckLanes } from "./stuck-lanes.js";
+import { systemPromptOf } from "./system-prompt.js";
 import type { TurnRow } from "./turn.js";
 import type { EventPayload } from "./turn-log.js";
 import type { Grant, TurnEndCall, TurnStore } from "./turn-store.js";
@@ -34,14 +36,13 @@ export interface RunTurnDeps {
   readonly store: TurnStore;
   readonly now: () => number;
   readonly newNativeId: () => string;
+  readonly stuck: StuckLanes;
   /** Waits before a failed write of an ending is tried again. */
   readonly pause: (ms: number) => Promise<void>;
   /** The directory that the agent works in, made if it is missing. */
   readonly workspace: (grant: Grant) => Promise<string>;
   /** Mark of every process that is started for a session. */
   readonly childMark: (sessionId: string) => string;
-  /** Which of these processes still run. */
-  readonly stillRunning: (pids: readonly number[]) => Promise<readonly number[]>;
   readonly log: (message: string, error: unknown) => void;
   /** Told when the agent says its first text. */
   readonly onFirstText?: (turn: TurnRow) => void;
@@ -58,7 +59,6 @@ export interface TurnRequest {
 }
 
 const endRetryMs = 1_000;
-const survivorCheckMs = 1_000;
 
 /** Never throws; the lane may be released when it resolves. */
 export async function runTurn(
@@ -74,14 +74,16 @@ export async function runTurn(
   await active.steeringOver();
   active.permissions.void();
   await run.end(retried ?? outcome);
-  await run.survivorsGone();
+  await deps.stuck.gone({ recordNo: grant.turn.recordNo, provider: provider.id }, run.survivors);
 }
 
 class TurnRun {
   #text = "";
   #delivered = false;
   #nativeId: string | undefined;
-  #survivors: readonly number[] = [];
+  /** Processes of the turn that could not be ended. */
+  survivors: readonly number[] = [];
+  #systemDigest: Uint8Array | undefined;
 
   constructor(
     private readonly deps: RunTurnDeps,
@@ -115,7 +117,7 @@ class TurnRun {
       const run = this.provider.run(turn);
       for await (const event of run) {
         if (event.kind === "end") {
-          this.#survivors = event.survivors ?? [];
+          this.survivors = event.survivors ?? [];
           return event.outcome;
         }
         await this.#take(event, attempt);
@@ -135,7 +137,7 @@ class TurnRun {
       outcome.code === TurnErrorCode.NATIVE_SESSION_LOST &&
       outcome.modelNotAsked &&
       !this.#delivered &&
-      this.#survivors.length === 0 &&
+      this.survivors.length === 0 &&
       !this.active.signal.aborted
     );
   }
@@ -183,21 +185,6 @@ class TurnRun {
     }
   }
 
-  /** While a process of the turn lives, no other turn may run in the session. */
-  async survivorsGone(): Promise<void> {
-    let left = this.#survivors;
-    if (left.length > 0) {
-      this.deps.log(
-        "processes of a turn cannot be ended; its lane stays shut",
-        new Error(`pids ${left.join(", ")}`),
-      );
-    }
-    while (left.length > 0) {
-      await this.deps.pause(survivorCheckMs);
-      left = await this.deps.stillRunning(left);
-    }
-  }
-
   /** False also if the provider fails: the text may be asked again as a turn of its own. */
   async #steer(run: ProviderRun, input: readonly TurnInputPart[]): Promise<boolean> {
     try {
@@ -222,6 +209,9 @@ class TurnRun {
   ): Promise<ProviderTurn> {
     const { grant, request } = this;
     const { system, model, timeoutMs } = request;
+    const { systemDigest } = grant.session;
+    const prompt = systemPromptOf(system, systemDigest, binding.state !== "bound" || attempt > 1);
+    this.#systemDigest = prompt.digest;
     return {
       turnId: grant.turn.turnId,
       recordNo: grant.turn.recordNo,
@@ -233,6 +223,7 @@ class TurnRun {
       binding,
       unseen,
       ...(system === undefined ? {} : { system }),
+      ...(prompt.notice === undefined ? {} : { systemNotice: prompt.notice }),
       ...(model === undefined ? {} : { model }),
       workspace: await this.deps.workspace(grant),
       previousTotal: attempt === 1 ? grant.session.agentTotal : {},
@@ -300,6 +291,7 @@ class TurnRun {
           : lostFor
             ? { native: { id: nativeId, state: "lost" } }
             : {}),
+      ...(succeeded && this.#systemDigest !== undefined ? { systemDigest: this.#systemDigest } : {}),
       ...(succeeded
         ? {
             exchange: {

@@ -18,7 +18,8 @@ import type { KeyIdentity } from "../sessions/key-scheme.js";
 import type * as domain from "../sessions/session.js";
 import type { SessionView } from "../sessions/session-store.js";
 
-export function sessionMessage({ row, lane }: SessionView, identity: KeyIdentity): Session {
+/** @param stuck whether a process of the session cannot be ended */
+export function sessionMessage({ row, lane }: SessionView, identity: KeyIdentity, stuck = false): Session {
   return create(SessionSchema, {
     key: { ...row.key },
     sessionId: row.sessionId,
@@ -41,6 +42,7 @@ export function sessionMessage({ row, lane }: SessionView, identity: KeyIdentity
     agent: identity.agent,
     runningTurnId: lane.runningTurnId ?? "",
     queuedTurns: lane.queuedTurns,
+    stuck,
     importedKey: row.importedKey === row.key.externalId ? "" : (row.importedKey ?? ""),
   });
 }
