@@ -41,12 +41,8 @@ export interface Child {
   lines(isAnswerOurs?: () => boolean): AsyncIterable<string>;
   /** A new turn of a process that stays: its output and its silence are counted from now on. */
   countAnew(): void;
-  /**
-   * Writes to the standard input; the time that the child may say nothing begins
-   * anew. True once it is written and the child lives, false if it is gone or its
-   * input was closed.
-   */
-  write(text: string): Promise<boolean>;
+  /** Writes whole lines to the standard input; the time that the child may say nothing begins anew. */
+  write(text: string): Promise<Written>;
   closeInput(): void;
   /** Resolves when the child has exited; what it started may still run. */
   readonly exit: Promise<ChildExit>;
@@ -58,6 +54,13 @@ export interface Child {
    */
   end(): Promise<ChildEnd>;
 }
+
+/**
+ * `taken`: it is written, and the child lives. `refused`: the child was gone, or
+ * without an input, before the end of the line was written. `lost`: the child is
+ * gone, and may have read it before.
+ */
+export type Written = "taken" | "refused" | "lost";
 
 export interface ChildEnd {
   /** Absent if the child itself could not be ended. */
@@ -119,11 +122,12 @@ export async function startChild(options: ChildOptions): Promise<Child> {
   stdin.write(options.input);
   const closeInput = () => void stdin.end();
   if (options.keepInputOpen !== true) closeInput();
-  const write = async (text: string) => {
-    if (!stdin.writable) return false;
+  const write = async (text: string): Promise<Written> => {
+    if (!stdin.writable || hasExited()) return "refused";
     lastOutputAt = performance.now();
     const failure = await new Promise<unknown>((resolve) => stdin.write(text, resolve));
-    return (failure === undefined || failure === null) && !hasExited();
+    if (failure !== undefined && failure !== null) return "refused";
+    return hasExited() ? "lost" : "taken";
   };
 
   let ending: Promise<ChildEnd> | undefined;

@@ -114,7 +114,8 @@ export type ProviderEvent =
   | { readonly kind: "reasoning"; readonly text: string }
   | { readonly kind: "tool-call"; readonly id: string; readonly name: string; readonly input: string }
   | { readonly kind: "tool-result"; readonly id: string; readonly output: string; readonly isError: boolean }
-  | { readonly kind: "notice"; readonly message: string }
+  /** `unsolicited`: the agent said something that belongs to no turn. */
+  | { readonly kind: "notice"; readonly message: string; readonly unsolicited?: true }
   /** The agent asks whether it may use a tool, and waits until `decide` is called, once. */
   | {
       readonly kind: "permission";

@@ -361,7 +361,13 @@ function payloadOf(event: Exclude<ProviderEvent, { kind: "end" | "started" | "pe
     case "tool-result":
       return { case: "toolResult", value: { id: event.id, output: event.output, isError: event.isError } };
     case "notice":
-      return { case: "notice", value: { kind: Notice_Kind.PROVIDER, message: event.message } };
+      return {
+        case: "notice",
+        value: {
+          kind: event.unsolicited ? Notice_Kind.UNSOLICITED : Notice_Kind.PROVIDER,
+          message: event.message,
+        },
+      };
   }
 }
 

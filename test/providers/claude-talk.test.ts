@@ -41,6 +41,7 @@ function provider(options: Partial<ClaudeOptions> = {}, version?: string) {
       ...(version === undefined ? {} : { FAKE_CLAUDE_VERSION: version }),
     },
     parentEnvironment: process.env,
+    warm: { processes: 0 },
     ...options,
   });
 }

@@ -42,6 +42,7 @@ function provider(options: Partial<ClaudeOptions> = {}) {
     models: [],
     environment: { CLAUDE_CONFIG_DIR: config },
     parentEnvironment: process.env,
+    warm: { processes: 0 },
     interrupt: { signal: "SIGINT", waitMs: 2_000 },
     endingSteps: [
       { signal: "SIGTERM", waitMs: 500 },

@@ -4,7 +4,13 @@ import { once } from "node:events";
 import { afterEach, describe, expect, test } from "vitest";
 import { OutputLimitError } from "../../src/providers/lines.js";
 import { findMarked, killMarked, sweepEarlierLives } from "../../src/providers/marks.js";
-import { type ChildOptions, SilenceError, SpawnError, startChild } from "../../src/providers/process.js";
+import {
+  type ChildOptions,
+  SilenceError,
+  SpawnError,
+  startChild,
+  type Written,
+} from "../../src/providers/process.js";
 import { isRunning } from "./turns.js";
 
 const started: number[] = [];
@@ -107,22 +113,22 @@ describe("a child", () => {
       childOf("process.stdin.pipe(process.stdout)", { input: "a\n", keepInputOpen: true }),
     );
     const got: string[] = [];
-    const written: boolean[] = [];
+    const written: Written[] = [];
     for await (const line of child.lines()) {
       got.push(line);
       if (line === "b") child.closeInput();
       written.push(await child.write("b\n"));
     }
     expect(got).toEqual(["a", "b"]);
-    expect(written).toEqual([true, false]);
+    expect(written).toEqual(["taken", "refused"]);
     expect(await child.end()).toMatchObject({ exit: { code: 0 } });
-    expect(await child.write("c\n")).toBe(false);
+    expect(await child.write("c\n")).toBe("refused");
   });
 
   test("that is gone takes no input", async () => {
     const child = await startChild(childOf("process.exit(0)", { keepInputOpen: true }));
     await child.exit;
-    expect(await child.write("x".repeat(4_000_000))).toBe(false);
+    expect(await child.write("x".repeat(4_000_000))).toBe("refused");
     await child.end();
   });
 

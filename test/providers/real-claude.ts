@@ -60,6 +60,7 @@ export async function openRealClaude(): Promise<RealClaude> {
         models: [],
         environment,
         parentEnvironment: { PATH: process.env.PATH },
+        warm: { processes: 0 },
         ...options,
       }),
     requestsOf: (nativeId) =>

@@ -1,11 +1,16 @@
-/** Claude Code as an agent: one run of its command line a turn, resumed by its session id. */
+/**
+ * Claude Code as an agent. The process that has answered stays for its
+ * session's next turn; another one resumes the conversation by its id.
+ */
+import { setMaxListeners } from "node:events";
 import type { Provider } from "../../turns/provider.js";
 import { findExecutable } from "../executables.js";
-import { commonSettings, type ProviderKind } from "../kind.js";
+import { commonDefaults, commonSettings, type ProviderKind, type WarmSettings } from "../kind.js";
 import type { OutputLimits } from "../lines.js";
 import { type EndingStep, endingSteps } from "../marks.js";
-import type { Child } from "../process.js";
 import { VersionProbe } from "../version.js";
+import { WarmPool } from "../warm-pool.js";
+import type { ClaudeProcess } from "./claude-process.js";
 import { claudeEnvironment } from "./environment.js";
 import { type RunSettings, runTurn } from "./run.js";
 
@@ -30,6 +35,8 @@ export interface ClaudeOptions {
   /** How long the CLI may take to end after its terminal record. Default 10 s. */
   readonly lingerMs?: number;
   readonly limits?: Partial<OutputLimits>;
+  /** Default: 16 processes, 10 minutes, none ahead. */
+  readonly warm?: Partial<WarmSettings>;
   /** Whether readers of a turn are asked about tools that need a permission. Default: they are denied. */
   readonly ask?: boolean;
   /** Default 5 minutes. */
@@ -66,7 +73,9 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
     claudeEnvironment(options.parentEnvironment, options.environment ?? {}, version);
   let ownVersion: string | undefined;
   const closing = new AbortController();
-  const children = new Set<Child>();
+  const warm = { ...commonDefaults.warm, ...options.warm };
+  const pool = new WarmPool<ClaudeProcess>(warm);
+  setMaxListeners(0, closing.signal);
   const settings: RunSettings = {
     executable: options.executable,
     extraArgs: options.extraArgs ?? [],
@@ -86,7 +95,8 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
     interrupt: options.interrupt ?? { signal: "SIGINT", waitMs: 3_000 },
     endingSteps: options.endingSteps ?? endingSteps,
     closing: closing.signal,
-    children,
+    pool,
+    warm: warm.processes > 0,
     ...(options.models[0] === undefined ? {} : { defaultModel: options.models[0] }),
   };
   const versionProbe = new VersionProbe(options.executable, () => environmentFor(undefined));
@@ -98,7 +108,7 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
       resume: true,
       interrupt: true,
       steer: true,
-      warm: false,
+      warm: warm.processes > 0,
       fork: false,
       reasoning: true,
       images: true,
@@ -113,10 +123,10 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
     permissionMs: options.permissionMs ?? 5 * 60_000,
     run: (turn) => runTurn(settings, turn),
     health: () => versionProbe.health(),
-    release: async () => [],
+    release: (recordNo) => pool.release(recordNo),
     async close() {
       closing.abort();
-      await Promise.all([...children].map((child) => child.end()));
+      await pool.close();
     },
   };
 }

@@ -15,12 +15,14 @@ export function userLine(
   uuid: string,
   input: readonly TurnInputPart[],
   unseen: readonly Exchange[] = [],
+  systemNotice?: string,
 ): string {
   if (input.every((part) => part.kind === "text" && part.text.trim() === "")) {
     throw new InputError("The message is empty.");
   }
   const earlier: Block[] = unseen.length === 0 ? [] : [{ type: "text", text: describeUnseen(unseen) }];
-  const content = [...earlier, ...input.filter(isWorthSending).map(toBlock)];
+  const notice: Block[] = systemNotice === undefined ? [] : [{ type: "text", text: systemNotice }];
+  const content = [...earlier, ...notice, ...input.filter(isWorthSending).map(toBlock)];
   const message = { role: "user", content };
   return `${JSON.stringify({ type: "user", message, parent_tool_use_id: null, uuid })}\n`;
 }

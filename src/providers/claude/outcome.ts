@@ -24,6 +24,8 @@ export interface RunEnd extends ChildEnd {
   readonly fault?: Failure;
   /** It gave its answer and had to be ended. */
   readonly lingered: boolean;
+  /** It waits for another turn. */
+  readonly stays: boolean;
 }
 
 export interface Limits {
@@ -42,7 +44,7 @@ export function judge(
   const { results, exit, reader } = end;
   const result = results.at(-1);
   const account = accountOfAll(results, turn.previousTotal);
-  const hasEnded = exit?.code === 0 || (end.lingered && exit !== undefined);
+  const hasEnded = end.stays || exit?.code === 0 || (end.lingered && exit !== undefined);
   const isSuccess = result?.isError === false && result.numTurns !== 0 && end.isAnswered && hasEnded;
   if (isSuccess && end.fault === undefined && !end.cutShort) {
     if (result.sessionId !== nativeId) return { ...failedOutcome(otherConversation(nativeId)), ...account };

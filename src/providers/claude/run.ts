@@ -1,4 +1,4 @@
-/** One turn as one run of the CLI. */
+/** One turn: in the process that the session has left, or in one of its own. */
 import { randomUUID } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -8,9 +8,11 @@ import type { ProviderEvent, ProviderRun, ProviderTurn } from "../../turns/provi
 import { childMarkVariable } from "../environment.js";
 import { OutputLimitError, type OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
-import { type Child, SilenceError, settlesWithin, startChild } from "../process.js";
+import { type ChildEnd, SilenceError, settlesWithin, startChild } from "../process.js";
 import { StopSwitch } from "../stop-switch.js";
+import { SurvivorsError, type WarmPool } from "../warm-pool.js";
 import { claudeArguments } from "./args.js";
+import { ClaudeProcess } from "./claude-process.js";
 import { EventReader } from "./events.js";
 import type { Failure } from "./failures.js";
 import { userLine } from "./input.js";
@@ -56,11 +58,13 @@ export interface RunSettings {
   readonly endingSteps: readonly EndingStep[];
   /** Aborted when the provider closes. */
   readonly closing: AbortSignal;
-  /** The processes that run, for the provider to end them. */
-  readonly children: Set<Child>;
+  /** The processes that run. */
+  readonly pool: WarmPool<ClaudeProcess>;
+  /** Whether a process may stay for the session's next turn. */
+  readonly warm: boolean;
 }
 
-/** Runs the turn. Never throws; all processes are gone before `end` is given out. */
+/** Runs the turn. Never throws; what it started is gone, or rests in the pool, before `end` is given out. */
 export function runTurn(settings: RunSettings, turn: ProviderTurn): ProviderRun {
   let talk: Talk | undefined;
   const events = turnEvents(settings, turn, (begun) => {
@@ -79,8 +83,9 @@ async function* turnEvents(
   onTalk: (talk: Talk) => void,
 ): AsyncGenerator<ProviderEvent> {
   const stop = new StopSwitch([turn.signal, settings.closing], allowedMs(settings, turn));
-  let systemFolder: string | undefined;
-  const children: Child[] = [];
+  /** Not in the pool, or not to stay in it. */
+  const used = new Set<ClaudeProcess>();
+  const isStopped = () => stop.reason !== undefined;
   try {
     const { state } = turn.binding;
     const nativeId = turn.binding.nativeId ?? randomUUID();
@@ -89,70 +94,98 @@ async function* turnEvents(
       return;
     }
     const uuid = randomUUID();
-    const input = userLine(uuid, turn.input, turn.unseen);
+    const line = userLine(uuid, turn.input, turn.unseen, turn.systemNotice);
     const environment = await settings.environment();
-    systemFolder = await writeSystem(turn.system);
+    const fingerprint = fingerprintOf(settings, turn, nativeId, environment);
 
     let start: ConversationStart | undefined = chooseStart(nativeId, state, () =>
       hasTranscript(environment, turn.workspace, nativeId),
     );
+    let kept = isStopped() ? undefined : await takeKept(settings, turn.recordNo, fingerprint, line);
     while (start !== undefined) {
-      if (stop.reason !== undefined) {
-        yield { kind: "end", outcome: stoppedOutcome(stop.reason, settings, turn) };
+      if (isStopped() && kept === undefined) {
+        yield { kind: "end", outcome: stoppedOutcome(stop.reason ?? "cancelled", settings, turn) };
         return;
       }
-      const child = await startChild(childOptions(settings, turn, start, input, environment, systemFolder));
-      children.push(child);
-      settings.children.add(child);
-      const talk = new Talk(child, uuid, settings);
+      const process = kept ?? (await startProcess(settings, turn, start, line, environment));
+      const warm = kept !== undefined;
+      kept = undefined;
+      used.add(process);
+      if (!warm) settings.pool.add(turn.recordNo, fingerprint, process);
+      const talk = new Talk(process.child, uuid, settings);
       onTalk(talk);
-      const end: RunEnd = yield* readRun(child, talk, start, settings, stop);
+      const asked = { ...start, warm };
+      const end: RunEnd = yield* readRun(process, talk, asked, settings, stop);
+      if (end.stays) used.delete(process);
       const outcome = judge(end, nativeId, settings, turn, stop.reason);
       start =
         outcome.status === "failed" && outcome.code === TurnErrorCode.ID_IN_USE && end.survivors.length === 0
           ? startAfterIdInUse(start, state)
           : undefined;
-      if (start === undefined) {
-        yield { kind: "end", outcome, ...(end.survivors.length === 0 ? {} : { survivors: end.survivors }) };
+      if (start !== undefined) continue;
+      if (end.stays) {
+        process.rest();
+        if (!settings.pool.giveBack(turn.recordNo, process)) await process.end();
       }
+      yield { kind: "end", outcome, ...(end.survivors.length === 0 ? {} : { survivors: end.survivors }) };
     }
   } catch (error) {
-    const ends = await Promise.all(children.map((child) => child.end()));
-    const survivors = ends.flatMap((end) => end.survivors);
+    const ends = await Promise.all([...used].map((process) => process.end()));
+    const survivors = error instanceof SurvivorsError ? error.pids : ends.flatMap((end) => end.survivors);
     yield {
       ...failed(await failureOf(error, settings, turn)),
       ...(survivors.length === 0 ? {} : { survivors }),
     };
   } finally {
     stop.dispose();
-    for (const child of children) {
-      await child.end();
-      settings.children.delete(child);
-    }
-    if (systemFolder !== undefined) await rm(systemFolder, { recursive: true, force: true }).catch(() => {});
+    for (const process of used) await process.end();
   }
 }
 
+/** The process that the session's last turn has left, if it takes the message. */
+async function takeKept(
+  settings: RunSettings,
+  recordNo: number,
+  fingerprint: string,
+  line: string,
+): Promise<ClaudeProcess | undefined> {
+  const process = await settings.pool.take(recordNo, fingerprint);
+  if (process === undefined) return undefined;
+  process.begin();
+  if ((await process.child.write(line)) !== "refused") return process;
+  // It ended while it rested, which costs nothing.
+  const survivors = await settings.pool.release(recordNo);
+  if (survivors.length > 0) throw new SurvivorsError(survivors);
+  return undefined;
+}
+
 async function* readRun(
-  child: Child,
+  process: ClaudeProcess,
   talk: Talk,
-  start: ConversationStart,
+  start: ConversationStart & { readonly warm: boolean },
   settings: RunSettings,
   stop: StopSwitch,
 ): AsyncGenerator<ProviderEvent, RunEnd> {
+  const { child } = process;
   const reader = new EventReader();
   let started = false;
   let fault: Failure | undefined;
   /** How much text there was before the answer that is being read. */
   let textBefore = 0;
+  process.begin(() => talk.isAsked);
   stop.attach(() => talk.stop());
   try {
-    for await (const line of child.lines(() => talk.isAsked)) {
-      const record = parseRecord(line);
+    while (!talk.mayStay) {
+      const { done, value } = await process.next();
+      if (done === true) break;
+      const record = parseRecord(value);
       if (record === undefined || talk.standing === "over" || fault !== undefined) continue;
       if (record.type === "result") {
         const result = parseResult(record);
-        if (!talk.takeResult(result)) continue;
+        if (!talk.takeResult(result)) {
+          if (started) yield unsolicited;
+          continue;
+        }
         if (started && stop.reason === undefined && !result.isError && reader.text.length === textBefore) {
           yield* reader.addText(result.text, "");
         }
@@ -168,7 +201,9 @@ async function* readRun(
         talk.versionIs(asString(record.claude_code_version));
         if (!started) {
           started = true;
-          yield { kind: "started", nativeId: start.nativeId, resumed: start.flag === "resume", warm: false };
+          process.hasBegun();
+          const resumed = start.warm || start.flag === "resume";
+          yield { kind: "started", nativeId: start.nativeId, resumed, warm: start.warm };
         }
       }
       const asked = talk.takeControl(record);
@@ -180,11 +215,13 @@ async function* readRun(
   } finally {
     talk.dispose();
   }
+  const stays = fault === undefined && talk.mayStay;
   let { lingered } = talk;
-  if (fault === undefined && !(await settlesWithin(child.exit, settings.lingerMs))) lingered = true;
-  const ended = await child.end();
+  if (!stays && fault === undefined && !(await settlesWithin(child.exit, settings.lingerMs))) lingered = true;
+  const ended: ChildEnd = stays ? { survivors: [] } : await child.end();
   return {
     ...ended,
+    stays,
     reader,
     lingered,
     cutShort: talk.wasInterrupted,
@@ -193,6 +230,46 @@ async function* readRun(
     errorOutput: child.errorOutput(),
     ...(fault === undefined ? {} : { fault }),
   };
+}
+
+const unsolicited = {
+  kind: "notice",
+  message: "the agent answered something that nobody asked; its process is replaced after this turn",
+  unsolicited: true,
+} as const satisfies ProviderEvent;
+
+/** Whatever a process cannot be told later, and nothing of a turn (rulings 27 and 30). */
+function fingerprintOf(
+  settings: RunSettings,
+  turn: ProviderTurn,
+  nativeId: string,
+  environment: ChildVariables,
+): string {
+  const { executable, extraArgs, ask } = settings;
+  const model = turn.model ?? settings.defaultModel ?? "";
+  const parts = [executable, extraArgs, ask, model, turn.workspace, nativeId, environment];
+  return JSON.stringify(parts);
+}
+
+async function startProcess(
+  settings: RunSettings,
+  turn: ProviderTurn,
+  start: ConversationStart,
+  line: string,
+  environment: ChildVariables,
+): Promise<ClaudeProcess> {
+  const systemFolder = await writeSystem(turn.system);
+  const forget = async () => {
+    if (systemFolder !== undefined) await rm(systemFolder, { recursive: true, force: true }).catch(() => {});
+  };
+  try {
+    const child = await startChild(childOptions(settings, turn, start, line, environment, systemFolder));
+    void child.exit.then(forget);
+    return new ClaudeProcess(child, forget);
+  } catch (error) {
+    await forget();
+    throw error;
+  }
 }
 
 function childOptions(

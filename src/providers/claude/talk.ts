@@ -32,6 +32,8 @@ export interface TalkSettings {
   readonly interruptMs: number;
   /** How long the CLI may take to end after its last result. */
   readonly lingerMs: number;
+  /** Whether the process may stay for the session's next turn. */
+  readonly warm: boolean;
 }
 
 export class Talk {
@@ -39,6 +41,8 @@ export class Talk {
   readonly results: ClaudeResult[] = [];
   /** It gave all its results and had to be ended. */
   lingered = false;
+  /** A result about none of the lines that were written. */
+  #unsolicited = false;
   #conversation: Conversation;
   /** Without names in its results nobody could tell which lines the CLI has answered. */
   #namesLines = false;
@@ -69,6 +73,17 @@ export class Talk {
     return this.#questions.size > 0;
   }
 
+  /**
+   * Whether another turn may follow in this process: all that was written is
+   * accounted for, and nothing else was answered (ruling 25).
+   */
+  get mayStay(): boolean {
+    const last = this.results.at(-1);
+    if (this.standing !== "over" || last === undefined || this.#unsolicited) return false;
+    const hasAnswered = !last.isError && last.numTurns !== 0;
+    return this.settings.warm && this.#namesLines && (hasAnswered || this.wasInterrupted);
+  }
+
   /** To be told the version that the CLI says it is. */
   versionIs(version: string | undefined): void {
     this.#namesLines = isAtLeast(version, namesLinesSince);
@@ -81,7 +96,7 @@ export class Talk {
     const next = this.#namesLines && line !== undefined ? wrote(this.#conversation, uuid) : undefined;
     if (line === undefined || next === undefined) return false;
     this.#conversation = next;
-    if (await this.child.write(line)) return true;
+    if ((await this.child.write(line)) === "taken") return true;
     // A process that can be told nothing any more will not answer this line either.
     void this.child.end();
     return false;
@@ -101,7 +116,10 @@ export class Talk {
   /** Takes a result; false if it is none of this turn. */
   takeResult(result: ClaudeResult): boolean {
     const next = reported(this.#conversation, result.inputUuids);
-    if (next === undefined) return false;
+    if (next === undefined) {
+      this.#unsolicited = true;
+      return false;
+    }
     this.results.push(result);
     this.#move(next);
     return true;
@@ -131,6 +149,7 @@ export class Talk {
     }
   }
 
+  /** The turn is over, whatever becomes of the process. */
   dispose(): void {
     this.#questions.clear();
     clearTimeout(this.#timer);
@@ -141,6 +160,7 @@ export class Talk {
     switch (standingOf(next)) {
       case "over":
         clearTimeout(this.#timer);
+        if (this.mayStay) return;
         this.child.closeInput();
         this.#timer = setTimeout(() => this.#endLingering(), this.settings.lingerMs);
         return;
