@@ -135,12 +135,13 @@ describe.each(agents)("$name", ({ open, skip }) => {
 
   test.skipIf(skip)("goes on in a new process when the old one was killed at rest", patient, async () => {
     const chat = session();
-    await chat.run("one");
-    for (const pid of await chat.pids()) process.kill(pid, "SIGKILL");
-    // Whether its end has been noticed by now or not.
-    const next = await chat.run("two");
-    expect(answerOf(next)).toContain("turns=2");
-    expect(startedOf(next)).toMatchObject(cold);
+    for (const round of [1, 2, 3, 4]) {
+      // Whether its end has been noticed by now or not.
+      const ran = await chat.run(`round ${round}`);
+      expect(answerOf(ran)).toContain(`turns=${round}`);
+      expect(startedOf(ran)).toMatchObject({ warm: false });
+      for (const pid of await chat.pids()) process.kill(pid, "SIGKILL");
+    }
   });
 
   test.skipIf(skip)("starts another process for another model", patient, async () => {

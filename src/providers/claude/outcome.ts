@@ -26,6 +26,8 @@ export interface RunEnd extends ChildEnd {
   readonly lingered: boolean;
   /** It waits for another turn. */
   readonly stays: boolean;
+  /** It said nothing at all, not even that it has taken the line, as it does before it asks the model. */
+  readonly wasMute: boolean;
 }
 
 export interface Limits {

@@ -117,6 +117,8 @@ async function* turnEvents(
       const asked = { ...start, warm };
       const end: RunEnd = yield* readRun(process, talk, asked, settings, stop);
       if (end.stays) used.delete(process);
+      // It was about to end when the line was written, as if it had ended while it rested.
+      if (warm && diedMute(end) && !isStopped()) continue;
       const outcome = judge(end, nativeId, settings, turn, stop.reason);
       start =
         outcome.status === "failed" && outcome.code === TurnErrorCode.ID_IN_USE && end.survivors.length === 0
@@ -159,6 +161,10 @@ async function takeKept(
   return undefined;
 }
 
+function diedMute(end: RunEnd): boolean {
+  return end.wasMute && end.fault === undefined && !end.lingered && end.survivors.length === 0;
+}
+
 async function* readRun(
   process: ClaudeProcess,
   talk: Talk,
@@ -169,6 +175,7 @@ async function* readRun(
   const { child } = process;
   const reader = new EventReader();
   let started = false;
+  let wasMute = true;
   let fault: Failure | undefined;
   /** How much text there was before the answer that is being read. */
   let textBefore = 0;
@@ -178,6 +185,7 @@ async function* readRun(
     while (!talk.mayStay) {
       const { done, value } = await process.next();
       if (done === true) break;
+      wasMute = false;
       const record = parseRecord(value);
       if (record === undefined || talk.standing === "over" || fault !== undefined) continue;
       if (record.type === "result") {
@@ -222,6 +230,7 @@ async function* readRun(
   return {
     ...ended,
     stays,
+    wasMute,
     reader,
     lingered,
     cutShort: talk.wasInterrupted,
