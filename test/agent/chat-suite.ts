@@ -128,6 +128,8 @@ export function describeChats(title: string, openAgent: () => Promise<Agent>): v
     it("goes on with what the broker kept when the agent has lost the conversation", async () => {
       const first = await turn("lost", "I am Ada");
       const second = await turn("lost", "I live in London");
+      // A process that rests remembers it all the same.
+      await endProcessesOf(sessionIdOf(second));
       rmSync(agent.transcriptOf(nativeIdOf(second)));
 
       const recovered = await turn("lost", "Who am I?");
@@ -157,10 +159,11 @@ export function describeChats(title: string, openAgent: () => Promise<Agent>): v
       expect(action).toBe(CancelTurnResponse_Action.INTERRUPTING);
       const ending = (await rest()).at(-1)?.event;
       expect(ending).toMatchObject({ case: "cancelled", value: { reason: CancelReason.REQUESTED } });
-      expect(await processesOf(sessionId)).toEqual([]);
+      const [rested, ...others] = await processesOf(sessionId);
+      expect(others).toEqual([]);
       const { answer } = await ask("cancel", "two");
       expect(historyOf(answer).join("\n")).toMatch(/^one\n.*\ntwo$/s);
-      expect(await processesOf(sessionId)).toEqual([]);
+      expect(await processesOf(sessionId)).toEqual([rested]);
     });
 
     it("outlives kill -9 of the broker in the middle of an answer", async () => {
@@ -239,6 +242,12 @@ function sessionIdOf(events: readonly TurnEvent[]): string {
   const [accepted] = valuesOf(events, "accepted");
   if (accepted?.session === undefined) throw new Error("the turn was not accepted");
   return accepted.session.sessionId;
+}
+
+/** As if they had crashed. */
+async function endProcessesOf(sessionId: string): Promise<void> {
+  for (const pid of await processesOf(sessionId)) process.kill(pid, "SIGKILL");
+  await expect.poll(() => processesOf(sessionId)).toEqual([]);
 }
 
 /** Every process that was started for the session, by whichever life of the broker. */

@@ -69,6 +69,7 @@ it.skipIf(process.platform !== "linux")(
     }
     expect(broken.midway).toBeGreaterThan(0);
     expect(notes.encounters()).toEqual([]);
+    await broker.kill("SIGTERM");
     expect(notes.survivors()).toEqual([]);
     console.log(`${rounds} adapters killed; answers that broke off:`, broken);
   },

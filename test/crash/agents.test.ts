@@ -108,6 +108,7 @@ it.skipIf(process.platform !== "linux")(
     }
     expect(crashed).toBeGreaterThan(rounds);
     expect(notes.encounters()).toEqual([]);
+    await broker.kill("SIGTERM");
     expect(notes.survivors()).toEqual([]);
     console.log(`${crashed} agents killed in mid-turn`);
   },

@@ -46,6 +46,8 @@ it.skipIf(process.platform !== "linux")(
       for (const client of clients) client.stop();
       await load;
       const endings = await deps.ledger.audit(broker.client(), notes);
+      await broker.kill("SIGTERM");
+      expect(notes.survivors(), "processes that are left").toEqual([]);
       expect(broker.output.filter((line) => line.includes('"level":50'))).toEqual([]);
       const seconds = Math.round((performance.now() - began) / 1000);
       console.log(`seed ${crashSeed}: ${killer.kills} kills in ${seconds} s; turns:`, endings);

@@ -114,5 +114,6 @@ it("leaves no agent behind", async () => {
   const { sessions } = await client.listSessions({});
   const sessionIds = sessions.map(({ sessionId }) => sessionId);
   expect(sessionIds.length).toBeGreaterThan(3);
+  await broker.kill("SIGTERM");
   expect(await findMarked((mark) => sessionIds.some((id) => mark.endsWith(`/${id}`)))).toEqual([]);
 });
