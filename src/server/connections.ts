@@ -44,6 +44,7 @@ export interface Connections {
 }
 
 export function createConnections(handler: RequestHandler, limits: ConnectionLimits): Connections {
+  const sockets = new Set<Socket>();
   const undecided = new Set<Socket>();
   const sessions = new Set<ServerHttp2Session>();
   /** Sockets of HTTP/1.1, with the number of requests that have no complete response. */
@@ -77,7 +78,9 @@ export function createConnections(handler: RequestHandler, limits: ConnectionLim
   return {
     accept(socket) {
       undecided.add(socket);
+      sockets.add(socket);
       socket.once("close", () => {
+        sockets.delete(socket);
         undecided.delete(socket);
         pending.delete(socket);
       });
@@ -101,9 +104,9 @@ export function createConnections(handler: RequestHandler, limits: ConnectionLim
       for (const [socket, count] of pending) if (count === 0) socket.destroySoon();
     },
     destroy() {
-      for (const socket of undecided) socket.destroy();
       for (const session of sessions) session.destroy();
-      for (const socket of pending.keys()) socket.destroy();
+      // Those of sessions that have closed, too: the client may keep its half open.
+      for (const socket of sockets) socket.destroy();
       // Ends the checking of timeouts.
       h1.close();
     },

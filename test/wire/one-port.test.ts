@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
 import { type ClientHttp2Session, connect as connectH2 } from "node:http2";
@@ -347,6 +348,21 @@ describe("drain", () => {
     await server.close(1);
     expect(await h1.closed).not.toContain("done");
     await h2;
+  });
+
+  it("cuts off an HTTP/2 client that keeps its half of a closed session open", async () => {
+    const server = await start();
+    const socket = connect({ port: server.port, host: "127.0.0.1", allowHalfOpen: true });
+    const greeted = once(socket, "data");
+    socket.write(Buffer.concat([Buffer.from(http2Preface), emptySettings]));
+    await greeted;
+    socket.resume();
+    const ended = once(socket, "end");
+    const closed = server.close(200);
+    await ended;
+    expect(socket.writable).toBe(true);
+    await closed;
+    socket.destroy();
   });
 });
 
