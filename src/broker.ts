@@ -1,7 +1,5 @@
 /** One broker: the store, the providers, the dispatcher and the service, put together. */
-import { createHash, randomUUID } from "node:crypto";
-import { mkdirSync, realpathSync } from "node:fs";
-import { rm } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { Background } from "./background.js";
@@ -28,8 +26,9 @@ import { Dispatcher } from "./turns/dispatcher.js";
 import { InternalTurns, isInternal } from "./turns/internal-turns.js";
 import type { Provider } from "./turns/provider.js";
 import { hasEnded, type TurnRow } from "./turns/turn.js";
-import type { Grant, TurnStore } from "./turns/turn-store.js";
+import type { TurnStore } from "./turns/turn-store.js";
 import { version } from "./version.js";
+import { aheadFolder, removeWorkspace, workspaceOf } from "./workspaces.js";
 
 export interface Broker extends AsyncDisposable {
   readonly service: ServiceDeps;
@@ -84,6 +83,11 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   if (left.length > 0) log.error({ pids: left }, "processes of an earlier life cannot be ended");
   await opened.store.sweep(clock.now());
   await dispatcher.restart();
+  const ahead = {
+    directories: join(settings.workspaces, aheadFolder),
+    mark: `${opened.storeId}/${opened.instance}`,
+  };
+  for (const provider of providers.values()) provider.startAhead?.(ahead);
 
   const activity = new PendingActivity();
   const writeActivity = (nowMs?: number) => activity.write((due) => opened.store.touch(due), nowMs);
@@ -195,7 +199,7 @@ function createDispatcher(
       collectDebounceMs: settings.limits.collectDebounceMs,
     },
     newNativeId: randomUUID,
-    workspace: (grant) => workspaceOf(settings, grant),
+    workspace: (grant, prepared) => workspaceOf(settings, grant, prepared),
     childMark: (sessionId) => `${opened.storeId}/${opened.instance}/${sessionId}`,
     stillRunning: async (pids) => {
       const marked = await findMarked(() => true);
@@ -211,39 +215,6 @@ function createDispatcher(
       if (isInternal(turn.turnNo)) removeWorkspace(settings, turn, log);
     },
   });
-}
-
-/**
- * The directory that a session's agent works in. Synchronous: four short calls
- * take less time than waiting for each in turn.
- */
-async function workspaceOf(settings: Settings, { session }: Grant): Promise<string> {
-  if (session.workspace !== "") {
-    const named = settings.scope(session.key.scope).workspaces.get(session.workspace);
-    if (named === undefined) throw new Error(`the workspace ${session.workspace} is no longer configured`);
-    return realpathSync(named);
-  }
-  mkdirSync(settings.workspaces, { recursive: true, mode: 0o700 });
-  const root = realpathSync(settings.workspaces);
-  const directory = join(root, directoryName(session.sessionId, session.recordNo));
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const real = realpathSync(directory);
-  if (real !== directory) throw new Error(`the workspace ${directory} leads elsewhere, to ${real}`);
-  return real;
-}
-
-/** Of a session that nobody can come back to. A configured workspace stays. */
-function removeWorkspace(settings: Settings, { sessionId, recordNo }: TurnRow, log: Logger): void {
-  const directory = join(settings.workspaces, directoryName(sessionId, recordNo));
-  rm(directory, { recursive: true, force: true }).catch((error: unknown) => {
-    log.warn({ err: error }, "the directory of an internal turn could not be removed");
-  });
-}
-
-/** Explicit session ids may hold anything, and may name several sessions. */
-function directoryName(sessionId: string, recordNo: number): string {
-  const safe = /^[A-Za-z0-9-]{1,64}$/.test(sessionId);
-  return `${safe ? sessionId : createHash("sha256").update(sessionId).digest("hex").slice(0, 32)}.${recordNo}`;
 }
 
 /** Refuses turns while the disk is low; asks the system at most once a second. */

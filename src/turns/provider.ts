@@ -176,6 +176,14 @@ export interface ProviderHealth {
   readonly detail: string;
 }
 
+/** For processes that are started before there is a session for them. */
+export interface AheadPlace {
+  /** Absolute path of the folder for their directories, within that of all sessions; made if it is missing. */
+  readonly directories: string;
+  /** `<store>/<life>`, the beginning of their marks. */
+  readonly mark: string;
+}
+
 export interface Provider {
   /** As in the configuration. */
   readonly id: string;
@@ -190,6 +198,13 @@ export interface Provider {
   readonly maxRunning: number;
   /** How long a permission request waits for an answer, before it is denied. */
   readonly permissionMs: number;
+  /** Starts processes for sessions to come, if the configuration says so. Asked once, when turns may run. */
+  startAhead?(place: AheadPlace): void;
+  /**
+   * The directory of a process that was started ahead, which the first turn of
+   * this session will get if it works there. Undefined: none is ready.
+   */
+  reserveAhead?(recordNo: number, model: string | undefined): string | undefined;
   /** Runs one turn. Never throws; whatever goes wrong is an `end` event. */
   run(turn: ProviderTurn): ProviderRun;
   /**

@@ -39,8 +39,11 @@ export interface RunTurnDeps {
   readonly stuck: StuckLanes;
   /** Waits before a failed write of an ending is tried again. */
   readonly pause: (ms: number) => Promise<void>;
-  /** The directory that the agent works in, made if it is missing. */
-  readonly workspace: (grant: Grant) => Promise<string>;
+  /**
+   * The directory that the agent works in, made if it is missing: `prepared`, if
+   * that is given and the session has none yet.
+   */
+  readonly workspace: (grant: Grant, prepared?: string) => Promise<string>;
   /** Mark of every process that is started for a session. */
   readonly childMark: (sessionId: string) => string;
   readonly log: (message: string, error: unknown) => void;
@@ -225,12 +228,19 @@ class TurnRun {
       ...(system === undefined ? {} : { system }),
       ...(prompt.notice === undefined ? {} : { systemNotice: prompt.notice }),
       ...(model === undefined ? {} : { model }),
-      workspace: await this.deps.workspace(grant),
+      workspace: await this.deps.workspace(grant, this.#preparedDirectory(binding)),
       previousTotal: attempt === 1 ? grant.session.agentTotal : {},
       childMark: this.deps.childMark(grant.session.sessionId),
       timeoutMs: Math.min(timeoutMs ?? this.provider.timeoutMs, this.provider.timeoutMs),
       signal: this.active.signal,
     };
+  }
+
+  /** Of a process that was started ahead, for the first turn of a session with a directory of its own. */
+  #preparedDirectory(binding: NativeBinding): string | undefined {
+    const { session, turn } = this.grant;
+    const isNew = session.turnCount === 1 && session.workspace === "" && binding.state === "fresh";
+    return isNew ? this.provider.reserveAhead?.(turn.recordNo, this.request.model) : undefined;
   }
 
   async #take(event: Exclude<ProviderEvent, { kind: "end" }>, attempt: number): Promise<void> {

@@ -1,8 +1,8 @@
 /** Processes of Claude Code that stay for their session's next turn: the fake one always, the real one if it is there. */
 import { randomUUID } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
@@ -15,8 +15,8 @@ import { answerOf, atFirst, type Ran, runTurn, turnOf } from "./turns.js";
 interface Agent {
   readonly workspace: string;
   provider(options?: Partial<ClaudeOptions>): Provider;
-  /** A word that lets the model's service fail. */
-  readonly failing: string;
+  /** System prompts that the model was given in a conversation, if there is a model. */
+  systemsOf(nativeId: string): readonly string[];
   close(): Promise<void>;
 }
 
@@ -36,9 +36,16 @@ async function openFakeClaude(): Promise<Agent & { readonly root: string }> {
         ...options,
         environment: { CLAUDE_CONFIG_DIR: join(root, "config"), ...options.environment },
       }),
-    failing: "[[fail 529]]",
+    systemsOf: () => [],
     close: async () => rmSync(root, { recursive: true, force: true }),
   };
+}
+
+async function openTheRealClaude(): Promise<Agent> {
+  const real = await openRealClaude();
+  const systemsOf = (nativeId: string) =>
+    real.requestsOf(nativeId).map(({ body }) => JSON.stringify(body.system));
+  return { ...real, systemsOf };
 }
 
 /** Turns of one session, one after another. */
@@ -81,11 +88,11 @@ const patient = { timeout: 60_000 };
 
 const agents = [
   { name: "the fake agent", open: openFakeClaude, skip: false },
-  { name: "Claude Code itself", open: openRealClaude, skip: realExecutable === "" },
+  { name: "Claude Code itself", open: openTheRealClaude, skip: realExecutable === "" },
 ];
 
 describe.each(agents)("$name", ({ open, skip }) => {
-  let agent: Pick<Agent, "workspace" | "provider" | "close">;
+  let agent: Agent;
   const opened: Provider[] = [];
 
   function session(options: Partial<ClaudeOptions> = {}, provider?: Provider): Session {
@@ -195,6 +202,37 @@ describe.each(agents)("$name", ({ open, skip }) => {
     await chat.run("one");
     await expect.poll(() => chat.pids(), { timeout: 10_000 }).toEqual([]);
     expect(answerOf(await chat.run("two"))).toContain("turns=2");
+  });
+
+  test.skipIf(skip)("begins a session in a process that was started ahead", patient, async () => {
+    const chat = session({ warm: { ahead: 1 } });
+    const directories = join(agent.workspace, "ahead");
+    const life = `${randomUUID()}/life`;
+    chat.provider.startAhead?.({ directories, mark: life });
+    const ahead = async () => (await findMarked((mark) => mark.startsWith(`${life}/ahead-`))).length;
+    let directory = "";
+    const reserve = () => {
+      directory = chat.provider.reserveAhead?.(chat.recordNo, undefined) ?? "";
+      return directory;
+    };
+    await expect.poll(reserve, { timeout: 10_000 }).not.toBe("");
+    const nativeId = basename(directory);
+    const first = await chat.run("one", { workspace: directory, system: "Say XYZZY often." });
+    expect(answerOf(first)).toContain("turns=1");
+    expect(startedOf(first)).toMatchObject({ resumed: false, warm: true, nativeId });
+    // One for this session, and one for the next.
+    await expect.poll(ahead, { timeout: 10_000 }).toBe(2);
+    const place = { workspace: directory, binding: { nativeId, state: "bound" } } as const;
+    const second = await chat.run("two", place);
+    expect(startedOf(second)).toMatchObject(warm);
+    await chat.provider.release(chat.recordNo);
+    const third = await chat.run("three", place);
+    expect(startedOf(third)).toMatchObject(cold);
+    expect(answerOf(third)).toContain("turns=3");
+    for (const system of agent.systemsOf(nativeId)) expect(system).toContain("XYZZY");
+    await chat.provider.close();
+    expect(await ahead()).toBe(0);
+    expect(readdirSync(directories)).toEqual([nativeId]);
   });
 
   test.skipIf(skip)("leaves none when the provider closes", patient, async () => {

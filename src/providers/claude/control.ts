@@ -43,6 +43,15 @@ export function interruptLine(id: string): string {
   });
 }
 
+/** The first line of a process, if there is something to append to its system prompt. */
+export function initializeLine(id: string, system: string): string {
+  return line({
+    type: "control_request",
+    request_id: id,
+    request: { subtype: "initialize", appendSystemPrompt: system },
+  });
+}
+
 /** Allows this one use of the tool. */
 export function allowLine(id: string, input: ClaudeRecord): string {
   return responseLine(id, { behavior: "allow", updatedInput: input });

@@ -8,11 +8,12 @@ import { findExecutable } from "../executables.js";
 import { commonDefaults, commonSettings, type ProviderKind, type WarmSettings } from "../kind.js";
 import type { OutputLimits } from "../lines.js";
 import { type EndingStep, endingSteps } from "../marks.js";
+import { Spares } from "../spares.js";
 import { VersionProbe } from "../version.js";
 import { WarmPool } from "../warm-pool.js";
 import type { ClaudeProcess } from "./claude-process.js";
 import { claudeEnvironment } from "./environment.js";
-import { type RunSettings, runTurn } from "./run.js";
+import { type RunSettings, runTurn, startSpare } from "./run.js";
 
 export interface ClaudeOptions {
   readonly id: string;
@@ -76,6 +77,10 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
   const warm = { ...commonDefaults.warm, ...options.warm };
   const pool = new WarmPool<ClaudeProcess>(warm);
   setMaxListeners(0, closing.signal);
+  const spares = new Spares<ClaudeProcess>({
+    count: warm.processes > 0 ? warm.ahead : 0,
+    start: (spare) => startSpare(settings, spare),
+  });
   const settings: RunSettings = {
     executable: options.executable,
     extraArgs: options.extraArgs ?? [],
@@ -96,6 +101,7 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
     endingSteps: options.endingSteps ?? endingSteps,
     closing: closing.signal,
     pool,
+    spares,
     warm: warm.processes > 0,
     ...(options.models[0] === undefined ? {} : { defaultModel: options.models[0] }),
   };
@@ -121,12 +127,15 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
     timeoutMs,
     maxRunning: options.maxRunning ?? 4,
     permissionMs: options.permissionMs ?? 5 * 60_000,
+    startAhead: (place) => spares.begin(place),
+    reserveAhead: (recordNo, model) =>
+      model === undefined || model === options.models[0] ? spares.reserve(recordNo) : undefined,
     run: (turn) => runTurn(settings, turn),
     health: () => versionProbe.health(),
     release: (recordNo) => pool.release(recordNo),
     async close() {
       closing.abort();
-      await pool.close();
+      await Promise.all([pool.close(), spares.close()]);
     },
   };
 }

@@ -9,10 +9,12 @@ import { childMarkVariable } from "../environment.js";
 import { OutputLimitError, type OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
 import { type ChildEnd, SilenceError, settlesWithin, startChild } from "../process.js";
+import type { Spare, Spares } from "../spares.js";
 import { StopSwitch } from "../stop-switch.js";
 import { SurvivorsError, type WarmPool } from "../warm-pool.js";
 import { claudeArguments } from "./args.js";
 import { ClaudeProcess } from "./claude-process.js";
+import { initializeLine } from "./control.js";
 import { EventReader } from "./events.js";
 import type { Failure } from "./failures.js";
 import { userLine } from "./input.js";
@@ -60,6 +62,8 @@ export interface RunSettings {
   readonly closing: AbortSignal;
   /** The processes that run. */
   readonly pool: WarmPool<ClaudeProcess>;
+  /** Started before their session. */
+  readonly spares: Spares<ClaudeProcess>;
   /** Whether a process may stay for the session's next turn. */
   readonly warm: boolean;
 }
@@ -88,20 +92,25 @@ async function* turnEvents(
   const isStopped = () => stop.reason !== undefined;
   try {
     const { state } = turn.binding;
-    const nativeId = turn.binding.nativeId ?? randomUUID();
+    const uuid = randomUUID();
+    const line = userLine(uuid, turn.input, turn.unseen, turn.systemNotice);
+    const spare = await takeSpare(settings, turn, line);
+    if (spare !== undefined) used.add(spare.process);
+    const nativeId = spare?.nativeId ?? turn.binding.nativeId ?? randomUUID();
     if (!isNativeId(nativeId)) {
       yield failed(unusableId(state));
       return;
     }
-    const uuid = randomUUID();
-    const line = userLine(uuid, turn.input, turn.unseen, turn.systemNotice);
     const environment = await settings.environment();
     const fingerprint = fingerprintOf(settings, turn, nativeId, environment);
 
     let start: ConversationStart | undefined = chooseStart(nativeId, state, () =>
       hasTranscript(environment, turn.workspace, nativeId),
     );
-    let kept = isStopped() ? undefined : await takeKept(settings, turn.recordNo, fingerprint, line);
+    let kept =
+      spare?.process ??
+      (isStopped() ? undefined : await takeKept(settings, turn.recordNo, fingerprint, line));
+    if (spare !== undefined) settings.pool.add(turn.recordNo, fingerprint, spare.process);
     while (start !== undefined) {
       if (isStopped() && kept === undefined) {
         yield { kind: "end", outcome: stoppedOutcome(stop.reason ?? "cancelled", settings, turn) };
@@ -114,7 +123,7 @@ async function* turnEvents(
       if (!warm) settings.pool.add(turn.recordNo, fingerprint, process);
       const talk = new Talk(process.child, uuid, settings);
       onTalk(talk);
-      const asked = { ...start, warm };
+      const asked = { ...start, warm, isNew: process === spare?.process };
       const end: RunEnd = yield* readRun(process, talk, asked, settings, stop);
       if (end.stays) used.delete(process);
       // It was about to end when the line was written, as if it had ended while it rested.
@@ -140,8 +149,31 @@ async function* turnEvents(
     };
   } finally {
     stop.dispose();
+    const unused = settings.spares.take(turn.recordNo);
+    if (unused !== undefined) used.add(unused.process);
     for (const process of used) await process.end();
   }
+}
+
+/**
+ * The process that was reserved for the session, if it takes the message. The
+ * system prompt goes before it: the CLI takes one until it was first asked.
+ */
+async function takeSpare(
+  settings: RunSettings,
+  turn: ProviderTurn,
+  line: string,
+): Promise<Spare<ClaudeProcess> | undefined> {
+  const spare = settings.spares.take(turn.recordNo);
+  if (spare === undefined) return undefined;
+  const { process, directory } = spare;
+  const isUsable = directory === turn.workspace && !turn.signal.aborted;
+  const system = turn.system ? initializeLine(randomUUID(), turn.system) : "";
+  process.begin();
+  if (isUsable && (await process.child.write(system + line)) !== "refused") return spare;
+  const { survivors } = await process.end();
+  if (survivors.length > 0) throw new SurvivorsError(survivors);
+  return undefined;
 }
 
 /** The process that the session's last turn has left, if it takes the message. */
@@ -168,7 +200,7 @@ function diedMute(end: RunEnd): boolean {
 async function* readRun(
   process: ClaudeProcess,
   talk: Talk,
-  start: ConversationStart & { readonly warm: boolean },
+  start: ConversationStart & { readonly warm: boolean; readonly isNew: boolean },
   settings: RunSettings,
   stop: StopSwitch,
 ): AsyncGenerator<ProviderEvent, RunEnd> {
@@ -185,8 +217,10 @@ async function* readRun(
     while (!talk.mayStay) {
       const { done, value } = await process.next();
       if (done === true) break;
-      wasMute = false;
       const record = parseRecord(value);
+      // The last words about the turn before may come late.
+      const isLate = record?.type === "command_lifecycle" && !talk.isAbout(asString(record.command_uuid));
+      wasMute &&= isLate;
       if (record === undefined || talk.standing === "over" || fault !== undefined) continue;
       if (record.type === "result") {
         const result = parseResult(record);
@@ -210,7 +244,7 @@ async function* readRun(
         if (!started) {
           started = true;
           process.hasBegun();
-          const resumed = start.warm || start.flag === "resume";
+          const resumed = start.flag === "resume" || (start.warm && !start.isNew);
           yield { kind: "started", nativeId: start.nativeId, resumed, warm: start.warm };
         }
       }
@@ -281,9 +315,23 @@ async function startProcess(
   }
 }
 
+/** A process that has been asked nothing yet. */
+export async function startSpare(
+  settings: RunSettings,
+  spare: { readonly directory: string; readonly nativeId: string; readonly mark: string },
+): Promise<ClaudeProcess> {
+  const turn = { workspace: spare.directory, childMark: spare.mark };
+  const start = { flag: "session-id", nativeId: spare.nativeId } as const;
+  const environment = await settings.environment();
+  const child = await startChild(childOptions(settings, turn, start, "", environment, undefined));
+  const process = new ClaudeProcess(child, () => {});
+  process.rest();
+  return process;
+}
+
 function childOptions(
   settings: RunSettings,
-  turn: ProviderTurn,
+  turn: Pick<ProviderTurn, "model" | "workspace" | "childMark">,
   start: ConversationStart,
   input: string,
   environment: ChildVariables,

@@ -84,6 +84,11 @@ export class Talk {
     return this.settings.warm && this.#namesLines && (hasAnswered || this.wasInterrupted);
   }
 
+  /** Whether a line that was written for this turn has this uuid. */
+  isAbout(uuid: string | undefined): boolean {
+    return uuid !== undefined && this.#conversation.written.includes(uuid);
+  }
+
   /** To be told the version that the CLI says it is. */
   versionIs(version: string | undefined): void {
     this.#namesLines = isAtLeast(version, namesLinesSince);
