@@ -8,9 +8,10 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { type ClaudeOptions, createClaudeProvider } from "../../src/providers/claude/index.js";
 import { findMarked } from "../../src/providers/marks.js";
-import type { Provider, ProviderTurn } from "../../src/turns/provider.js";
+import type { Provider } from "../../src/turns/provider.js";
 import { openRealClaude, realExecutable } from "./real-claude.js";
-import { answerOf, atFirst, type Ran, runTurn, turnOf } from "./turns.js";
+import { Session, startedOf } from "./session.js";
+import { answerOf, atFirst } from "./turns.js";
 
 interface Agent {
   readonly workspace: string;
@@ -48,40 +49,6 @@ async function openTheRealClaude(): Promise<Agent> {
   return { ...real, systemsOf };
 }
 
-/** Turns of one session, one after another. */
-class Session {
-  readonly mark = `${randomUUID()}/life/session`;
-  readonly nativeId = randomUUID();
-  #turns = 0;
-
-  constructor(
-    readonly provider: Provider,
-    private readonly workspace: string,
-    readonly recordNo = Math.floor(Math.random() * 1e9),
-  ) {}
-
-  turn(prompt: string, fields: Partial<ProviderTurn> = {}): ProviderTurn {
-    const first = this.#turns++ === 0;
-    return turnOf(prompt, {
-      workspace: this.workspace,
-      recordNo: this.recordNo,
-      childMark: this.mark,
-      binding: { nativeId: this.nativeId, state: first ? "fresh" : "bound" },
-      ...fields,
-    });
-  }
-
-  run(prompt: string, fields: Partial<ProviderTurn> = {}): Promise<Ran> {
-    return runTurn(this.provider, this.turn(prompt, fields));
-  }
-
-  /** Its processes, the tools that they run included. */
-  async pids(): Promise<readonly number[]> {
-    return (await findMarked((mark) => mark === this.mark)).map(({ pid }) => pid).sort((a, b) => a - b);
-  }
-}
-
-const startedOf = (ran: Ran) => ran.events.find((event) => event.kind === "started");
 const warm = { resumed: true, warm: true };
 const cold = { resumed: true, warm: false };
 const patient = { timeout: 60_000 };
@@ -165,12 +132,8 @@ describe.each(agents)("$name", ({ open, skip }) => {
     const chat = session();
     await chat.run("one");
     const abort = new AbortController();
-    const stopped = chat.turn("two [[hang]]", { signal: abort.signal });
-    const ran = await runTurn(
-      chat.provider,
-      stopped,
-      atFirst("text", () => abort.abort()),
-    );
+    const stop = atFirst("text", () => abort.abort());
+    const ran = await chat.run("two [[hang]]", { signal: abort.signal }, stop);
     expect(ran.outcome.status).toBe("cancelled");
     const next = await chat.run("three");
     expect(startedOf(next)).toMatchObject(warm);

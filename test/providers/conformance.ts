@@ -1,0 +1,219 @@
+/** What every provider does, whichever agent is behind it. */
+import { randomUUID } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
+import type { OutputLimits } from "../../src/providers/lines.js";
+import type { Provider } from "../../src/turns/provider.js";
+import { Session } from "./session.js";
+import { answerOf, atFirst, isRunning, type Ran } from "./turns.js";
+
+export interface ProviderSettings {
+  readonly silenceTimeoutMs?: number;
+  readonly limits?: Partial<OutputLimits>;
+}
+
+/** An agent behind a provider. */
+export interface Subject {
+  readonly workspace: string;
+  /** Each with processes of its own; the conversations are the same. */
+  provider(settings?: ProviderSettings): Provider;
+  /** The prompts that the agent remembers, the last included, from its answer. */
+  promptsOf(answer: string): readonly string[];
+  /** Words that let something happen when a prompt holds them; absent: it cannot be made to happen. */
+  readonly words: {
+    /** Begins to answer, and then nothing until it is told to stop. */
+    readonly hang: string;
+    readonly crash?: string;
+    readonly silent?: string;
+    /** A great many lines of output. */
+    readonly flood?: string;
+    /** Its output comes byte by byte. */
+    readonly bytes?: string;
+    /** A tool that leaves the agent's process group and lives on, its pid in the file. */
+    readonly orphan?: (file: string) => string;
+    /** The model's service answers with this status. */
+    readonly fail?: (status: number) => string;
+    /** Its connection breaks in mid-answer. */
+    readonly cut?: string;
+  };
+  /** Makes the agent forget a conversation. */
+  lose?(nativeId: string): void;
+  close(): Promise<void>;
+}
+
+export interface SubjectKind {
+  readonly name: string;
+  readonly skip: boolean;
+  open(): Promise<Subject>;
+}
+
+/** What a status of the model's service becomes; a service that is broken may be called either. */
+const failures: readonly (readonly [number, readonly TurnErrorCode[]])[] = [
+  [401, [TurnErrorCode.AUTH]],
+  [429, [TurnErrorCode.RATE_LIMITED]],
+  [500, [TurnErrorCode.PROVIDER_ERROR, TurnErrorCode.OVERLOADED]],
+  [529, [TurnErrorCode.OVERLOADED]],
+];
+
+const patient = { timeout: 90_000 };
+
+export function describeConformance({ name, skip, open }: SubjectKind): void {
+  describe.skipIf(skip)(name, () => {
+    let subject: Subject;
+    const opened: Provider[] = [];
+
+    function session(settings: ProviderSettings = {}): Session {
+      const provider = subject.provider(settings);
+      opened.push(provider);
+      return new Session(provider, subject.workspace);
+    }
+
+    const remembered = (ran: Ran) => subject.promptsOf(answerOf(ran));
+
+    beforeAll(async () => {
+      subject = await open();
+    }, 120_000);
+    afterEach(() => Promise.all(opened.splice(0).map((provider) => provider.close())), 30_000);
+    afterAll(() => subject?.close());
+
+    test("answers a first turn", patient, async () => {
+      const ran = await session().run("one");
+      expect(remembered(ran)).toEqual(["one"]);
+      expect(ran.events[0]).toMatchObject({ kind: "started", resumed: false });
+      expect(ran.text).toBe(answerOf(ran));
+      expect(ran.survivors).toEqual([]);
+    });
+
+    test("remembers, in order", patient, async () => {
+      const chat = session();
+      for (const prompt of ["one", "two", "three"]) await chat.run(prompt);
+      expect(remembered(await chat.run("four"))).toEqual(["one", "two", "three", "four"]);
+    });
+
+    test("goes on when every process is gone", patient, async () => {
+      const chat = session();
+      await chat.run("one");
+      await chat.provider.close();
+      chat.provider = subject.provider();
+      opened.push(chat.provider);
+      expect(remembered(await chat.run("two"))).toEqual(["one", "two"]);
+    });
+
+    test("keeps two sessions apart that it answers at once", patient, async () => {
+      const chats = [session(), session()];
+      for (const round of ["one", "two"]) {
+        const ran = await Promise.all(chats.map((chat, i) => chat.run(`${round} of ${i}`)));
+        for (const [i, each] of ran.entries()) expect(remembered(each)[0]).toBe(`one of ${i}`);
+      }
+    });
+
+    test("stops in mid-answer, and goes on", patient, async () => {
+      const chat = session();
+      await chat.run("one");
+      const abort = new AbortController();
+      const stop = atFirst("text", () => abort.abort());
+      const ran = await chat.run(`two ${subject.words.hang}`, { signal: abort.signal }, stop);
+      expect(ran.outcome.status).toBe("cancelled");
+      const prompts = remembered(await chat.run("three"));
+      expect([prompts[0], prompts.at(-1)?.split("\n").at(-1)]).toEqual(["one", "three"]);
+    });
+
+    test("takes longer than it may, and is stopped", patient, async () => {
+      const ran = await session().run(`one ${subject.words.hang}`, { timeoutMs: 4_000 });
+      expect(ran.outcome).toMatchObject({ status: "failed", code: TurnErrorCode.TIMEOUT });
+    });
+
+    test("says that it has lost a conversation, before the model is asked", patient, async (context) => {
+      if (subject.lose === undefined) return context.skip("this agent keeps nothing that it could lose");
+      const chat = session();
+      await chat.run("one");
+      await chat.provider.close();
+      subject.lose(chat.nativeId);
+      chat.provider = subject.provider();
+      opened.push(chat.provider);
+      const { outcome, text } = await chat.run("two");
+      expect(outcome).toMatchObject({
+        status: "failed",
+        code: TurnErrorCode.NATIVE_SESSION_LOST,
+        modelNotAsked: true,
+      });
+      expect(text).toBe("");
+    });
+
+    test.each(failures)("tells why a turn fails with status %i", patient, async (status, codes) => {
+      const { fail } = subject.words;
+      if (fail === undefined) return;
+      const chat = session();
+      const { outcome } = await chat.run(`one ${fail(status)}`);
+      expect(outcome.status).toBe("failed");
+      if (outcome.status === "failed") expect(codes).toContain(outcome.code);
+      expect(answerOf(await chat.run("two"))).not.toBe("");
+    });
+
+    test("does not take half an answer for one", patient, async (context) => {
+      const { cut } = subject.words;
+      if (cut === undefined) return context.skip("this agent asks no model");
+      expect((await session().run(`one ${cut}`)).outcome.status).toBe("failed");
+    });
+
+    test("takes a prompt of a megabyte", patient, async () => {
+      const ran = await session().run(`begin ${"x".repeat(1_000_000)} end`);
+      expect(remembered(ran)[0]?.startsWith("begin xxx")).toBe(true);
+    });
+
+    test.each(["-p", "--help", "/help", "/clear", "@/etc/hostname", "!ls", "#note"])(
+      "sends %j to the model as it is",
+      patient,
+      async (prompt) => {
+        expect(remembered(await session().run(prompt)).map((each) => each.trim())).toEqual([prompt]);
+      },
+    );
+
+    test("keeps every character, wherever its output is cut", patient, async () => {
+      const prompt = `é 漢字 🦊 👩‍👩‍👧 ${subject.words.bytes ?? ""}`.trim();
+      expect(remembered(await session().run(prompt))).toEqual([prompt]);
+    });
+
+    test("is ended when it floods", patient, async (context) => {
+      const { flood } = subject.words;
+      if (flood === undefined) return context.skip("this agent cannot be made to");
+      const { outcome } = await session({ limits: { maxLines: 500, maxBytes: 100_000 } }).run(`one ${flood}`);
+      expect(outcome).toMatchObject({ status: "failed", code: TurnErrorCode.OUTPUT_LIMIT });
+    });
+
+    test("is ended when it says nothing", patient, async (context) => {
+      const { silent } = subject.words;
+      if (silent === undefined) return context.skip("this agent cannot be made to");
+      const { outcome } = await session({ silenceTimeoutMs: 1_000 }).run(`one ${silent}`);
+      expect(outcome).toMatchObject({ status: "failed", code: TurnErrorCode.NO_OUTPUT_TIMEOUT });
+    });
+
+    test("fails the turn in which it crashes, and goes on", patient, async (context) => {
+      const { crash } = subject.words;
+      if (crash === undefined) return context.skip("this agent cannot be made to");
+      const chat = session();
+      await chat.run("one");
+      expect((await chat.run(`two ${crash}`)).outcome).toMatchObject({
+        status: "failed",
+        code: TurnErrorCode.CRASHED,
+      });
+      const prompts = remembered(await chat.run("three"));
+      expect([prompts[0], prompts.at(-1)?.split("\n").at(-1)]).toEqual(["one", "three"]);
+    });
+
+    test("leaves no tool behind when it is let go of", patient, async (context) => {
+      const { orphan } = subject.words;
+      if (orphan === undefined || process.platform !== "linux")
+        return context.skip("this agent runs no tools");
+      const chat = session();
+      const file = join(subject.workspace, `pid-${randomUUID()}`);
+      await chat.run(`one ${orphan(file)}`);
+      expect(existsSync(file)).toBe(true);
+      await chat.provider.close();
+      expect(isRunning(Number(readFileSync(file, "utf8")))).toBe(false);
+      expect(await chat.pids()).toEqual([]);
+    });
+  });
+}
