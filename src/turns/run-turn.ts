@@ -10,6 +10,7 @@ import { noUsage } from "../sessions/session.js";
 import type { ActiveTurn } from "./active-turn.js";
 import { type Ending, endingOf } from "./endings.js";
 import {
+  allSaid,
   exchangesOf,
   type KeptHistory,
   mostHistoryBytes,
@@ -102,6 +103,11 @@ class TurnRun {
       return kept.exchanges;
     }
     const { history } = this.request;
+    if (!this.provider.capabilities.resume) {
+      const said = allSaid(await this.#keptHistory(), history);
+      if (said.truncated) this.#announceCut();
+      return said.exchanges;
+    }
     if (history.length === 0) return [];
     // A conversation that nobody has begun is given all that the caller remembers.
     if (nativeStateBefore === "unbound" && session.turnCount === 1) return exchangesOf(history);
@@ -324,7 +330,10 @@ class TurnRun {
         recovered: exchanges.length > 0 ? Notice_Recovered.HISTORY : Notice_Recovered.NONE,
       },
     });
-    if (!truncated) return;
+    if (truncated) this.#announceCut();
+  }
+
+  #announceCut(): void {
     this.active.log.add({
       case: "notice",
       value: {
