@@ -9,9 +9,10 @@ import { claudeKind } from "./claude/index.js";
 import { commandKind } from "./command/index.js";
 import { echoKind } from "./echo/index.js";
 import type { Environment, ProviderKind } from "./kind.js";
+import { openAiKind } from "./openai/index.js";
 
 /** Those that are found on this machine are used in this order. */
-const kinds: readonly ProviderKind[] = [claudeKind, commandKind, echoKind];
+const kinds: readonly ProviderKind[] = [claudeKind, openAiKind, commandKind, echoKind];
 
 /** Ids that a key may carry, whatever is configured. */
 export const shippedProviders = ["claude", "codex", "gemini", "acp", "openai", "command", "echo"] as const;

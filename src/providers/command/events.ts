@@ -1,10 +1,7 @@
 /** From a program's output to the text of a turn. */
 import type { JsonLines } from "../../../gen/sessionbroker/config/v1/config_pb.js";
 import { type Failure, failureOf } from "../ending.js";
-import { LineSplitter, OutputLimitError, type OutputLimits } from "../lines.js";
-
-/** An answer is kept whole in memory and in the store. */
-export const mostAnswerBytes = 32 * 1024 * 1024;
+import { LineSplitter, mostAnswerBytes, OutputLimitError, type OutputLimits } from "../lines.js";
 
 export interface OutputReader {
   /** The answer so far. */

@@ -37,8 +37,13 @@ function wordOf(name: Name, values: TemplateValues): string {
   return value;
 }
 
-/** The first thing that is wrong with the settings of a program, beginning with the field. */
+/** The first thing that is wrong with the settings of a program, beginning with the field's path. */
 export function commandProblem(command: Command, models: ProviderConfig["models"]): string | undefined {
+  const problem = problemWithin(command);
+  return problem === undefined ? modelProblem(command, models) : `command.${problem}`;
+}
+
+function problemWithin(command: Command): string | undefined {
   const { first, resumed, jsonLines } = command;
   const problem = templateProblem("first", first) ?? templateProblem("resumed", resumed);
   if (problem !== undefined) return problem;
@@ -49,6 +54,10 @@ export function commandProblem(command: Command, models: ProviderConfig["models"
   if (jsonLines !== undefined && jsonLines.endValue !== "" && jsonLines.end === "") {
     return "json_lines.end_value: json_lines.end has to say where it stands";
   }
+  return undefined;
+}
+
+function modelProblem({ first, resumed }: Command, models: readonly string[]): string | undefined {
   if (![...first, ...resumed].some((word) => namesIn(word).includes("model"))) return undefined;
   if (models.length === 0) return "models: a template names {model}, so that there must be one";
   const model = models.findIndex((name) => !safeValue.test(name));
