@@ -2,7 +2,8 @@
  * Turns with visibility INTERNAL, such as a hand-off between agents: each runs
  * in a session of its own that no other turn joins. They live in memory, are
  * found by their turn id until ten minutes after their end, and leave nothing
- * in the store. Every other turn is the store's.
+ * in the store but what they took, in the sums of their day. Every other turn is
+ * the store's.
  */
 import type { Clock } from "../clock.js";
 import { noUsage, type SessionRow } from "../sessions/session.js";
@@ -13,6 +14,7 @@ import { meetKnown } from "./repeats.js";
 import { hasEnded, type TurnRow } from "./turn.js";
 import { admittedTurn, endedTurn } from "./turn-rows.js";
 import type { Admission, AdmitCall, Grant, JournalEntry, TurnEndCall, TurnStore } from "./turn-store.js";
+import type { SpentUsage } from "./usage.js";
 
 interface InternalTurn {
   row: TurnRow;
@@ -161,6 +163,10 @@ export class InternalTurns implements TurnStore {
     const turn = this.#turns.get(call.turnNo);
     const terminal = call.entries.at(-1);
     if (turn === undefined || hasEnded(turn.row.state) || terminal === undefined) return false;
+    if (call.fence !== undefined) {
+      const { endedAtMs, usage } = call;
+      await this.store.countUsage({ key: turn.row.key, endedAtMs, usage });
+    }
     keep(turn, call.entries.slice(0, -1));
     turn.row = endedTurn(turn.row, call, terminal);
     turn.forgetAtMs = this.clock.monotonic() + keptMs;
@@ -168,6 +174,10 @@ export class InternalTurns implements TurnStore {
     this.#endedBytes += turn.bytes;
     this.#forget();
     return true;
+  }
+
+  countUsage(spent: SpentUsage): Promise<void> {
+    return this.store.countUsage(spent);
   }
 
   #byId(turnId: string, { scopes, provider }: Where): InternalTurn | undefined {

@@ -11,6 +11,7 @@ import type { KeptHistory } from "./history.js";
 import type { Exchange } from "./provider.js";
 import type { RetentionSettings } from "./retention.js";
 import type { ConflictPolicy, TurnEnding, TurnRow, TurnState } from "./turn.js";
+import type { SpentUsage, UsageCall, UsagePage } from "./usage.js";
 
 export interface AdmitCall {
   readonly reserve: ReserveCall;
@@ -189,11 +190,15 @@ export interface TurnStore {
   }): Promise<boolean>;
   /** False if the turn has ended before, or the fence is stale. */
   end(call: TurnEndCall): Promise<boolean>;
+  /** Counts what a turn took that is not in the store; `end` counts the others. */
+  countUsage(spent: SpentUsage): Promise<void>;
 }
 
 /** What is kept of turns, over all sessions. */
 export interface TurnArchive {
   listTurns(call: TurnListCall): Promise<TurnPage>;
+  /** What turns took, by day, scope and provider, whether they are kept or not. */
+  listUsage(call: UsageCall): Promise<UsagePage>;
   /** Deletes events of ended turns that are no longer to be kept, in steps. */
   evictEvents(call: EvictCall): Promise<void>;
 }

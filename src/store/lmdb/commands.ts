@@ -1,5 +1,6 @@
 /** Every write there is, by name: what the writing thread can be asked to do. */
 import { BrokerError } from "../../errors.js";
+import type { SpentUsage } from "../../turns/usage.js";
 import { freeBytes } from "./disk.js";
 import { evictEvents } from "./evict-commands.js";
 import { importRows } from "./import-commands.js";
@@ -11,6 +12,7 @@ import { bind, pin, remove, reset, touch } from "./session-commands.js";
 import type { Tables } from "./tables.js";
 import { Transaction } from "./transaction.js";
 import { admit, append, bindNative, end, grant, regrant, retry } from "./turn-commands.js";
+import { countUsage } from "./usage.js";
 
 const commands = {
   reserve,
@@ -34,6 +36,7 @@ const commands = {
   unmerge,
   cancelMerged,
   end,
+  countUsage: (tx: Transaction, spent: SpentUsage) => countUsage(tx.tables, spent),
   heartbeat: (tx: Transaction, nowMs: number) => renewOwnership(tx.tables, nowMs),
   release: (tx: Transaction, _: undefined) => releaseOwnership(tx.tables),
 } as const;
