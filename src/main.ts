@@ -16,6 +16,8 @@ Commands
   serve     the broker: Connect, gRPC and gRPC-Web
   openai    the OpenAI-compatible adapter, in front of a broker
   usage     tokens and cost by day, scope and provider, from a running broker
+  doctor    whether the providers can work here, and what to do if not. Ends with 1
+            if the default one cannot
   export    the sessions of a running broker, one JSON object a line
   import FILE
             sessions into a running broker: an export, TokenPak's session_map.db
@@ -50,6 +52,9 @@ Options of usage
   --scope S, --provider P
                          only these
   --json                 one JSON object a line instead of a table
+
+Options of doctor
+  --json                 one JSON object a line instead of words
 
 Options of export and import
   --scope S, --provider P
@@ -127,6 +132,12 @@ async function main(args: readonly string[]): Promise<void> {
         ...days,
         json,
       });
+    }
+    case "doctor": {
+      const { doctor } = await import("./commands/doctor.js");
+      const { json = false } = values;
+      process.exitCode = await doctor(await settingsOf(overrides), process.env, json);
+      return;
     }
     case "export": {
       const { exportSessions } = await import("./commands/export.js");

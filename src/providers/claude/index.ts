@@ -6,6 +6,7 @@ import type { OutputLimits } from "../lines.js";
 import { type EndingStep, endingSteps } from "../marks.js";
 import type { Child } from "../process.js";
 import { VersionProbe } from "../version.js";
+import { diagnoseClaude } from "./diagnose.js";
 import { claudeEnvironment } from "./environment.js";
 import { type RunSettings, runTurn } from "./run.js";
 
@@ -55,6 +56,11 @@ export const claudeKind: ProviderKind = {
       environment: added,
       parentEnvironment: environment,
     });
+  },
+  async diagnose(config, environment) {
+    if (config.kind.case !== "claude") throw new TypeError("not a claude configuration");
+    const { executable, environment: added } = config.kind.value;
+    return diagnoseClaude(executable || "claude", claudeEnvironment(environment, added, undefined));
   },
   find: (pathEnv) => findExecutable("claude", pathEnv),
 };

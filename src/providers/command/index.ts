@@ -33,6 +33,24 @@ export const commandKind: ProviderKind = {
       parentEnvironment: environment,
     });
   },
+  async diagnose(config, environment) {
+    if (config.kind.case !== "command") throw new TypeError("not a command configuration");
+    const { first, resumed, environment: added } = config.kind.value;
+    const path = childEnvironment(environment, config.inherit, added).PATH;
+    const programs = [first, resumed].flatMap(([program]) => program ?? []);
+    const missing = programs.find((program) => locateExecutable(program, path) === undefined);
+    const found = locateExecutable(first[0] ?? "", path);
+    return {
+      usable: missing === undefined,
+      ...(found === undefined ? {} : { found }),
+      ...(missing === undefined
+        ? {}
+        : {
+            problem: `There is no program ${missing}.`,
+            fix: "Install it, or name another one in first and resumed.",
+          }),
+    };
+  },
 };
 
 export function createCommandProvider(options: CommandOptions): Provider {

@@ -13,6 +13,8 @@ const mostBytes = 4 * 1024 * 1024;
 export interface ModelList extends ProviderHealth {
   /** Undefined if the service does not say. */
   readonly models?: readonly string[];
+  /** HTTP status of a refusal. */
+  readonly status?: number;
 }
 
 /** Asks the service; an answer counts for a minute. */
@@ -64,7 +66,7 @@ async function fetchModels(service: Service, signal: AbortSignal): Promise<Model
     return { available: true, detail: `${baseUrl}, which lists no models` };
   if (status !== 200) {
     const { message } = classifyError(errorOf(status, headers, text, Date.now()));
-    return { available: false, detail: withoutKey(message, service) };
+    return { available: false, detail: withoutKey(message, service), status };
   }
   const data = parseObject(text)?.data;
   const models = asList(data).flatMap((model) => asString(asObject(model)?.id) ?? []);

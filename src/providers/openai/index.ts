@@ -1,8 +1,9 @@
 /** A model service with OpenAI's HTTP interface as an agent: one request a turn, with all that is kept. */
-import { OpenAi_Api } from "../../../gen/sessionbroker/config/v1/config_pb.js";
+import { type OpenAi, OpenAi_Api } from "../../../gen/sessionbroker/config/v1/config_pb.js";
 import type { Provider } from "../../turns/provider.js";
-import { type CommonSettings, commonSettings, type ProviderKind } from "../kind.js";
+import { type CommonSettings, commonSettings, type Environment, type ProviderKind } from "../kind.js";
 import { defaultOutputLimits, type OutputLimits } from "../lines.js";
+import { diagnoseOpenAi } from "./diagnose.js";
 import { ModelsProbe } from "./health.js";
 import { runTurn } from "./run.js";
 import { type Api, keyOf, type Service } from "./service.js";
@@ -25,18 +26,25 @@ export const openAiKind: ProviderKind = {
   name: "openai",
   create(config, environment) {
     if (config.kind.case !== "openai") throw new TypeError("not an openai configuration");
-    const { baseUrl, keyVariable, api } = config.kind.value;
     return createOpenAiProvider({
       ...commonSettings(config),
-      service: {
-        baseUrl: baseUrl.replace(/\/+$/, ""),
-        keyVariable: keyVariable === "" ? undefined : keyVariable,
-        key: keyOf(keyVariable, environment),
-        api: apis[api],
-      },
+      service: serviceOf(config.kind.value, environment),
     });
   },
+  async diagnose(config, environment) {
+    if (config.kind.case !== "openai") throw new TypeError("not an openai configuration");
+    return diagnoseOpenAi(serviceOf(config.kind.value, environment), config.models);
+  },
 };
+
+function serviceOf({ baseUrl, keyVariable, api }: OpenAi, environment: Environment): Service {
+  return {
+    baseUrl: baseUrl.replace(/\/+$/, ""),
+    keyVariable: keyVariable === "" ? undefined : keyVariable,
+    key: keyOf(keyVariable, environment),
+    api: apis[api],
+  };
+}
 
 export function createOpenAiProvider(options: OpenAiOptions): Provider {
   const closing = new AbortController();
