@@ -397,6 +397,34 @@ describe("a refusal", () => {
   });
 });
 
+describe("a conversation that the model has no room for", () => {
+  const unseen = Array.from({ length: 5 }, (_, index) => ({ user: `u${index}`, assistant: `a${index}` }));
+  const withRoomFor = (messages: number) =>
+    ModelService.start((call) => {
+      if (call.body.input.length <= messages) return answers({ texts: ["ok"] })(call);
+      return sendError(call, 400, { code: "context_length_exceeded", message: "too long" });
+    });
+
+  test("is sent with its newer part, and the turn says so", async () => {
+    await using service = await withRoomFor(5);
+    const ran = await runTurn(provider(service.url), turn("hello", { unseen }));
+    expect(service.calls.map(({ body }) => body.input.length)).toEqual([11, 5]);
+    expect(service.calls.at(-1)?.body.input[0].content).toBe("u3");
+    expect(ran.events.slice(0, 2)).toEqual([
+      expect.objectContaining({ kind: "started" }),
+      { kind: "notice", message: "The 3 oldest exchanges do not fit the model, and were left out." },
+    ]);
+    expect(answerOf(ran)).toBe("ok");
+  });
+
+  test("fails if the message alone is too long", async () => {
+    await using service = await withRoomFor(0);
+    const ran = await runTurn(provider(service.url), turn("hello", { unseen }));
+    expect(service.calls.map(({ body }) => body.input.length)).toEqual([11, 5, 3, 1]);
+    expect(ran.outcome).toMatchObject(failed("CONTEXT_OVERFLOW"));
+  });
+});
+
 describe("the interface", () => {
   test.each([404, 405, 501])("is found out once: %i", async (status) => {
     await using service = await ModelService.start((call) => {

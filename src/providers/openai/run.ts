@@ -1,10 +1,9 @@
 /**
  * One turn as one request.
  *
- *     /responses ──404, 405 or 501──▶ /chat/completions
- *         └───────────┬───────────────────┘
- *                  stream ──its terminal record──▶ completed
- *                     └─────anything else────────▶ failed
+ *     asked ──refused──▶ failed
+ *       └─ stream ──its terminal record──▶ completed
+ *             └─────anything else────────▶ failed
  */
 import { randomUUID } from "node:crypto";
 import type { ProviderEvent, ProviderTurn, TurnOutcome } from "../../turns/provider.js";
@@ -18,39 +17,13 @@ import {
   RequestError,
   stoppedOutcome,
 } from "../ending.js";
-import type { OutputLimits } from "../lines.js";
-import { SilenceError, settlesWithin } from "../process.js";
 import { StopSwitch } from "../stop-switch.js";
+import { ask, patiently, RefusedError, type RunSettings } from "./ask.js";
 import { type AnswerReader, readerOf } from "./events.js";
-import { classifyError, errorOf, type ServiceError } from "./failures.js";
-import { type ServiceResponse, send, UnreachableError } from "./http.js";
-import { bodyOf } from "./input.js";
-import { type Api, headersOf, type Service, withoutKey } from "./service.js";
+import { classifyError } from "./failures.js";
+import { type ServiceResponse, UnreachableError } from "./http.js";
+import { type Service, withoutKey } from "./service.js";
 import { EventDecoder } from "./stream.js";
-
-export interface RunSettings {
-  readonly service: Service;
-  readonly models: readonly string[];
-  readonly timeoutMs: number;
-  readonly silenceTimeoutMs: number;
-  /** How long usage is waited for after the terminal record of an answer. */
-  readonly lingerMs: number;
-  readonly limits: OutputLimits;
-  /** The interface that the service turned out to have, for as long as this process lives. */
-  readonly known: { api: Api | undefined };
-  /** Aborted when the provider closes. */
-  readonly closing: AbortSignal;
-}
-
-/** The service refused the request. */
-class RefusedError extends Error {
-  constructor(readonly refusal: ServiceError) {
-    super(refusal.message);
-  }
-}
-
-const mostErrorBytes = 64 * 1024;
-const missing = [404, 405, 501];
 
 /** Runs the turn. Never throws; the connection is closed before `end` is given out. */
 export async function* runTurn(settings: RunSettings, turn: ProviderTurn): AsyncGenerator<ProviderEvent> {
@@ -64,10 +37,16 @@ export async function* runTurn(settings: RunSettings, turn: ProviderTurn): Async
     connection.signal.throwIfAborted();
     checkKey(settings.service);
     const model = modelOf(settings, turn);
-    const opened = await open(settings, turn, model, connection.signal);
+    const opened = await ask(settings, turn, model, connection.signal);
     response = opened.response;
     reader = readerOf(opened.api);
     yield { kind: "started", nativeId: turn.binding.nativeId ?? randomUUID(), resumed: false, warm: false };
+    if (opened.dropped > 0) {
+      yield {
+        kind: "notice",
+        message: `The ${opened.dropped} oldest exchanges do not fit the model, and were left out.`,
+      };
+    }
     yield* readAnswer(response, reader, settings);
   } catch (error) {
     failure = failureOfError(error, settings);
@@ -102,82 +81,6 @@ function judge(
   return { ...failedOutcome({ ...failure, message: withoutKey(failure.message, service) }), ...usage };
 }
 
-async function open(
-  settings: RunSettings,
-  turn: ProviderTurn,
-  model: string,
-  signal: AbortSignal,
-): Promise<{ readonly api: Api; readonly response: ServiceResponse }> {
-  const { service, known } = settings;
-  const ask = (api: Api) => post(settings, api, bodyOf(api, model, turn), signal);
-  const api = service.api ?? known.api;
-  if (api !== undefined) return { api, response: await ask(api) };
-  try {
-    const response = await ask("responses");
-    known.api = "responses";
-    return { api: "responses", response };
-  } catch (error) {
-    if (!(error instanceof RefusedError && isMissing(error.refusal))) throw error;
-  }
-  const response = await ask("chat");
-  known.api = "chat";
-  return { api: "chat", response };
-}
-
-/** A service says in the same way that it has no such model. */
-function isMissing({ status = 0, code = "" }: ServiceError): boolean {
-  return missing.includes(status) && code !== "model_not_found";
-}
-
-/** The stream that answers. Throws RefusedError, UnreachableError, SilenceError, or what broke the connection. */
-async function post(
-  settings: RunSettings,
-  api: Api,
-  body: string,
-  signal: AbortSignal,
-): Promise<ServiceResponse> {
-  const path = api === "responses" ? "/responses" : "/chat/completions";
-  const response = await patiently(
-    send({
-      method: "POST",
-      url: new URL(settings.service.baseUrl + path),
-      headers: {
-        ...headersOf(settings.service),
-        "content-type": "application/json",
-        "content-length": String(Buffer.byteLength(body)),
-        accept: "text/event-stream",
-      },
-      body,
-      signal,
-    }),
-    settings.silenceTimeoutMs,
-  );
-  const { status, headers } = response;
-  if (status === 200 && !headers["content-type"]?.startsWith("application/json")) return response;
-  const text = await readError(response, settings);
-  if (status !== 200) throw new RefusedError(errorOf(status, headers, text, Date.now()));
-  throw new RefusedError({ status: 502, message: "it did not stream its answer" });
-}
-
-async function readError(response: ServiceResponse, settings: RunSettings): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  try {
-    for (;;) {
-      const { done, value } = await patiently(response.body.next(), settings.silenceTimeoutMs);
-      if (done === true || bytes > mostErrorBytes) break;
-      chunks.push(value);
-      bytes += value.length;
-    }
-  } catch (error) {
-    if (error instanceof SilenceError) throw error;
-    // What has come of it has to do.
-  } finally {
-    response.close();
-  }
-  return Buffer.concat(chunks).subarray(0, mostErrorBytes).toString();
-}
-
 async function* readAnswer(
   { body }: ServiceResponse,
   reader: AnswerReader,
@@ -191,13 +94,6 @@ async function* readAnswer(
     if (done === true) return;
     for (const data of decoder.push(value)) yield* reader.read(data);
   }
-}
-
-/** Throws SilenceError. */
-async function patiently<T>(promise: Promise<T>, waitMs: number): Promise<T> {
-  promise.catch(() => {});
-  if (await settlesWithin(promise, waitMs)) return promise;
-  throw new SilenceError(`nothing for ${waitMs} ms`);
 }
 
 function failureOfError(error: unknown, settings: RunSettings): Failure {
