@@ -276,6 +276,31 @@ describe("the command line", () => {
   );
 });
 
+test("a program that does not read its input answers all the same", async () => {
+  const deaf = provider({ first: [process.execPath, "-e", "console.log('ok')"] });
+  const ran = await runTurn(deaf, turnOf("x".repeat(4 * 1024 * 1024), { workspace }));
+  expect(answerOf(ran)).toBe("ok\n");
+});
+
+test("a large prompt arrives whole", async () => {
+  const prompt = "ä".repeat(2 * 1024 * 1024);
+  const count =
+    "let n = 0; process.stdin.on('data', (c) => { n += c.length; }).on('end', () => console.log(n))";
+  const ran = await runTurn(
+    provider({ first: [process.execPath, "-e", count] }),
+    turnOf(prompt, { workspace }),
+  );
+  expect(answerOf(ran)).toBe(`${Buffer.byteLength(prompt)}\n`);
+});
+
+test("an answer is whole although something else holds the output open", async () => {
+  const script = "echo answer; setsid sleep 300 & exit 0";
+  const mark = `${randomUUID()}/life/session`;
+  const ran = await runTurn(provider({ first: ["/bin/sh", "-c", script] }), turn([], { childMark: mark }));
+  expect(answerOf(ran)).toBe("answer\n");
+  expect(await marked(mark)).toBe(0);
+});
+
 describe("what the program has to know", () => {
   test("stands before the prompt, in marked blocks", async () => {
     const ran = await runTurn(
