@@ -270,7 +270,7 @@ describe.each(apis)("over %s", (_, api, path) => {
     const ran = await ask(
       async (call) => {
         stream(call);
-        for (let pings = 0; pings < 6; pings += 1) {
+        for (let pings = 0; pings < 10; pings += 1) {
           await delay(250);
           call.response.write(": ping\n\n");
         }
@@ -278,7 +278,7 @@ describe.each(apis)("over %s", (_, api, path) => {
         call.response.end();
       },
       {},
-      { silenceTimeout: ms(1_000) },
+      { silenceTimeout: ms(2_000) },
     );
     expect(answerOf(ran)).toBe("half");
   });
