@@ -15,6 +15,9 @@ Commands
   start     the broker and the OpenAI-compatible adapter together, for a first try
   serve     the broker: Connect, gRPC and gRPC-Web
   openai    the OpenAI-compatible adapter, in front of a broker
+  usage     tokens and cost by day, scope and provider, from a running broker
+  doctor    whether the providers can work here, and what to do if not. Ends with 1
+            if the default one cannot
   export    the sessions of a running broker, one JSON object a line
   import FILE
             sessions into a running broker: an export, TokenPak's session_map.db
@@ -35,11 +38,23 @@ Options
   --metrics-listen HOST:PORT
                          where the broker shows metrics   (SESSION_BROKER_METRICS_LISTEN)
                          default: 127.0.0.1:7412; off: nowhere
-  --broker URL           the broker that the adapter, export and import ask:
+  --broker URL           the broker that the adapter and the commands ask:
                          http://host:port or unix:PATH    (SESSION_BROKER_BROKER)
-                         default: the one that --listen names; for export and
-                         import the one behind --socket, if it is there
+                         default: the one that --listen names; for usage,
+                         export and import the one behind --socket, if it is
+                         there
   --version, --help
+
+Options of usage
+  --since DAY, --until DAY
+                         first and last day, YYYY-MM-DD, UTC; default: 30 days ago
+                         and today
+  --scope S, --provider P
+                         only these
+  --json                 one JSON object a line instead of a table
+
+Options of doctor
+  --json                 one JSON object a line instead of words
 
 Options of export and import
   --scope S, --provider P
@@ -50,7 +65,7 @@ Options of export and import
   --format FORMAT        auto (default), sessions, tokenpak or openclaw
   --json                 report an import as JSON
 
-export and import ask with the token in admin-token of the data directory, or in
+usage, export and import ask with the token in admin-token of the data directory, or in
 SESSION_BROKER_TOKEN. SESSION_BROKER_LOG_LEVEL is one of trace, debug, info (default), warn, error.
 `;
 
@@ -67,6 +82,8 @@ const options = {
   archived: { type: "boolean" },
   output: { type: "string" },
   format: { type: "string" },
+  since: { type: "string" },
+  until: { type: "string" },
   json: { type: "boolean" },
   help: { type: "boolean", short: "h" },
   version: { type: "boolean" },
@@ -104,6 +121,23 @@ async function main(args: readonly string[]): Promise<void> {
       const { openai } = await import("./commands/openai.js");
       const settings = await settingsOf(overrides);
       return openai({ listen: settings.adapterListen, broker: broker ?? describeAddress(settings.listen) });
+    }
+    case "usage": {
+      const { scope = "", provider = "", json = false } = values;
+      const days = { since: dayOf("since", values.since), until: dayOf("until", values.until) };
+      const { showUsage } = await import("./commands/usage.js");
+      return showUsage({
+        access: await accessTo(broker, overrides),
+        filter: { scope, provider },
+        ...days,
+        json,
+      });
+    }
+    case "doctor": {
+      const { doctor } = await import("./commands/doctor.js");
+      const { json = false } = values;
+      process.exitCode = await doctor(await settingsOf(overrides), process.env, json);
+      return;
     }
     case "export": {
       const { exportSessions } = await import("./commands/export.js");
@@ -159,6 +193,17 @@ function formatOf(name = "auto"): Format | "auto" {
   const known = (["auto", ...formats] as const).find((format) => format === name);
   if (known === undefined) throw new UsageError(`there is no format ${JSON.stringify(name)}`);
   return known;
+}
+
+/** The start of a day, UTC, in milliseconds. */
+function dayOf(flag: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const ms = /^\d{4}-\d\d-\d\d$/.test(text) ? Date.parse(text) : Number.NaN;
+  // A day that its month does not have is read as one of the next month.
+  if (Number.isNaN(ms) || !new Date(ms).toISOString().startsWith(text)) {
+    throw new UsageError(`--${flag}: ${JSON.stringify(text)} is no day such as 2026-01-31`);
+  }
+  return ms;
 }
 
 function print(text: string): void {

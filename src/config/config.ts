@@ -13,6 +13,7 @@ import {
 } from "../../gen/sessionbroker/config/v1/config_pb.js";
 import type { Role } from "../../gen/sessionbroker/v1/options_pb.js";
 import type { ResetPolicy as ResetPolicyMessage } from "../../gen/sessionbroker/v1/session_pb.js";
+import { providerProblem } from "../providers/problems.js";
 import type { KeyScheme as Scheme } from "../sessions/key-scheme.js";
 import type { MaintenanceSettings } from "../sessions/maintenance.js";
 import type { ResetPolicy } from "../sessions/session.js";
@@ -169,9 +170,20 @@ function readConfig(path: string): Config {
     throw new ConfigError(`${path}: ${(error as Error).message}`);
   }
   const result = createValidator().validate(ConfigSchema, config);
-  if (result.kind === "valid") return config;
+  if (result.kind === "valid") {
+    refuseUnusableProviders(config, path);
+    return config;
+  }
   const what = result.kind === "invalid" ? result.violations.map(String).join("; ") : result.error.message;
   throw new ConfigError(`${path}: ${what}`);
+}
+
+/** What the rules of the schema cannot say of a provider. */
+function refuseUnusableProviders(config: Config, path: string): void {
+  for (const [index, provider] of config.providers.entries()) {
+    const problem = providerProblem(provider);
+    if (problem !== undefined) throw new ConfigError(`${path}: providers[${index}].${problem}`);
+  }
 }
 
 function scopeSettings(config: Config): (scope: string) => ScopeSettings {

@@ -11,6 +11,12 @@ export function findExecutable(name: string, pathEnv: string | undefined): strin
     .find(isExecutable);
 }
 
+/** The executable that a configuration names: an absolute path, or a name on a PATH. */
+export function locateExecutable(name: string, pathEnv: string | undefined): string | undefined {
+  if (!isAbsolute(name)) return findExecutable(name, pathEnv);
+  return isExecutable(name) ? name : undefined;
+}
+
 function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK);

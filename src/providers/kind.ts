@@ -2,6 +2,7 @@
 import { type Duration, durationMs } from "@bufbuild/protobuf/wkt";
 import type { Provider as ProviderConfig } from "../../gen/sessionbroker/config/v1/config_pb.js";
 import type { Provider } from "../turns/provider.js";
+import type { Diagnosis } from "./diagnosis.js";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -10,6 +11,8 @@ export interface ProviderKind {
   readonly name: NonNullable<ProviderConfig["kind"]["case"]>;
   /** The provider of this configuration, whose kind is this one. */
   create(config: ProviderConfig, environment: Environment): Provider;
+  /** What can be told without asking a model. Default: what the provider's health says. */
+  diagnose?(config: ProviderConfig, environment: Environment): Promise<Diagnosis>;
   /** Path of the executable, if this kind is to be used without a configuration when it is on the PATH. */
   find?(pathEnv: string | undefined): string | undefined;
 }

@@ -14,6 +14,9 @@ export const defaultOutputLimits: OutputLimits = {
   maxLines: 1_000_000,
 };
 
+/** An answer is kept whole in memory and in the store. */
+export const mostAnswerBytes = 32 * 1024 * 1024;
+
 export class OutputLimitError extends Error {
   override readonly name = "OutputLimitError";
 }

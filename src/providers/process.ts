@@ -39,6 +39,11 @@ export interface Child {
    * @param isAnswerOurs true while the child waits for us; its silence is no fault then
    */
   lines(isAnswerOurs?: () => boolean): AsyncIterable<string>;
+  /**
+   * The bytes of the standard output as they come, in place of `lines`. Throws
+   * SilenceError; how much is too much is the reader's to say.
+   */
+  bytes(): AsyncIterable<Buffer>;
   /** A new turn of a process that stays: its output and its silence are counted from now on. */
   countAnew(): void;
   /** Writes whole lines to the standard input; the time that the child may say nothing begins anew. */
@@ -158,6 +163,11 @@ export async function startChild(options: ChildOptions): Promise<Child> {
     splitter.countAnew();
   };
   async function* lines(isAnswerOurs = () => false): AsyncGenerator<string> {
+    for await (const chunk of bytes(isAnswerOurs)) yield* splitter.push(chunk);
+    yield* splitter.end();
+  }
+
+  async function* bytes(isAnswerOurs = () => false): AsyncGenerator<Buffer> {
     const chunks = stdout[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
     try {
       lastOutputAt = performance.now();
@@ -165,11 +175,10 @@ export async function startChild(options: ChildOptions): Promise<Child> {
         const chunk = await nextChunk(chunks, isAnswerOurs);
         if (chunk === undefined) break;
         lastOutputAt = performance.now();
-        yield* splitter.push(chunk);
+        yield chunk;
         // The reader's time is not the child's silence.
         lastOutputAt = performance.now();
       }
-      yield* splitter.end();
     } finally {
       stdout.destroy();
     }
@@ -200,7 +209,16 @@ export async function startChild(options: ChildOptions): Promise<Child> {
     }
   }
 
-  return { lines, countAnew, write, closeInput, exit, errorOutput: () => tail.text(), end };
+  return {
+    lines,
+    bytes: () => bytes(),
+    countAnew,
+    write,
+    closeInput,
+    exit,
+    errorOutput: () => tail.text(),
+    end,
+  };
 }
 
 /** Waits for the promise, but no longer than `waitMs`. Whether it was settled in time. */

@@ -6,11 +6,14 @@ import {
 } from "../../gen/sessionbroker/config/v1/config_pb.js";
 import type { Provider } from "../turns/provider.js";
 import { claudeKind } from "./claude/index.js";
+import { commandKind } from "./command/index.js";
+import { type Diagnosis, diagnoseByHealth } from "./diagnosis.js";
 import { echoKind } from "./echo/index.js";
 import type { Environment, ProviderKind } from "./kind.js";
+import { openAiKind } from "./openai/index.js";
 
 /** Those that are found on this machine are used in this order. */
-const kinds: readonly ProviderKind[] = [claudeKind, echoKind];
+const kinds: readonly ProviderKind[] = [claudeKind, openAiKind, commandKind, echoKind];
 
 /** Ids that a key may carry, whatever is configured. */
 export const shippedProviders = ["claude", "codex", "gemini", "acp", "openai", "command", "echo"] as const;
@@ -20,9 +23,38 @@ export function createProviders(
   configured: readonly ProviderConfig[],
   environment: Environment,
 ): ReadonlyMap<string, Provider> {
+  const configs = effectiveConfigs(configured, environment);
+  return new Map(configs.map((config) => [config.id, createProvider(config, environment)]));
+}
+
+export interface DiagnosedProvider {
+  readonly id: string;
+  readonly kind: string;
+  readonly diagnosis: Diagnosis;
+}
+
+/** What can be told of each provider without asking a model, the default one first. */
+export function diagnoseProviders(
+  configured: readonly ProviderConfig[],
+  environment: Environment,
+): Promise<DiagnosedProvider[]> {
+  const configs = effectiveConfigs(configured, environment);
+  return Promise.all(
+    configs.map(async (config) => {
+      const kind = kindOf(config);
+      const diagnosis =
+        kind.diagnose === undefined
+          ? await diagnoseByHealth(kind.create(config, environment))
+          : await kind.diagnose(config, environment);
+      return { id: config.id, kind: kind.name, diagnosis };
+    }),
+  );
+}
+
+function effectiveConfigs(configured: readonly ProviderConfig[], environment: Environment): ProviderConfig[] {
   const configs = configured.length > 0 ? [...configured] : foundAgents(environment);
   if (!configs.some(({ id }) => id === "echo")) configs.push(echoConfig());
-  return new Map(configs.map((config) => [config.id, createProvider(config, environment)]));
+  return configs;
 }
 
 function foundAgents(environment: Environment): ProviderConfig[] {
@@ -38,9 +70,13 @@ function echoConfig(): ProviderConfig {
 }
 
 function createProvider(config: ProviderConfig, environment: Environment): Provider {
+  return kindOf(config).create(config, environment);
+}
+
+function kindOf(config: ProviderConfig): ProviderKind {
   const kind = kinds.find(({ name }) => name === config.kind.case);
   if (kind === undefined) {
     throw new TypeError(`the provider ${config.id} has no kind that this version knows`);
   }
-  return kind.create(config, environment);
+  return kind;
 }

@@ -13,9 +13,15 @@ import { type SessionRpcDeps, sessionMethods } from "./sessions.js";
 import { exportSessions, importSessions } from "./transfer.js";
 import { listTurns, type TurnListDeps } from "./turn-list.js";
 import { type TurnRpcDeps, turnMethods } from "./turns.js";
+import { listUsage, type UsageRpcDeps } from "./usage.js";
 import { watchSessions } from "./watch.js";
 
-export type ServiceDeps = SessionRpcDeps & SelectionDeps & TurnRpcDeps & TurnListDeps & ServerInfoDeps;
+export type ServiceDeps = SessionRpcDeps &
+  SelectionDeps &
+  TurnRpcDeps &
+  TurnListDeps &
+  UsageRpcDeps &
+  ServerInfoDeps;
 
 /** Methods that are missing here answer UNIMPLEMENTED. */
 export function serviceRoutes(deps: ServiceDeps): (router: ConnectRouter) => void {
@@ -29,6 +35,7 @@ export function serviceRoutes(deps: ServiceDeps): (router: ConnectRouter) => voi
       ...turnMethods(deps),
       ...laneMethods(deps),
       listTurns: (request, context) => listTurns(deps, callerOf(context), request),
+      listUsage: (request, context) => listUsage(deps, callerOf(context), request),
       ...serverInfoMethod(deps),
     });
   };

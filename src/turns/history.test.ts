@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { exchangesOf, fitExchange, type ToldMessage, unseenMessages } from "./history.js";
+import { allSaid, exchangesOf, fitExchange, type ToldMessage, unseenMessages } from "./history.js";
 
 const room = 20;
 const most = room + 32;
@@ -52,4 +52,45 @@ it("pairs questions with answers, and joins what one author says in a row", () =
     { user: "", assistant: "a0" },
     { user: "u1", assistant: "" },
   ]);
+});
+
+describe("an agent that remembers nothing is given", () => {
+  const pairs = (...texts: string[]) => exchangesOf(messages(...texts));
+
+  it.each([
+    ["what is kept", ["u1", "a1", "u2", "a2"], [], ["u1", "a1", "u2", "a2"]],
+    ["what is told, if nothing is kept", [], ["u1", "a1"], ["u1", "a1"]],
+    ["no exchange twice", ["u1", "a1", "u2", "a2"], ["u1", "a1", "u2", "a2"], ["u1", "a1", "u2", "a2"]],
+    ["what was told from before", ["u2", "a2"], ["u1", "a1", "u2", "a2"], ["u1", "a1", "u2", "a2"]],
+    ["what others answered since", ["u1", "a1"], ["u1", "a1", "u2", "a2"], ["u1", "a1", "u2", "a2"]],
+    ["both", ["u2", "a2"], ["u1", "a1", "u2", "a2", "u3", "a3"], ["u1", "a1", "u2", "a2", "u3", "a3"]],
+    [
+      "all that is kept, if the caller tells less",
+      ["u1", "a1", "u2", "a2"],
+      ["u2", "a2"],
+      ["u1", "a1", "u2", "a2"],
+    ],
+    ["what is kept, if the caller tells of something else", ["u1", "a1"], ["u8", "a8"], ["u1", "a1"]],
+  ])("%s", (_, kept, told, expected) => {
+    const said = allSaid({ exchanges: pairs(...kept), truncated: false }, messages(...told));
+    expect(said).toEqual({ exchanges: pairs(...expected), truncated: false });
+  });
+
+  it("the newest of it, and is told so", () => {
+    const kept = { exchanges: pairs("u1", "a1", "u2", "a2", "u3", "a3"), truncated: false };
+    expect(allSaid(kept, [], 2 * (4 + 32))).toEqual({
+      exchanges: pairs("u2", "a2", "u3", "a3"),
+      truncated: true,
+    });
+    expect(allSaid({ ...kept, truncated: true }, [])).toEqual({ ...kept, truncated: true });
+    expect(allSaid(kept, [], 10)).toEqual({ exchanges: [], truncated: true });
+  });
+
+  it("what has been cut, if the caller still tells it", () => {
+    const kept = { exchanges: pairs("u2", "a2"), truncated: true };
+    expect(allSaid(kept, messages("u1", "a1", "u2", "a2"))).toEqual({
+      exchanges: pairs("u1", "a1", "u2", "a2"),
+      truncated: false,
+    });
+  });
 });

@@ -64,6 +64,41 @@ export function unseenMessages(
   return since.some(({ author }) => author === "assistant") ? since : [];
 }
 
+/**
+ * All that was said before the input, for an agent that remembers nothing by
+ * itself: what is kept of the session and, of what the caller tells, what was
+ * said before and since. The newest of it, up to `mostBytes`.
+ */
+export function allSaid(
+  kept: KeptHistory,
+  told: readonly ToldMessage[],
+  mostBytes = mostHistoryBytes,
+): KeptHistory {
+  const [oldest] = kept.exchanges;
+  const pairs = exchangesOf(told);
+  const known = oldest === undefined ? pairs.length : pairs.findIndex((pair) => isSaidIn(pair, oldest));
+  const since = exchangesOf(unseenMessages(told, kept.exchanges.at(-1)?.assistant));
+  const before = pairs.slice(0, Math.max(0, known));
+  const all = [...before, ...kept.exchanges, ...since];
+  const newest = newestWithin(all, mostBytes);
+  // What the caller tells goes back further than what has been cut.
+  const truncated = newest.length < all.length || (kept.truncated && before.length === 0);
+  return { exchanges: newest, truncated };
+}
+
+function isSaidIn(told: Exchange, kept: Exchange): boolean {
+  return normalise(told.assistant) === normalise(kept.assistant) && told.assistant !== "";
+}
+
+function newestWithin(exchanges: readonly Exchange[], mostBytes: number): readonly Exchange[] {
+  let bytes = 0;
+  const tooOld = exchanges.findLastIndex(({ user, assistant }) => {
+    bytes += overheadBytes + Buffer.byteLength(user) + Buffer.byteLength(assistant);
+    return bytes > mostBytes;
+  });
+  return exchanges.slice(tooOld + 1);
+}
+
 /** Pairs of what was asked and what was answered; messages of one author in a row are joined. */
 export function exchangesOf(messages: readonly ToldMessage[]): readonly Exchange[] {
   const pairs: { user: string[]; assistant: string[] }[] = [];

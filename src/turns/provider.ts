@@ -8,6 +8,7 @@ import type { FinishReason, TurnErrorCode } from "../../gen/sessionbroker/v1/tur
 export interface ProviderCapabilities {
   /** Who makes the native id: the broker before the first turn, or the agent. */
   readonly assignsNativeId: "broker" | "provider";
+  /** False: it remembers nothing by itself, and each turn is given all that is kept as `unseen`. */
   readonly resume: boolean;
   readonly interrupt: boolean;
   readonly steer: boolean;

@@ -10,6 +10,7 @@ import { noUsage } from "../sessions/session.js";
 import type { ActiveTurn } from "./active-turn.js";
 import { type Ending, endingOf } from "./endings.js";
 import {
+  allSaid,
   exchangesOf,
   type KeptHistory,
   mostHistoryBytes,
@@ -107,6 +108,11 @@ class TurnRun {
       return kept.exchanges;
     }
     const { history } = this.request;
+    if (!this.provider.capabilities.resume) {
+      const said = allSaid(await this.#keptHistory(), history);
+      if (said.truncated) this.#announceCut();
+      return said.exchanges;
+    }
     if (history.length === 0) return [];
     // A conversation that nobody has begun is given all that the caller remembers.
     if (nativeStateBefore === "unbound" && session.turnCount === 1) return exchangesOf(history);
@@ -213,7 +219,9 @@ class TurnRun {
     const { grant, request } = this;
     const { system, model, timeoutMs } = request;
     const { systemDigest } = grant.session;
-    const prompt = systemPromptOf(system, systemDigest, binding.state !== "bound" || attempt > 1);
+    // An agent that remembers nothing begins anew each time.
+    const begins = binding.state !== "bound" || attempt > 1 || !this.provider.capabilities.resume;
+    const prompt = systemPromptOf(system, systemDigest, begins);
     this.#systemDigest = prompt.digest;
     return {
       turnId: grant.turn.turnId,
@@ -326,7 +334,10 @@ class TurnRun {
         recovered: exchanges.length > 0 ? Notice_Recovered.HISTORY : Notice_Recovered.NONE,
       },
     });
-    if (!truncated) return;
+    if (truncated) this.#announceCut();
+  }
+
+  #announceCut(): void {
     this.active.log.add({
       case: "notice",
       value: {

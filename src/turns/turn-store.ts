@@ -11,6 +11,7 @@ import type { KeptHistory } from "./history.js";
 import type { Exchange } from "./provider.js";
 import type { RetentionSettings } from "./retention.js";
 import type { ConflictPolicy, TurnEnding, TurnRow, TurnState } from "./turn.js";
+import type { UsageCall, UsagePage } from "./usage.js";
 
 export interface AdmitCall {
   readonly reserve: ReserveCall;
@@ -194,6 +195,8 @@ export interface TurnStore {
 /** What is kept of turns, over all sessions. */
 export interface TurnArchive {
   listTurns(call: TurnListCall): Promise<TurnPage>;
+  /** What turns took, by day, scope and provider, whether they are kept or not. */
+  listUsage(call: UsageCall): Promise<UsagePage>;
   /** Deletes events of ended turns that are no longer to be kept, in steps. */
   evictEvents(call: EvictCall): Promise<void>;
 }

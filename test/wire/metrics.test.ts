@@ -207,8 +207,12 @@ describe("a broker with a clock that is moved by hand", () => {
       })(),
     ).rejects.toThrow();
     expect(await rpcs("Attach", "not_found")).toBe(1);
-    await expect(client.listUsage({})).rejects.toThrow();
-    expect(await rpcs("ListUsage", "unimplemented")).toBe(1);
+    await expect(
+      (async () => {
+        for await (const _ of client.backup({ name: "unfinished" }));
+      })(),
+    ).rejects.toThrow();
+    expect(await rpcs("Backup", "unimplemented")).toBe(1);
   });
 
   it("the store is shown", async () => {

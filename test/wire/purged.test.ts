@@ -104,8 +104,8 @@ it("a deleted session leaves no turn, event, history or id on disk, and the answ
     return false;
   });
   await root.close();
-  // Of the key a tombstone; of the turns their ids for a week, against late retries.
-  expect(filled.toSorted()).toEqual(["changes", "meta", "replayExpiry", "replays", "tombstones"]);
+  // Of the key a tombstone; of the turns their ids for a week, against late retries, and the day's sums.
+  expect(filled.toSorted()).toEqual(["changes", "meta", "replayExpiry", "replays", "tombstones", "usage"]);
 });
 
 it.each([

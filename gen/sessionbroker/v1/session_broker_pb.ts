@@ -251,7 +251,9 @@ export const SessionBroker: GenService<{
     output: typeof RecordTurnResponseSchema;
   },
   /**
-   * Tokens and cost by day, scope and provider.
+   * Tokens and cost by day, scope and provider, in this order. Every turn counts
+   * that had the lane, those that RecordTurn has ended as well; none with visibility
+   * INTERNAL. What has been counted stays when a session is deleted.
    *
    * @generated from rpc sessionbroker.v1.SessionBroker.ListUsage
    */

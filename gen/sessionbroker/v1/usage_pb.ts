@@ -142,7 +142,7 @@ export const ListUsageResponseSchema: GenMessage<ListUsageResponse> = /*@__PURE_
  */
 export type UsageRow = Message<"sessionbroker.v1.UsageRow"> & {
   /**
-   * UTC, as YYYY-MM-DD.
+   * UTC, as YYYY-MM-DD: the day on which the turns ended.
    *
    * @generated from field: string day = 1;
    */
@@ -159,6 +159,8 @@ export type UsageRow = Message<"sessionbroker.v1.UsageRow"> & {
   provider: string;
 
   /**
+   * Turns that had the lane, however they ended.
+   *
    * @generated from field: uint32 turns = 4;
    */
   turns: number;

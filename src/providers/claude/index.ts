@@ -12,6 +12,7 @@ import { Spares } from "../spares.js";
 import { VersionProbe } from "../version.js";
 import { WarmPool } from "../warm-pool.js";
 import type { ClaudeProcess } from "./claude-process.js";
+import { diagnoseClaude } from "./diagnose.js";
 import { claudeEnvironment } from "./environment.js";
 import { type RunSettings, runTurn, startSpare } from "./run.js";
 
@@ -63,6 +64,11 @@ export const claudeKind: ProviderKind = {
       environment: added,
       parentEnvironment: environment,
     });
+  },
+  async diagnose(config, environment) {
+    if (config.kind.case !== "claude") throw new TypeError("not a claude configuration");
+    const { executable, environment: added } = config.kind.value;
+    return diagnoseClaude(executable || "claude", claudeEnvironment(environment, added, undefined));
   },
   find: (pathEnv) => findExecutable("claude", pathEnv),
 };

@@ -33,6 +33,7 @@ export const echoKind: ProviderKind = {
       ...(config.maxRunning === 0 ? {} : { maxRunning: config.maxRunning }),
     });
   },
+  diagnose: async () => ({ usable: true, found: "in process" }),
 };
 
 export function createEchoProvider(options: EchoOptions): Provider {

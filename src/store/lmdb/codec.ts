@@ -240,12 +240,12 @@ export function decodeBatch(sealed: Buffer): readonly Uint8Array[] {
   return unsealMessage(JournalBatchSchema, sealed, "events").events;
 }
 
-function encodeUsage(usage: UsageTotal): UsageRecord {
+export function encodeUsage(usage: UsageTotal): UsageRecord {
   const { costUsd, ...tokens } = usage;
   return create(UsageRecordSchema, costUsd === undefined ? tokens : { ...tokens, costUsd });
 }
 
-function decodeUsage(record: UsageRecord | undefined): UsageTotal {
+export function decodeUsage(record: UsageRecord | undefined): UsageTotal {
   return {
     inputTokens: record?.inputTokens ?? 0,
     cacheReadTokens: record?.cacheReadTokens ?? 0,

@@ -2,6 +2,7 @@
  * Opening a store.
  *
  *     nothing ──▶ creating ──▶ ready ──▶ checked in a child ──▶ owned by this process
+ *                               └── of an earlier version ──▶ brought up to this one
  */
 import { randomUUID } from "node:crypto";
 import { mkdirSync, statSync } from "node:fs";
@@ -14,6 +15,7 @@ import { environmentOptions, schemaVersion } from "./schema.js";
 import { LmdbStore } from "./store.js";
 import { Tables } from "./tables.js";
 import { Transaction } from "./transaction.js";
+import { countAllUsage } from "./usage.js";
 import { inlineRunner, threadRunner, Writer } from "./writer.js";
 
 export interface OpenStoreOptions {
@@ -55,14 +57,16 @@ export async function openStore(options: OpenStoreOptions): Promise<OpenedStore>
         `the store ${path} has schema version ${marker.schemaVersion}, and this version of session-broker knows ${schemaVersion}: use a newer one`,
       );
     }
-    await preflight(path);
+    await preflight(path, marker.schemaVersion);
   }
   const root = open(environmentOptions(path));
   try {
     const tables = new Tables(root, path);
     const instance = randomUUID();
-    own(tables, instance, path, now());
-    if (marker.state === "creating") writeMarker(path, { ...marker, state: "ready" });
+    own(tables, instance, path, now(), marker);
+    if (marker.state === "creating" || marker.schemaVersion < schemaVersion) {
+      writeMarker(path, { ...marker, state: "ready", schemaVersion });
+    }
     return serve(root, tables, marker, instance, options);
   } catch (error) {
     await root.close();
@@ -81,9 +85,11 @@ function startCreating(path: string): Marker {
   return marker;
 }
 
-function own(tables: Tables, instance: string, path: string, nowMs: number): void {
+function own(tables: Tables, instance: string, path: string, nowMs: number, marker: Marker): void {
   tables.root.transactionSync(() => {
     takeOwnership(tables, instance, path, nowMs);
+    // Done again if the marker could not be written afterwards.
+    if (marker.schemaVersion < 2) countAllUsage(tables);
     // Fences of an earlier life stay behind every one of this life.
     const tx = new Transaction(tables, nowMs);
     tx.next("fence");

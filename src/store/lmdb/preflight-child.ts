@@ -4,12 +4,15 @@
  * the broker lives.
  */
 import { open } from "lmdb";
-import { databaseNames, environmentOptions } from "./schema.js";
+import { addedIn, databaseNames, environmentOptions } from "./schema.js";
 
-const path = process.argv[2];
-if (path === undefined) throw new TypeError("usage: preflight-child <path>");
+const [, , path, version] = process.argv;
+if (path === undefined || version === undefined) {
+  throw new TypeError("usage: preflight-child <path> <schema version>");
+}
 const root = open({ ...environmentOptions(path), readOnly: true });
 for (const name of Object.values(databaseNames)) {
+  if (Number(version) < (addedIn[name] ?? 0)) continue;
   const database = root.openDB({ name, encoding: "binary" });
   // A database that was never created opens as nothing in a read-only environment.
   if (database === undefined) {

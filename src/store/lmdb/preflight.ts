@@ -17,15 +17,21 @@ const versionOffset = 28;
 const version = 2;
 const pageSizeOffset = 48;
 
-export async function preflight(path: string): Promise<void> {
+/** @param schemaVersion of the store */
+export async function preflight(path: string, schemaVersion: number): Promise<void> {
   checkHead(path);
   const child = fileURLToPath(compiledSibling("preflight-child"));
   const problem = await new Promise<string | undefined>((resolve) => {
-    execFile(process.execPath, [child, path], { timeout: 120_000 }, (error, _stdout, stderr) => {
-      if (error === null) return resolve(undefined);
-      const said = stderr.trim().split("\n").at(-1) ?? "";
-      resolve(error.signal ? `reading it ended with ${error.signal}` : said || "it cannot be read");
-    });
+    execFile(
+      process.execPath,
+      [child, path, String(schemaVersion)],
+      { timeout: 120_000 },
+      (error, _stdout, stderr) => {
+        if (error === null) return resolve(undefined);
+        const said = stderr.trim().split("\n").at(-1) ?? "";
+        resolve(error.signal ? `reading it ended with ${error.signal}` : said || "it cannot be read");
+      },
+    );
   });
   if (problem !== undefined) throw new DamagedStore(path, problem);
 }

@@ -5,7 +5,7 @@
 import type { RootDatabaseOptionsWithPath } from "lmdb";
 
 /** Raised with every change of keys or records; opening a newer store refuses. */
-export const schemaVersion = 1;
+export const schemaVersion = 2;
 
 export const databaseNames = {
   /** "owner" | "counters" | "schema" → JSON */
@@ -54,9 +54,14 @@ export const databaseNames = {
   history: "history",
   /** record no → HistorySizeRecord */
   historySizes: "history-sizes",
+  /** [day since the epoch, scope, provider] → DayUsageRecord */
+  usage: "usage",
   /** record no → nothing: what hangs on a deleted row and is still to be deleted */
   garbage: "garbage",
 } as const;
+
+/** Databases that stores of earlier versions do not have, with the version that has them first. */
+export const addedIn: Readonly<Record<string, number>> = { [databaseNames.usage]: 2 };
 
 export type DatabaseName = keyof typeof databaseNames;
 

@@ -38,6 +38,7 @@ import type {
   TurnPage,
   TurnStore,
 } from "../../turns/turn-store.js";
+import type { UsageCall, UsagePage } from "../../turns/usage.js";
 import { type Stretch, walkActivity } from "./activity.js";
 import { decodeBatch, unseal, unsealMessage } from "./codec.js";
 import type { CommandInput } from "./commands.js";
@@ -46,6 +47,7 @@ import { type PruneStepResult, pruneScopes } from "./prune-commands.js";
 import { afterAll } from "./schema.js";
 import type { Key, Tables } from "./tables.js";
 import { listTurns } from "./turn-list.js";
+import { listUsage } from "./usage.js";
 import type { Writer } from "./writer.js";
 
 /** Rows of a report that are named; the counts go on. */
@@ -308,6 +310,11 @@ export class LmdbStore implements SessionStore, TurnStore, TurnArchive {
 
   end(call: TurnEndCall): Promise<boolean> {
     return this.writer.run("end", call);
+  }
+
+  async listUsage(call: UsageCall): Promise<UsagePage> {
+    this.tables.refresh();
+    return listUsage(this.tables, call);
   }
 
   /** Live rows in the store. */

@@ -22,6 +22,7 @@ import { applyReservation } from "./reserve-commands.js";
 import { encodeLane, encodeNumber, type Key, sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
 import { buriedTurn } from "./turn-tombstones.js";
+import { countUsage } from "./usage.js";
 
 /** Events of one record on disk; what fills it up may be longer. */
 const batchBytes = 64 * 1024;
@@ -173,7 +174,10 @@ export function end(tx: Transaction, call: TurnEndCall): boolean {
   tx.tables.delete("requests", turn.turnNo);
   settleMerges(tx, turn.turnNo, call.taken);
   if (call.exchange !== undefined) keepExchange(tx, turn, call.exchange);
-  if (call.fence !== undefined) settleSession(tx, turn, call);
+  if (call.fence !== undefined) {
+    settleSession(tx, turn, call);
+    countUsage(tx.tables, { key: turn.key, endedAtMs: call.endedAtMs, usage: call.usage });
+  }
   return true;
 }
 

@@ -585,7 +585,9 @@ export const OpenAi_ApiSchema: GenEnum<OpenAi_Api> = /*@__PURE__*/
  * Any program that takes the prompt on its standard input. Nothing is given to
  * a shell. "{native_id}", "{session_id}", "{model}" and "{workspace}" stand for
  * those values, in arguments that come after "--" or in which "=" stands before
- * them.
+ * them. A template that breaks this rule is refused at the start; a value that
+ * is not [A-Za-z0-9][A-Za-z0-9._:-]{0,127} fails its turn. The workspace is an
+ * absolute path of the broker's and is given as it is.
  *
  * @generated from message sessionbroker.config.v1.Command
  */
@@ -657,6 +659,8 @@ export type JsonLines = Message<"sessionbroker.config.v1.JsonLines"> & {
   end: string;
 
   /**
+   * A text, a number, or true or false. Default: whatever stands there.
+   *
    * @generated from field: string end_value = 4;
    */
   endValue: string;

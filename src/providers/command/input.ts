@@ -1,0 +1,27 @@
+/** What a program is given on its standard input. */
+import type { ProviderTurn } from "../../turns/provider.js";
+import { RequestError } from "../ending.js";
+import { describeUnseen } from "../unseen.js";
+
+/**
+ * The prompt, after what the program has to know before it. Throws RequestError.
+ *
+ * @param begins whether the program's conversation begins with it
+ */
+export function promptOf(
+  { input, system, systemNotice, unseen }: Pick<ProviderTurn, "input" | "system" | "systemNotice" | "unseen">,
+  begins: boolean,
+): string {
+  const texts = input.map((part) => {
+    if (part.kind !== "text") throw new RequestError(`The program cannot take an attachment (${part.kind}).`);
+    return part.text;
+  });
+  const prompt = texts.join("\n");
+  if (prompt.trim() === "") throw new RequestError("The message is empty.");
+  const blocks = [
+    ...(system && begins ? [`<instructions>\n${system}\n</instructions>`] : []),
+    ...(systemNotice ? [systemNotice] : []),
+    ...(unseen.length === 0 ? [] : [describeUnseen(unseen)]),
+  ];
+  return [...blocks, prompt].join("\n\n");
+}

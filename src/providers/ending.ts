@@ -1,0 +1,63 @@
+/** Endings that say the same whatever the agent is. */
+import { TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
+import type { ProviderTurn, TurnOutcome } from "../turns/provider.js";
+import { OutputLimitError } from "./lines.js";
+import { SilenceError } from "./process.js";
+import type { StopReason } from "./stop-switch.js";
+
+export type Failure = Pick<
+  Extract<TurnOutcome, { status: "failed" }>,
+  "code" | "message" | "retryable" | "retryAfterMs" | "modelNotAsked"
+>;
+
+export interface TimeLimits {
+  readonly timeoutMs: number;
+  readonly silenceTimeoutMs: number;
+}
+
+/** The turn asks for something that the provider cannot do. */
+export class RequestError extends Error {
+  override readonly name = "RequestError";
+}
+
+export function allowedMs(limits: TimeLimits, turn: ProviderTurn): number {
+  return Math.min(turn.timeoutMs, limits.timeoutMs);
+}
+
+export function stoppedOutcome(reason: StopReason, limits: TimeLimits, turn: ProviderTurn): TurnOutcome {
+  if (reason === "cancelled") return { status: "cancelled" };
+  const message = `The turn took longer than ${allowedMs(limits, turn)} ms.`;
+  return failedOutcome(failureOf("TIMEOUT", message, { retryable: true }));
+}
+
+/** What an error that stopped the reading of an answer means; undefined if it is none of these. */
+export function faultOf(error: unknown, limits: TimeLimits): Failure | undefined {
+  if (error instanceof RequestError) {
+    return failureOf("INVALID_REQUEST", error.message, { modelNotAsked: true });
+  }
+  if (error instanceof OutputLimitError) {
+    return failureOf("OUTPUT_LIMIT", `The agent was ended after ${error.message}.`);
+  }
+  if (error instanceof SilenceError) {
+    const message = `The agent said nothing for ${limits.silenceTimeoutMs} ms.`;
+    return failureOf("NO_OUTPUT_TIMEOUT", message, { retryable: true });
+  }
+  return undefined;
+}
+
+export function internalFailure(error: unknown): Failure {
+  return failureOf("INTERNAL", error instanceof Error ? error.message : String(error));
+}
+
+/** Not retryable, and the model may have been asked, unless it is said. */
+export function failureOf(
+  code: keyof typeof TurnErrorCode,
+  message: string,
+  more: Partial<Omit<Failure, "code" | "message">> = {},
+): Failure {
+  return { code: TurnErrorCode[code], message, retryable: false, modelNotAsked: false, ...more };
+}
+
+export function failedOutcome(failure: Failure): TurnOutcome {
+  return { status: "failed", ...failure };
+}
