@@ -1,7 +1,8 @@
 /** A chat completion request: what it asks for, or why it cannot be had. */
 import { createHash } from "node:crypto";
+import type { Conversation } from "./conversation.js";
 import { invalid } from "./errors.js";
-import { type Conversation, toConversation } from "./messages.js";
+import { chatConversation } from "./messages.js";
 
 export interface ChatRequest {
   readonly model: string;
@@ -29,7 +30,7 @@ export function toChatRequest(body: Body): ChatRequest {
     model,
     stream: stream ?? false,
     includeUsage: wantsUsage(streamOptions),
-    conversation: toConversation(body.messages),
+    conversation: chatConversation(body.messages),
     digest: (target) => digestOf(body, target),
   };
 }

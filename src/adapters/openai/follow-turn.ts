@@ -18,6 +18,8 @@ export interface FollowOptions {
   readonly reattachAttempts: number;
   /** Before the first attempt; doubles with each. */
   readonly reattachDelayMs: number;
+  /** Set: the turn is known, and its events after this sequence are read. Default: it is dispatched. */
+  readonly attachAfter?: number;
 }
 
 /**
@@ -29,10 +31,14 @@ export interface FollowOptions {
 export async function* followTurn(options: FollowOptions): AsyncGenerator<TurnEvent, void> {
   const { broker, request, scope, signal } = options;
   const call: CallOptions = { headers: options.headers, signal };
-  let stream: AsyncIterable<{ readonly event?: TurnEvent | undefined }> = broker.dispatch(request, call);
-  let accepted = false;
+  let accepted = options.attachAfter !== undefined;
   let mayHaveArrived = false;
-  let afterSequence = 0;
+  let afterSequence = options.attachAfter ?? 0;
+  const open = (): AsyncIterable<{ readonly event?: TurnEvent | undefined }> =>
+    accepted
+      ? broker.attach({ turnId: request.turnId, scope, afterSequence }, call)
+      : broker.dispatch(request, call);
+  let stream = open();
   for (let failures = 0; ; ) {
     let failure: ConnectError;
     try {
@@ -57,9 +63,7 @@ export async function* followTurn(options: FollowOptions): AsyncGenerator<TurnEv
     const again = accepted ? canAttach(failure) : mayHaveArrived && isTransportFailure(failure);
     if (!again || signal.aborted || failures > options.reattachAttempts) throw failure;
     await options.timers.sleep(options.reattachDelayMs * 2 ** (failures - 1), signal);
-    stream = accepted
-      ? broker.attach({ turnId: request.turnId, scope, afterSequence }, call)
-      : broker.dispatch(request, call);
+    stream = open();
   }
 }
 

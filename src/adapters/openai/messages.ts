@@ -1,169 +1,61 @@
-/** The message list of a chat request, as parts of a turn. */
-import type { MessageInitShape } from "@bufbuild/protobuf";
+/** The message list of a chat request. */
 import {
-  type AttachmentSchema,
-  HistoryMessage_Author as Author,
-  type HistoryMessageSchema,
-  type InputPartSchema,
-} from "../../../gen/sessionbroker/v1/turn_pb.js";
+  type Conversation,
+  type ListedMessage,
+  type PartReader,
+  toConversation,
+  unknownPart,
+} from "./conversation.js";
 import { invalid } from "./errors.js";
+import { filePart, imagePart, isObject, objectAt, stringAt, textPart } from "./parts.js";
 
-type Part = MessageInitShape<typeof InputPartSchema>;
-
-export interface Conversation {
-  /** System and developer messages, joined by blank lines. */
-  readonly system: string;
-  /** User and assistant messages up to the last assistant message. */
-  readonly history: MessageInitShape<typeof HistoryMessageSchema>[];
-  /** The user messages after it; never empty. */
-  readonly input: Part[];
-}
-
-/** The most parts that a turn's input may have. */
-const maxInputParts = 64;
-
-const roles: ReadonlySet<unknown> = new Set(["system", "developer", "user", "assistant", "tool", "function"]);
+const roles: Readonly<Record<string, ListedMessage["role"]>> = {
+  system: "system",
+  developer: "system",
+  user: "user",
+  assistant: "assistant",
+  tool: "other",
+  function: "other",
+};
 
 /** 400, naming the place in the list, if a message cannot be passed on. */
-export function toConversation(messages: unknown): Conversation {
+export function chatConversation(messages: unknown): Conversation {
   if (messages === undefined) throw invalid("messages", "messages is missing", "missing_required_parameter");
   if (!Array.isArray(messages)) throw invalid("messages", "messages is not an array");
   if (messages.length === 0) throw invalid("messages", "messages is empty");
-  const list = messages.map(toMessage);
-  const lastAnswer = list.findLastIndex(({ role }) => role === "assistant");
-
-  const system: string[] = [];
-  const history: MessageInitShape<typeof HistoryMessageSchema>[] = [];
-  const input: Part[] = [];
-  for (const [i, { role, content, param }] of list.entries()) {
-    if (role === "system" || role === "developer") {
-      system.push(textOf(toParts(content, param, "refuse")));
-    } else if (role === "user" && i > lastAnswer) {
-      input.push(...toParts(content, param, "refuse"));
-    } else if (role === "user" || role === "assistant") {
-      const author = role === "user" ? Author.USER : Author.ASSISTANT;
-      history.push({ author, parts: toParts(content, param, "drop") });
-    }
-  }
-  if (input.length === 0) {
-    throw invalid("messages", "messages has no user message with content after its last assistant message");
-  }
-  return {
-    system: system.filter((text) => text !== "").join("\n\n"),
-    history,
-    input: input.length > maxInputParts ? joinTexts(input) : input,
-  };
+  return toConversation(messages.map(toMessage), "messages", readPart);
 }
 
-interface ChatMessage {
-  readonly role: unknown;
-  readonly content: unknown;
-  readonly param: string;
-}
-
-function toMessage(value: unknown, index: number): ChatMessage {
+function toMessage(value: unknown, index: number): ListedMessage {
   const param = `messages[${index}]`;
   if (!isObject(value)) throw invalid(param, `${param} is not an object`);
-  const { role, content } = value;
-  if (!roles.has(role)) throw invalid(`${param}.role`, `${param}.role is missing or unknown`);
-  return { role, content, param: `${param}.content` };
+  const role = roleOf(value.role);
+  if (role === undefined) throw invalid(`${param}.role`, `${param}.role is missing or unknown`);
+  return { role, content: value.content, param: `${param}.content` };
 }
 
-/**
- * `drop` leaves out what cannot be passed on, for messages that were answered
- * before. Empty texts are left out always.
- */
-function toParts(content: unknown, param: string, unsupported: "refuse" | "drop"): Part[] {
-  if (typeof content === "string") return textPart(content);
-  if (content === null || content === undefined) return [];
-  if (!Array.isArray(content)) throw invalid(param, `${param} is neither a string nor an array`);
-  return content.flatMap((value, i) => {
-    const at = `${param}[${i}]`;
-    if (!isObject(value)) throw invalid(at, `${at} is not an object`);
-    switch (value.type) {
-      case "text":
-        return textPart(stringAt(value, "text", at));
-      case "refusal":
-        return textPart(stringAt(value, "refusal", at));
-      case "image_url": {
-        const url = stringAt(objectAt(value, "image_url", at), "url", `${at}.image_url`);
-        if (!url.startsWith("data:") && unsupported === "drop") return [];
-        return [{ part: { case: "image" as const, value: fromDataUrl(url, `${at}.image_url.url`) } }];
-      }
-      case "file": {
-        const file = objectAt(value, "file", at);
-        if (file.file_data === undefined && unsupported === "drop") return [];
-        const attachment = fromDataUrl(stringAt(file, "file_data", `${at}.file`), `${at}.file.file_data`);
-        const name = file.filename === undefined ? "" : stringAt(file, "filename", `${at}.file`);
-        return [{ part: { case: "file" as const, value: { ...attachment, name: wellFormed(name) } } }];
-      }
-      default:
-        if (unsupported === "drop") return [];
-        throw invalid(`${at}.type`, `${at}.type is not one of text, image_url, file`, "unsupported_value");
+export function roleOf(role: unknown): ListedMessage["role"] | undefined {
+  return typeof role === "string" && Object.hasOwn(roles, role) ? roles[role] : undefined;
+}
+
+const readPart: PartReader = (value, at, unsupported) => {
+  switch (value.type) {
+    case "text":
+      return textPart(stringAt(value, "text", at));
+    case "refusal":
+      return textPart(stringAt(value, "refusal", at));
+    case "image_url": {
+      const url = stringAt(objectAt(value, "image_url", at), "url", `${at}.image_url`);
+      if (!url.startsWith("data:") && unsupported === "drop") return [];
+      return imagePart(url, `${at}.image_url.url`);
     }
-  });
-}
-
-function textPart(text: string): Part[] {
-  return text === "" ? [] : [{ part: { case: "text", value: wellFormed(text) } }];
-}
-
-function textOf(parts: readonly Part[]): string {
-  return parts.flatMap(({ part }) => (part?.case === "text" ? [part.value] : [])).join("\n");
-}
-
-/** Texts that follow one another become one. */
-function joinTexts(parts: readonly Part[]): Part[] {
-  const joined: Part[] = [];
-  for (const next of parts) {
-    const last = joined.at(-1);
-    if (last?.part?.case === "text" && next.part?.case === "text") {
-      joined[joined.length - 1] = {
-        part: { case: "text", value: `${last.part.value}\n\n${next.part.value}` },
-      };
-    } else {
-      joined.push(next);
+    case "file": {
+      const file = objectAt(value, "file", at);
+      if (file.file_data === undefined && unsupported === "drop") return [];
+      const name = file.filename === undefined ? "" : stringAt(file, "filename", `${at}.file`);
+      return filePart(stringAt(file, "file_data", `${at}.file`), name, `${at}.file.file_data`);
     }
+    default:
+      return unknownPart(at, unsupported, "text, image_url, file");
   }
-  return joined;
-}
-
-/** https://www.rfc-editor.org/rfc/rfc2397, in base64 only. */
-function fromDataUrl(url: string, param: string): MessageInitShape<typeof AttachmentSchema> {
-  const comma = url.indexOf(",");
-  const head = /^data:([^;,]+\/[^;,]+)(?:;[^,]*)?;base64$/i.exec(url.slice(0, Math.max(0, comma)));
-  const data = url.slice(comma + 1);
-  if (head?.[1] === undefined || !/^[A-Za-z0-9+/]*={0,2}$/.test(data)) {
-    throw invalid(
-      param,
-      `${param} is not a data: URL in base64; other URLs are not fetched`,
-      "unsupported_value",
-    );
-  }
-  return { mediaType: head[1].toLowerCase(), data: Buffer.from(data, "base64") };
-}
-
-/** JSON can carry half a surrogate pair, as of an emoji cut in two; UTF-8 cannot. */
-function wellFormed(text: string): string {
-  return text.replace(/\p{Surrogate}/gu, "\ufffd");
-}
-
-function objectAt(
-  value: Readonly<Record<string, unknown>>,
-  key: string,
-  param: string,
-): Record<string, unknown> {
-  const inner = value[key];
-  if (!isObject(inner)) throw invalid(`${param}.${key}`, `${param}.${key} is not an object`);
-  return inner;
-}
-
-function stringAt(value: Readonly<Record<string, unknown>>, key: string, param: string): string {
-  const inner = value[key];
-  if (typeof inner !== "string") throw invalid(`${param}.${key}`, `${param}.${key} is not a string`);
-  return inner;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
+};

@@ -20,6 +20,7 @@ describe("resolveOrigin", () => {
     [{ "x-openclaw-session-key": "main" }, "acme/eu", "acme/eu/openclaw", "agent:main:main"],
     [{ "x-openclaw-session-key": "agent:Ops:main" }, "", "openclaw", "agent:Ops:main"],
     [{ "x-openclaw-session-key": "AGENT:ops:x" }, "", "openclaw", "AGENT:ops:x"],
+    [{ "x-claude-code-session-id": "S" }, "acme", "acme/claude-code", "S"],
     [{ "x-openclaw-session-key": "my-cron:x" }, "", "openclaw", "agent:main:my-cron:x"],
   ])("%j below %j is %s, %s", (headers, baseScope, scope, externalId) => {
     expect(resolve(headers, baseScope)).toEqual({ scope, externalId, anonymous: false });
@@ -71,7 +72,7 @@ describe("resolveOrigin", () => {
 
   it("refuses origins that disagree, and takes those that do not", () => {
     expect(() => resolve({ "x-session-broker-key": "k", "x-openclaw-session": "k" })).toThrow(
-      "headers x-session-broker-key and x-openclaw-session name different sessions",
+      "x-session-broker-key and x-openclaw-session name different sessions",
     );
     expect(resolve({ "x-openclaw-session-key": "k", "x-openclaw-session": "agent:main:k" }).externalId).toBe(
       "agent:main:k",

@@ -16,14 +16,25 @@ export interface OriginRules {
   readonly modelAgent: string | undefined;
   readonly defaultAgent: string;
   readonly newId: () => string;
+  /** What the body says beside the headers. */
+  readonly fromBody?: readonly NamedOrigin[];
 }
 
-/** Every origin that names a session must name the same one; otherwise 400. */
+export interface NamedOrigin {
+  /** The header or field that names it. */
+  readonly source: string;
+  readonly scope: string;
+  readonly externalId: string;
+}
+
+/** Every origin that names a session must name the same one; otherwise 400, naming the other. */
 export function resolveOrigin(header: HeaderReader, rules: OriginRules): Origin {
   const named = [
     ownKey(header, rules),
     openclawSessionKey(header, rules),
     openclawSession(header, rules),
+    claudeCodeSession(header, rules),
+    ...(rules.fromBody ?? []),
   ].filter((origin) => origin !== undefined);
   const [first, ...others] = named;
   if (first === undefined) {
@@ -31,22 +42,16 @@ export function resolveOrigin(header: HeaderReader, rules: OriginRules): Origin 
   }
   for (const other of others) {
     if (other.scope !== first.scope || other.externalId !== first.externalId) {
-      throw invalid(other.header, `headers ${first.header} and ${other.header} name different sessions`);
+      throw invalid(other.source, `${first.source} and ${other.source} name different sessions`);
     }
   }
   return { scope: first.scope, externalId: first.externalId, anonymous: false };
 }
 
-interface NamedOrigin {
-  readonly header: string;
-  readonly scope: string;
-  readonly externalId: string;
-}
-
 function ownKey(header: HeaderReader, { baseScope }: OriginRules): NamedOrigin | undefined {
   const name = "x-session-broker-key";
   const externalId = presentHeader(header, name);
-  return externalId === undefined ? undefined : { header: name, scope: baseScope || "default", externalId };
+  return externalId === undefined ? undefined : { source: name, scope: baseScope || "default", externalId };
 }
 
 /** Prefixes of conversations that OpenClaw itself starts; a client may not speak in them. */
@@ -60,7 +65,7 @@ function openclawSessionKey(header: HeaderReader, rules: OriginRules): NamedOrig
     throw invalid(name, `header ${name} may not begin with subagent:, cron: or acp:`);
   }
   const externalId = /^agent:/i.test(key) ? key : `agent:${openclawAgent(header, rules)}:${key}`;
-  return { header: name, scope: below(rules.baseScope, "openclaw"), externalId };
+  return { source: name, scope: below(rules.baseScope, "openclaw"), externalId };
 }
 
 function openclawSession(header: HeaderReader, rules: OriginRules): NamedOrigin | undefined {
@@ -68,7 +73,15 @@ function openclawSession(header: HeaderReader, rules: OriginRules): NamedOrigin 
   const externalId = presentHeader(header, name);
   return externalId === undefined
     ? undefined
-    : { header: name, scope: below(rules.baseScope, "openclaw"), externalId };
+    : { source: name, scope: below(rules.baseScope, "openclaw"), externalId };
+}
+
+function claudeCodeSession(header: HeaderReader, rules: OriginRules): NamedOrigin | undefined {
+  const name = "x-claude-code-session-id";
+  const externalId = presentHeader(header, name);
+  return externalId === undefined
+    ? undefined
+    : { source: name, scope: below(rules.baseScope, "claude-code"), externalId };
 }
 
 function openclawAgent(header: HeaderReader, { modelAgent, defaultAgent }: OriginRules): string {
@@ -86,6 +99,6 @@ function openclawAgent(header: HeaderReader, { modelAgent, defaultAgent }: Origi
 }
 
 /** A header never widens what a credential reaches. */
-function below(baseScope: string, scope: string): string {
+export function below(baseScope: string, scope: string): string {
   return baseScope ? `${baseScope}/${scope}` : scope;
 }

@@ -1,0 +1,182 @@
+/** Which turn a request asks for: in which session, under which id, with which options. */
+import { createHash } from "node:crypto";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError } from "@connectrpc/connect";
+import {
+  type ListTurnsRequest,
+  OnConflict,
+  OnDisconnect,
+  type Turn,
+  TurnState,
+} from "../../../gen/sessionbroker/v1/turn_pb.js";
+import type { Call } from "./call.js";
+import type { Conversation } from "./conversation.js";
+import { invalid } from "./errors.js";
+import { type HeaderReader, presentHeader } from "./headers.js";
+import { type ModelChoice, resolveModel } from "./model.js";
+import { type NamedOrigin, type Origin, resolveOrigin } from "./origin.js";
+import type { PlannedTurn } from "./run-turn.js";
+import { turnIdOf } from "./turn-id.js";
+
+/** What a body asks for, whichever API it is of. */
+export interface Ask {
+  readonly model: string;
+  readonly conversation: Conversation;
+  /** SHA-256 of what makes a repeat the same: the target and the body, streamed or not. */
+  digest(target: readonly string[]): Uint8Array;
+  /** What the body says of the session. */
+  readonly originsOf?: (baseScope: string) => readonly NamedOrigin[];
+  /** Where the turn goes, if not to the session of the origin. */
+  readonly placeOf?: (choice: ModelChoice, origin: Origin) => Promise<Place | undefined>;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly responseId?: (turnId: string) => string;
+  /** The client does not wait for the turn. */
+  readonly background?: boolean;
+}
+
+/** Where a turn goes. */
+export interface Place {
+  readonly scope: string;
+  readonly target: Exclude<PlannedTurn["request"]["target"], undefined>;
+  /** What of it makes a repeat the same. */
+  readonly sameTarget: readonly string[];
+  /** The session that is meant, for those that have an earlier one. */
+  readonly session?: Partial<Pick<ListTurnsRequest, "key" | "sessionId">>;
+  /** Throws if no new turn may be run here. A repeat of an earlier turn is not asked about. */
+  readonly checkNew?: () => Promise<void>;
+}
+
+/** After this long, an SDK's repeat is a new turn. */
+const retryWindowMs = 10 * 60_000;
+/** How many of a session's newest turns are looked at. */
+const lookedAt = 10;
+
+export async function planTurn(call: Call, ask: Ask): Promise<PlannedTurn> {
+  const { header } = call;
+  const { providers, baseScope } = await call.serverInfo();
+  const ids = providers.map(({ id }) => id);
+  const choice = resolveModel(ask.model, {
+    providers: ids,
+    defaultProvider: call.defaults.provider ?? ids[0],
+    provider: presentHeader(header, "x-session-broker-provider"),
+  });
+  const origin = resolveOrigin(header, {
+    baseScope,
+    modelAgent: choice.agent,
+    defaultAgent: call.defaults.agent,
+    newId: call.newId,
+    fromBody: ask.originsOf?.(baseScope) ?? [],
+  });
+  const onConflict = optionHeader(header, "x-session-broker-on-conflict", conflicts);
+  const cancelOnLeave = optionHeader(header, "x-session-broker-on-disconnect", leavings) ?? true;
+  const place = (await ask.placeOf?.(choice, origin)) ?? placeOfOrigin(choice, origin);
+  const payloadDigest = ask.digest(place.sameTarget);
+  const attempt = attemptLabel(call, payloadDigest);
+  const turnId = await idOfTurn(call, place, attempt);
+  return {
+    request: {
+      target: place.target,
+      turnId,
+      ...ask.conversation,
+      model: choice.model,
+      onConflict: onConflict ?? OnConflict.UNSPECIFIED,
+      // The death of an adapter is not the leaving of its client, which is told by CancelTurn.
+      onDisconnect: OnDisconnect.DETACH,
+      payloadDigest,
+      labels: { ...ask.labels, attempt },
+      ...(ask.responseId === undefined ? {} : { responseId: ask.responseId(turnId) }),
+    },
+    scope: place.scope,
+    cancelOnLeave: cancelOnLeave && ask.background !== true,
+  };
+}
+
+function placeOfOrigin({ provider }: ModelChoice, { scope, externalId, anonymous }: Origin): Place {
+  const key = { scope, externalId, provider };
+  return {
+    scope,
+    target: { case: "key", value: key },
+    // A repeat of an anonymous request has another external id.
+    sameTarget: anonymous ? [scope, provider] : [scope, provider, externalId],
+    ...(anonymous ? {} : { session: { key: key as ListTurnsRequest["key"] & object } }),
+  };
+}
+
+/** The turn of an earlier try, or a new one. */
+async function idOfTurn(call: Call, place: Place, attempt: string): Promise<string> {
+  const { broker, callHeaders: headers } = call;
+  const idempotencyKey = presentHeader(call.header, "idempotency-key");
+  if (idempotencyKey !== undefined) {
+    const turnId = turnIdOf(idempotencyKey, place.scope);
+    const { checkNew } = place;
+    if (checkNew === undefined) return turnId;
+    const known = await ifFound(broker.getTurn({ turnId, scope: place.scope }, { headers }));
+    if (known === undefined) await checkNew();
+    return turnId;
+  }
+  if (isRetry(call.header) && place.session !== undefined) {
+    const listed = await ifFound(broker.listTurns({ ...place.session, pageSize: lookedAt }, { headers }));
+    const earlier = earlierTry(listed?.turns ?? [], attempt, call.timers.now());
+    if (earlier !== undefined) return earlier.turnId;
+  }
+  await place.checkNew?.();
+  return call.newId();
+}
+
+/**
+ * The turn that an SDK's own repeat is about: one that waits or runs, or the
+ * session's last if it was answered. One that failed is to be run again.
+ */
+export function earlierTry(turns: readonly Turn[], attempt: string, nowMs: number): Turn | undefined {
+  return turns.find(({ state, labels, createdAt }, index) => {
+    const counts =
+      state === TurnState.QUEUED ||
+      state === TurnState.RUNNING ||
+      (index === 0 && state === TurnState.COMPLETED);
+    const ageMs = nowMs - (createdAt === undefined ? 0 : timestampMs(createdAt));
+    return counts && labels.attempt === attempt && ageMs <= retryWindowMs;
+  });
+}
+
+/** Equal for equal requests with the same token, and for no others; says nothing of either. */
+function attemptLabel({ callHeaders }: Call, digest: Uint8Array): string {
+  return createHash("sha256").update(JSON.stringify(callHeaders)).update(digest).digest("hex");
+}
+
+/** The SDKs of OpenAI and Anthropic say so themselves. */
+function isRetry(header: HeaderReader): boolean {
+  return Number(header("x-stainless-retry-count") ?? 0) >= 1;
+}
+
+/** Undefined if the broker knows no such thing. */
+export async function ifFound<Answer>(answer: Promise<Answer>): Promise<Answer | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof ConnectError && error.code === Code.NotFound) return undefined;
+    throw error;
+  }
+}
+
+const conflicts: Readonly<Record<string, OnConflict>> = {
+  enqueue: OnConflict.ENQUEUE,
+  reject: OnConflict.REJECT,
+  interrupt: OnConflict.INTERRUPT,
+  steer: OnConflict.STEER,
+  collect: OnConflict.COLLECT,
+};
+
+const leavings: Readonly<Record<string, boolean>> = { cancel: true, detach: false };
+
+function optionHeader<Value>(
+  header: HeaderReader,
+  name: string,
+  values: Readonly<Record<string, Value>>,
+): Value | undefined {
+  const value = header(name);
+  if (value === undefined) return undefined;
+  if (!Object.hasOwn(values, value)) {
+    throw invalid(name, `header ${name} is not one of ${Object.keys(values).join(", ")}`);
+  }
+  return values[value];
+}
