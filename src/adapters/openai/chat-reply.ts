@@ -17,6 +17,9 @@ export interface ChatReply {
   failed(error: ApiError): Promise<void>;
 }
 
+/** OpenAI's last line of a stream. */
+const doneMark = "[DONE]";
+
 export function createJsonReply(res: ServerResponse): ChatReply {
   let head: AnswerHead | undefined;
   let headers: Readonly<Record<string, string>> = {};
@@ -70,7 +73,7 @@ export function createStreamReply(
       if (rest !== "") await chunk({ content: rest });
       await chunk({}, toFinishReason(ending.finishReason));
       if (includeUsage && open) await open.stream.send(toUsageChunk(open.head, ending.usage));
-      await open?.stream.end();
+      await open?.stream.end(doneMark);
     },
     async failed(error) {
       if (open === undefined) {
@@ -78,7 +81,7 @@ export function createStreamReply(
         return;
       }
       await open.stream.send(error.toBody());
-      await open.stream.end();
+      await open.stream.end(doneMark);
     },
   };
 }

@@ -10,6 +10,8 @@ import { ApiError, invalid, sendError, toApiError } from "./errors.js";
 import { bearerAuthorization, readHeaders } from "./headers.js";
 import { sendJson } from "./json.js";
 import { handleModel, handleModels } from "./models.js";
+import { handleCreateResponse } from "./responses/create.js";
+import { handleCancelResponse, handleDeleteResponse, handleRetrieveResponse } from "./responses/retrieve.js";
 import { createServerInfo } from "./server-info.js";
 import { systemTimers, type Timers } from "./time.js";
 
@@ -29,13 +31,17 @@ export interface AdapterOptions {
 }
 
 interface Route {
-  readonly method: "GET" | "POST";
+  readonly method: "GET" | "POST" | "DELETE";
   readonly path: RegExp;
   readonly handle: (call: Call, ...groups: string[]) => Promise<void>;
 }
 
 const routes: readonly Route[] = [
   { method: "POST", path: /^\/v1\/chat\/completions$/, handle: handleChat },
+  { method: "POST", path: /^\/v1\/responses$/, handle: handleCreateResponse },
+  { method: "GET", path: /^\/v1\/responses\/([^/]+)$/, handle: handleRetrieveResponse },
+  { method: "DELETE", path: /^\/v1\/responses\/([^/]+)$/, handle: handleDeleteResponse },
+  { method: "POST", path: /^\/v1\/responses\/([^/]+)\/cancel$/, handle: handleCancelResponse },
   { method: "GET", path: /^\/v1\/models$/, handle: handleModels },
   { method: "GET", path: /^\/v1\/models\/(.+)$/, handle: handleModel },
 ];
@@ -61,12 +67,11 @@ export function createAdapter(options: AdapterOptions): RequestListener {
   async function answer(req: IncomingMessage, res: ServerResponse): Promise<void> {
     const path = (req.url ?? "").split("?", 1)[0] ?? "";
     if (path === "/healthz") {
-      methodMustBe("GET", req, res);
+      if (req.method !== "GET") refuseMethod(["GET"], req, res);
       sendJson(res, 200, { status: "ok" });
       return;
     }
-    const { handle, method, groups } = findRoute(path);
-    methodMustBe(method, req, res);
+    const { handle, groups } = findRoute(path, req, res);
     const header = readHeaders(req.rawHeaders);
     const authorization = bearerAuthorization(header);
     const call: Call = {
@@ -90,22 +95,25 @@ export function createAdapter(options: AdapterOptions): RequestListener {
   };
 }
 
-function findRoute(path: string): Pick<Route, "method" | "handle"> & { readonly groups: string[] } {
-  for (const { method, path: pattern, handle } of routes) {
-    const match = pattern.exec(path);
-    if (match) return { method, handle, groups: match.slice(1).map(decodePath) };
-  }
-  throw new ApiError(`no such route: ${path}`, {
-    ...invalid("path", "").init,
-    status: 404,
-    code: "unknown_url",
+function findRoute(path: string, req: IncomingMessage, res: ServerResponse) {
+  const found = routes.flatMap((route) => {
+    const match = route.path.exec(path);
+    return match === null ? [] : [{ ...route, groups: match.slice(1).map(decodePath) }];
   });
+  if (found.length === 0) {
+    throw new ApiError(`no such route: ${path}`, {
+      ...invalid("path", "").init,
+      status: 404,
+      code: "unknown_url",
+    });
+  }
+  const methods = found.map(({ method }) => method);
+  return found.find(({ method }) => method === req.method) ?? refuseMethod(methods, req, res);
 }
 
-function methodMustBe(method: string, req: IncomingMessage, res: ServerResponse): void {
-  if (req.method === method) return;
-  res.setHeader("allow", method);
-  throw new ApiError(`${req.method} is not a method of this route; ${method} is`, {
+function refuseMethod(methods: readonly string[], req: IncomingMessage, res: ServerResponse): never {
+  res.setHeader("allow", methods.join(", "));
+  throw new ApiError(`${req.method} is not a method of this route; ${methods.join(", ")} is`, {
     ...invalid("method", "").init,
     status: 405,
     code: "method_not_allowed",

@@ -52,7 +52,7 @@ describe("openEventStream", () => {
     tick();
     tick();
     stream.keepAlive();
-    await stream.end();
+    await stream.end("[DONE]");
     response.setEncoding("utf8");
     let body = "";
     for await (const chunk of response) body += chunk;
@@ -78,6 +78,6 @@ describe("openEventStream", () => {
     response.destroy();
     await waiting;
     await stream.send("nobody reads this");
-    await stream.end();
+    await stream.end("[DONE]");
   });
 });

@@ -2,12 +2,12 @@
 import type { ServerResponse } from "node:http";
 
 export interface EventStream {
-  /** Resolves when the client can take more, or has left. */
-  send(data: unknown): Promise<void>;
+  /** Resolves when the client can take more, or has left. The event has no name unless one is given. */
+  send(data: unknown, name?: string): Promise<void>;
   /** Shows the client, and what lies between, that the connection lives. */
   keepAlive(): void;
-  /** Ends with OpenAI's final mark. */
-  end(): Promise<void>;
+  /** Ends, after a last line of data where the protocol has one. */
+  end(mark?: string): Promise<void>;
 }
 
 /** Sends the head at once, and a comment whenever nothing was sent between two calls of `every`. */
@@ -52,11 +52,12 @@ export function openEventStream(
   }
 
   return {
-    send: (data) => write(`data: ${JSON.stringify(data)}\n\n`),
+    send: (data, name) =>
+      write(`${name === undefined ? "" : `event: ${name}\n`}data: ${JSON.stringify(data)}\n\n`),
     keepAlive,
-    async end() {
+    async end(mark) {
       stop();
-      await write("data: [DONE]\n\n");
+      if (mark !== undefined) await write(`data: ${mark}\n\n`);
       res.end();
     },
   };

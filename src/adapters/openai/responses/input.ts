@@ -1,0 +1,86 @@
+/** The input of a request for a response: a text, or a list of items. */
+import {
+  type Conversation,
+  type ListedMessage,
+  type PartReader,
+  toConversation,
+  unknownPart,
+} from "../conversation.js";
+import { invalid } from "../errors.js";
+import { roleOf } from "../messages.js";
+import { filePart, imagePart, isObject, stringAt, textPart } from "../parts.js";
+
+/** 400, naming the place in the list, if an item cannot be passed on. */
+export function inputConversation(input: unknown, instructions: string): Conversation {
+  if (input === undefined) throw invalid("input", "input is missing", "missing_required_parameter");
+  if (typeof input === "string") {
+    const message: ListedMessage = { role: "user", content: input, param: "input" };
+    return toConversation([message], "input", readPart, instructions);
+  }
+  if (!Array.isArray(input)) throw invalid("input", "input is neither a string nor an array");
+  const items = input.map(toMessage);
+  const lastAnswer = items.findLastIndex(({ role }) => role === "assistant");
+  // Tools were the business of whoever answered before; what is asked now cannot be answered without them.
+  const unanswered = items.findIndex(({ role }, i) => role === "tool" && i > lastAnswer);
+  if (unanswered >= 0) {
+    const param = `input[${unanswered}].type`;
+    throw invalid(
+      param,
+      `${param} is of a tool of the caller's, and the provider takes none`,
+      "unsupported_value",
+    );
+  }
+  const messages = items.map(
+    ({ role, ...rest }): ListedMessage => ({ ...rest, role: role === "tool" ? "other" : role }),
+  );
+  return toConversation(messages, "input", readPart, instructions);
+}
+
+type Item = Omit<ListedMessage, "role"> & { readonly role: ListedMessage["role"] | "tool" };
+
+function toMessage(value: unknown, index: number): Item {
+  const param = `input[${index}]`;
+  if (!isObject(value)) throw invalid(param, `${param} is not an object`);
+  const { type = "message", content } = value;
+  switch (type) {
+    case "message": {
+      const role = roleOf(value.role);
+      if (role === undefined) throw invalid(`${param}.role`, `${param}.role is missing or unknown`);
+      return { role, content, param: `${param}.content` };
+    }
+    case "reasoning":
+      return { role: "other", content: undefined, param };
+    case "item_reference":
+      throw invalid(
+        `${param}.type`,
+        `${param}.type is item_reference: use previous_response_id or conversation`,
+        "unsupported_value",
+      );
+    default:
+      return { role: "tool", content: undefined, param };
+  }
+}
+
+const readPart: PartReader = (value, at, unsupported) => {
+  switch (value.type) {
+    case "input_text":
+    case "output_text":
+    case "text":
+      return textPart(stringAt(value, "text", at));
+    case "refusal":
+      return textPart(stringAt(value, "refusal", at));
+    case "input_image": {
+      const { image_url: url = null } = value;
+      if (unsupported === "drop" && !(typeof url === "string" && url.startsWith("data:"))) return [];
+      return imagePart(stringAt(value, "image_url", at), `${at}.image_url`);
+    }
+    case "input_file": {
+      const { file_data: data = null, filename = null } = value;
+      if (unsupported === "drop" && data === null) return [];
+      const name = filename === null ? "" : stringAt(value, "filename", at);
+      return filePart(stringAt(value, "file_data", at), name, `${at}.file_data`);
+    }
+    default:
+      return unknownPart(at, unsupported, "input_text, input_image, input_file");
+  }
+};
