@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { createClient } from "@connectrpc/connect";
 import { pino } from "pino";
+import { collectDefaultMetrics, Registry } from "prom-client";
 import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
 import { createAdapter } from "../adapters/openai/server.js";
 import type { Address } from "../config/config.js";
@@ -23,7 +24,9 @@ export async function openai({ listen, broker }: OpenAiOptions): Promise<void> {
   );
   const stop = untilStopped();
   const client = createClient(SessionBroker, transportTo(broker));
-  const server = createServer(createAdapter({ broker: client, brokerAddress: broker, log }));
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const server = createServer(createAdapter({ broker: client, brokerAddress: broker, log, registry }));
   // A stream of answers lasts as long as its turn.
   server.requestTimeout = 0;
   const address = `${listen.host}:${listen.port}`;

@@ -7,6 +7,7 @@ import {
   Cancelled_Reason as CancelReason,
   type TurnError,
   TurnErrorCode,
+  type TurnEvent,
 } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import { type ErrorReason, errorTable } from "../../errors.js";
 import { sendJson } from "./json.js";
@@ -144,6 +145,20 @@ export function fromInterrupted(): ApiError {
   });
 }
 
+/** How a turn went wrong; undefined for one that was answered. */
+export function failureOf({ event }: TurnEvent): ApiError | undefined {
+  switch (event.case) {
+    case "failed":
+      return fromTurnError(event.value.error);
+    case "cancelled":
+      return fromCancelled(event.value);
+    case "interrupted":
+      return fromInterrupted();
+    default:
+      return undefined;
+  }
+}
+
 /** Any error that was thrown while a request was answered. */
 export function toApiError(reason: unknown, brokerAddress: string): ApiError {
   if (reason instanceof ApiError) return reason;
@@ -199,23 +214,23 @@ export function reasonOf(error: ConnectError): ErrorReason | undefined {
   return reason !== undefined && Object.hasOwn(errorTable, reason) ? (reason as ErrorReason) : undefined;
 }
 
-/** Answers with an error. OpenAI's clients obey `x-should-retry`; without it they repeat every 409 and 5xx. */
+/** Answers with an error. */
 export function sendError(
   res: ServerResponse,
   error: ApiError,
   headers: Readonly<Record<string, string>> = {},
 ): void {
-  const {
-    status,
-    retryable,
-    retryAfterMs = status === 429 || status === 503 ? 1000 : undefined,
-  } = error.init;
-  sendJson(res, status, error.toBody(), {
-    ...headers,
+  sendJson(res, error.init.status, error.toBody(), { ...headers, ...errorHeaders(error) });
+}
+
+/** OpenAI's and Anthropic's clients obey `x-should-retry`; without it they repeat every 409 and 5xx. */
+export function errorHeaders({ init }: ApiError): Record<string, string> {
+  const { status, retryable, retryAfterMs = status === 429 || status === 503 ? 1000 : undefined } = init;
+  return {
     "x-should-retry": String(retryable),
     ...(retryAfterMs === undefined
       ? {}
       : { "retry-after": String(Math.max(1, Math.ceil(retryAfterMs / 1000))) }),
     ...(status === 401 ? { "www-authenticate": "Bearer" } : {}),
-  });
+  };
 }

@@ -52,3 +52,18 @@ export function bearerAuthorization(header: HeaderReader): string {
   }
   return authorization;
 }
+
+/** The client's token, from `Authorization` or, as Anthropic's clients send it, from `x-api-key`. */
+export function clientAuthorization(header: HeaderReader): string {
+  const name = "x-api-key";
+  const key = header(name);
+  if (key === undefined) return bearerAuthorization(header);
+  const authorization = bearerAuthorization((other) =>
+    other === "authorization" ? `Bearer ${key}` : undefined,
+  );
+  const given = header("authorization");
+  if (given !== undefined && bearerAuthorization(header).slice("Bearer".length).trim() !== key) {
+    throw invalid(name, `header ${name} and header authorization hold different tokens`);
+  }
+  return authorization;
+}

@@ -1,14 +1,23 @@
-/** The OpenAI-compatible adapter: which request goes where. */
+/** The adapter for clients of OpenAI and Anthropic: which request goes where. */
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
 import type { Client } from "@connectrpc/connect";
+import { Registry } from "prom-client";
 import type { SessionBroker } from "../../../gen/sessionbroker/v1/session_broker_pb.js";
+import { sendAnthropicError } from "../anthropic/errors.js";
+import { handleCountTokens, handleMessages } from "../anthropic/messages.js";
 import { ClientGoneError } from "./body.js";
 import type { AdapterDefaults, AdapterLimits, Call } from "./call.js";
 import { handleChat } from "./chat.js";
+import {
+  handleCreateConversation,
+  handleDeleteConversation,
+  handleRetrieveConversation,
+} from "./conversations.js";
 import { ApiError, invalid, sendError, toApiError } from "./errors.js";
-import { bearerAuthorization, readHeaders } from "./headers.js";
+import { clientAuthorization, readHeaders } from "./headers.js";
 import { sendJson } from "./json.js";
+import { type AdapterMetrics, defineAdapterMetrics } from "./metrics.js";
 import { handleModel, handleModels } from "./models.js";
 import { handleCreateResponse } from "./responses/create.js";
 import { handleCancelResponse, handleDeleteResponse, handleRetrieveResponse } from "./responses/retrieve.js";
@@ -26,25 +35,41 @@ export interface AdapterOptions {
   readonly limits?: Partial<AdapterLimits>;
   readonly defaults?: Partial<AdapterDefaults>;
   readonly log?: AdapterLog;
+  /** Its metrics are shown at /metrics. */
+  readonly registry?: Registry;
   readonly timers?: Timers;
   readonly newId?: () => string;
 }
 
 interface Route {
   readonly method: "GET" | "POST" | "DELETE";
-  readonly path: RegExp;
-  readonly handle: (call: Call, ...groups: string[]) => Promise<void>;
+  /** `{id}` is one segment, `{name}` is all that is left. */
+  readonly path: string;
+  readonly handle: (call: Call, ...ids: string[]) => Promise<void>;
+  /** Default: as OpenAI's. */
+  readonly fail?: typeof sendError;
 }
 
 const routes: readonly Route[] = [
-  { method: "POST", path: /^\/v1\/chat\/completions$/, handle: handleChat },
-  { method: "POST", path: /^\/v1\/responses$/, handle: handleCreateResponse },
-  { method: "GET", path: /^\/v1\/responses\/([^/]+)$/, handle: handleRetrieveResponse },
-  { method: "DELETE", path: /^\/v1\/responses\/([^/]+)$/, handle: handleDeleteResponse },
-  { method: "POST", path: /^\/v1\/responses\/([^/]+)\/cancel$/, handle: handleCancelResponse },
-  { method: "GET", path: /^\/v1\/models$/, handle: handleModels },
-  { method: "GET", path: /^\/v1\/models\/(.+)$/, handle: handleModel },
+  { method: "POST", path: "/v1/chat/completions", handle: handleChat },
+  { method: "POST", path: "/v1/responses", handle: handleCreateResponse },
+  { method: "GET", path: "/v1/responses/{id}", handle: handleRetrieveResponse },
+  { method: "DELETE", path: "/v1/responses/{id}", handle: handleDeleteResponse },
+  { method: "POST", path: "/v1/responses/{id}/cancel", handle: handleCancelResponse },
+  { method: "POST", path: "/v1/conversations", handle: handleCreateConversation },
+  { method: "GET", path: "/v1/conversations/{id}", handle: handleRetrieveConversation },
+  { method: "DELETE", path: "/v1/conversations/{id}", handle: handleDeleteConversation },
+  { method: "POST", path: "/v1/messages", handle: handleMessages, fail: sendAnthropicError },
+  { method: "POST", path: "/v1/messages/count_tokens", handle: handleCountTokens, fail: sendAnthropicError },
+  { method: "GET", path: "/v1/models", handle: handleModels },
+  { method: "GET", path: "/v1/models/{name}", handle: handleModel },
 ];
+
+const patterns = routes.map((route) => ({ ...route, pattern: patternOf(route.path) }));
+
+function patternOf(path: string): RegExp {
+  return new RegExp(`^${path.replace("{id}", "([^/]+)").replace("{name}", "(.+)")}$`);
+}
 
 const defaultLimits: AdapterLimits = {
   bodyBytes: 32 * 1024 * 1024,
@@ -57,6 +82,8 @@ export function createAdapter(options: AdapterOptions): RequestListener {
   const { broker, brokerAddress, log, timers = systemTimers, newId = randomUUID } = options;
   const limits = { ...defaultLimits, ...options.limits };
   const defaults = { agent: "main", ...options.defaults };
+  const registry = options.registry ?? new Registry();
+  const metrics = defineAdapterMetrics(registry);
   const serverInfo = createServerInfo(broker, timers.now);
 
   function logFailure(error: ApiError): void {
@@ -64,42 +91,64 @@ export function createAdapter(options: AdapterOptions): RequestListener {
     if (status >= 500) log?.error({ status, code, err: error.cause ?? error }, error.message);
   }
 
-  async function answer(req: IncomingMessage, res: ServerResponse): Promise<void> {
-    const path = (req.url ?? "").split("?", 1)[0] ?? "";
-    if (path === "/healthz") {
+  async function answer(req: IncomingMessage, res: ServerResponse, path: string): Promise<void> {
+    if (path === "/healthz" || path === "/metrics") {
       if (req.method !== "GET") refuseMethod(["GET"], req, res);
-      sendJson(res, 200, { status: "ok" });
+      if (path === "/healthz") return sendJson(res, 200, { status: "ok" });
+      res.setHeader("content-type", registry.contentType);
+      res.end(await registry.metrics());
       return;
     }
-    const { handle, groups } = findRoute(path, req, res);
+    const { handle, pattern } = findRoute(path, req, res);
+    const ids = (pattern.exec(path) ?? []).slice(1).map(decodePath);
     const header = readHeaders(req.rawHeaders);
-    const authorization = bearerAuthorization(header);
+    const authorization = clientAuthorization(header);
     const call: Call = {
       ...{ req, res, header, broker, brokerAddress, limits, defaults, timers, newId, logFailure },
       callHeaders: { authorization },
       serverInfo: () => serverInfo(authorization),
       sendJson: (value) => sendJson(res, 200, value),
     };
-    await handle(call, ...groups);
+    await handle(call, ...ids);
   }
 
   return (req, res) => {
-    answer(req, res).catch((reason) => {
+    const path = (req.url ?? "").split("?", 1)[0] ?? "";
+    observe(metrics, routeName(req, path), res);
+    answer(req, res, path).catch((reason) => {
       if (reason instanceof ClientGoneError) return;
       const error = toApiError(reason, brokerAddress);
       logFailure(error);
       if (res.headersSent) res.destroy();
       // What is left of a body that is too large is not read.
-      else sendError(res, error, error.init.status === 413 ? { connection: "close" } : {});
+      else failOf(path)(res, error, error.init.status === 413 ? { connection: "close" } : {});
     });
   };
 }
 
-function findRoute(path: string, req: IncomingMessage, res: ServerResponse) {
-  const found = routes.flatMap((route) => {
-    const match = route.path.exec(path);
-    return match === null ? [] : [{ ...route, groups: match.slice(1).map(decodePath) }];
+function observe(metrics: AdapterMetrics, route: string, res: ServerResponse): void {
+  const stop = metrics.requestSeconds.startTimer({ route });
+  metrics.open.inc();
+  res.once("close", () => {
+    metrics.open.dec();
+    stop();
+    // The client has left before it had an answer.
+    const status = res.writableFinished ? String(res.statusCode) : "left";
+    metrics.requests.inc({ route, status });
   });
+}
+
+function failOf(path: string): typeof sendError {
+  return patterns.find(({ pattern }) => pattern.test(path))?.fail ?? sendError;
+}
+
+function routeName(req: IncomingMessage, path: string): string {
+  const route = patterns.find(({ method, pattern }) => method === req.method && pattern.test(path));
+  return route === undefined ? "other" : `${route.method} ${route.path}`;
+}
+
+function findRoute(path: string, req: IncomingMessage, res: ServerResponse) {
+  const found = patterns.filter(({ pattern }) => pattern.test(path));
   if (found.length === 0) {
     throw new ApiError(`no such route: ${path}`, {
       ...invalid("path", "").init,

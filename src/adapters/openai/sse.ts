@@ -10,11 +10,12 @@ export interface EventStream {
   end(mark?: string): Promise<void>;
 }
 
-/** Sends the head at once, and a comment whenever nothing was sent between two calls of `every`. */
+/** Sends the head at once, and a sign of life, by default a comment, whenever nothing was sent between two calls of `every`. */
 export function openEventStream(
   res: ServerResponse,
   headers: Readonly<Record<string, string>>,
   every: (callback: () => void) => () => void,
+  signOfLife = ": keep-alive\n\n",
 ): EventStream {
   res.writeHead(200, {
     ...headers,
@@ -34,7 +35,7 @@ export function openEventStream(
 
   function keepAlive(): void {
     // A client that does not read what it has needs no sign of life.
-    if (!res.writableEnded && !res.writableNeedDrain) res.write(": keep-alive\n\n");
+    if (!res.writableEnded && !res.writableNeedDrain) res.write(signOfLife);
   }
 
   async function write(text: string): Promise<void> {

@@ -2,7 +2,7 @@
 import type { TurnEvent } from "../../../../gen/sessionbroker/v1/turn_pb.js";
 import { readJsonObject } from "../body.js";
 import type { Call } from "../call.js";
-import { sendError, toApiError } from "../errors.js";
+import { failureOf, sendError, toApiError } from "../errors.js";
 import { isEnding } from "../follow-turn.js";
 import { sendJson } from "../json.js";
 import { below } from "../origin.js";
@@ -10,7 +10,7 @@ import { planTurn } from "../plan-turn.js";
 import { runTurn, turnHeaders } from "../run-turn.js";
 import { ResponseEvents } from "./events.js";
 import { placeAfter } from "./find.js";
-import { failureOf, ResponseStream } from "./reply.js";
+import { ResponseStream } from "./reply.js";
 import { toResponseRequest } from "./request.js";
 import { responseIdOf, responseLabels } from "./resource.js";
 

@@ -1,7 +1,5 @@
-/** How responses are sent event by event, and what failed ones are. */
 import type { ServerResponse } from "node:http";
-import type { TurnEvent } from "../../../../gen/sessionbroker/v1/turn_pb.js";
-import { type ApiError, fromCancelled, fromInterrupted, fromTurnError } from "../errors.js";
+import type { ApiError } from "../errors.js";
 import { type EventStream, openEventStream } from "../sse.js";
 import type { ResponseEvent } from "./events.js";
 
@@ -38,19 +36,5 @@ export class ResponseStream {
     const { code, param = null } = init;
     await this.send({ type: "error", code, message, param, sequence_number: number });
     await this.end();
-  }
-}
-
-/** How a turn went wrong; undefined for one that was answered. */
-export function failureOf({ event }: TurnEvent): ApiError | undefined {
-  switch (event.case) {
-    case "failed":
-      return fromTurnError(event.value.error);
-    case "cancelled":
-      return fromCancelled(event.value);
-    case "interrupted":
-      return fromInterrupted();
-    default:
-      return undefined;
   }
 }
