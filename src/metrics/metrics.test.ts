@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { type Metric, Registry } from "prom-client";
 import { expect, it } from "vitest";
+import { defineAdapterMetrics } from "../adapters/openai/metrics.js";
 import { defineMetrics } from "./metrics.js";
 
 const page = readFileSync(new URL("../../docs/metrics.md", import.meta.url), "utf8");
@@ -13,6 +14,7 @@ function define(): Defined[] {
   const zero = () => 0;
   const turns = { runningTurns: zero, waitingTurns: zero, stuckSessions: zero };
   defineMetrics(registry, { version: "1", providers: [], ...turns, liveSessions: zero, storeBytes: zero });
+  defineAdapterMetrics(registry);
   return registry.getMetricsAsArray() as unknown as Defined[];
 }
 

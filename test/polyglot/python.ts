@@ -10,11 +10,11 @@ const requirements = fileURLToPath(new URL("python/requirements.txt", import.met
 const proto = fileURLToPath(new URL("../../proto", import.meta.url));
 const files = ["session_broker", "admin", "lane", "options", "selection", "session", "turn", "usage"];
 
-/** The path of an interpreter. */
-export function preparePython(what: string): Promise<Prepared<string>> {
+/** The path of an interpreter. Default: with the packages of the gRPC client. */
+export function preparePython(what: string, packages = requirements): Promise<Prepared<string>> {
   return prepare(what, async () => {
     const version = await attempt("python3", ["-c", "import sys; print(sys.executable, sys.version)"]);
-    const directory = await cached("python", [version, readFileSync(requirements, "utf8")], async (draft) => {
+    const directory = await cached("python", [version, readFileSync(packages, "utf8")], async (draft) => {
       await attempt("python3", ["-m", "venv", draft]);
       const pip = [
         "-m",
@@ -25,7 +25,7 @@ export function preparePython(what: string): Promise<Prepared<string>> {
         "--only-binary",
         ":all:",
       ];
-      await attempt(join(draft, "bin", "python"), [...pip, "--requirement", requirements]);
+      await attempt(join(draft, "bin", "python"), [...pip, "--requirement", packages]);
     });
     return join(directory, "bin", "python");
   });

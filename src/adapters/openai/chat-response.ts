@@ -1,4 +1,5 @@
 /** The objects of a chat completion, streamed or not. */
+import type { ChatCompletion, ChatCompletionChunk, CompletionUsage } from "openai/resources";
 import { type Completed, FinishReason } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { Usage } from "../../../gen/sessionbroker/v1/usage_pb.js";
 
