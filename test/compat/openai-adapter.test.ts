@@ -14,6 +14,7 @@ import {
 import { headerValue } from "../../src/adapters/openai/headers.js";
 import { createAdapter } from "../../src/adapters/openai/server.js";
 import { systemTimers } from "../../src/adapters/openai/time.js";
+import { OpenApi, openapiFile, recordingFetch, type Sent } from "./openapi.js";
 import {
   accepted,
   brokerError,
@@ -27,6 +28,7 @@ import {
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[45][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
+const sent: Sent[] = [];
 let broker: StubBroker;
 let server: Server;
 let url: string;
@@ -57,7 +59,8 @@ beforeEach(async () => {
   );
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "good", maxRetries: 0 });
+  const fetch = openapiFile === undefined ? {} : { fetch: recordingFetch(sent) };
+  client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "good", maxRetries: 0, ...fetch });
 });
 
 afterEach(async () => {
@@ -589,3 +592,20 @@ describe("the other routes", () => {
     expect(await (await fetch(`${url}/healthz`)).json()).toEqual({ status: "ok" });
   });
 });
+
+it.skipIf(openapiFile === undefined)(
+  "every body and chunk obeys OpenAI's schema (SESSION_BROKER_TEST_OPENAPI)",
+  { timeout: 120_000 },
+  () => {
+    const openapi = new OpenApi(openapiFile ?? "");
+    const schemaOf = ({ route, status, value, streamed }: Sent) => {
+      if (status !== 200 || "error" in (value as object)) return "ErrorResponse";
+      if (route.endsWith("/models")) return "ListModelsResponse";
+      if (route.includes("/models/")) return "Model";
+      return streamed ? "CreateChatCompletionStreamResponse" : "CreateChatCompletionResponse";
+    };
+    const wrong = sent.flatMap((each) => openapi.problems(schemaOf(each), each.value));
+    expect(new Set(wrong)).toEqual(new Set());
+    expect(new Set(sent.map(schemaOf)).size).toBe(5);
+  },
+);

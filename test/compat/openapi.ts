@@ -14,7 +14,7 @@ export class OpenApi {
 
   constructor(file: string) {
     const { components } = parse(readFileSync(file, "utf8"));
-    this.#ajv.addSchema({ $id: "openai", components });
+    this.#ajv.addSchema({ $id: "openai", components: withNull(components) });
   }
 
   /** What is wrong with a value, by the schema of this name. */
@@ -27,6 +27,16 @@ export class OpenApi {
   }
 }
 
+/** `nullable` is of an older OpenAPI, and OpenAI's page still has it in places. */
+function withNull(schema: unknown): unknown {
+  if (Array.isArray(schema)) return schema.map(withNull);
+  if (typeof schema !== "object" || schema === null) return schema;
+  const { nullable, ...rest } = Object.fromEntries(
+    Object.entries(schema).map(([key, value]) => [key, withNull(value)]),
+  );
+  return nullable === true ? { anyOf: [rest, { type: "null" }] } : rest;
+}
+
 export interface Sent {
   readonly route: string;
   readonly status: number;
@@ -35,24 +45,29 @@ export interface Sent {
   readonly streamed: boolean;
 }
 
-/** A `fetch` that keeps what is answered. */
+/** A `fetch` that keeps what is answered and read to its end. */
 export function recordingFetch(sent: Sent[]): typeof fetch {
   return async (input, init) => {
-    const response = await fetch(input, init);
+    const { body, status, headers } = await fetch(input, init);
     const url = new URL(input instanceof Request ? input.url : input);
     const route = `${init?.method ?? "GET"} ${url.pathname}`;
-    const { status } = response;
-    const streamed = response.headers.get("content-type")?.startsWith("text/event-stream") ?? false;
-    response
-      .clone()
-      .text()
-      .then((text) => {
+    const streamed = headers.get("content-type")?.startsWith("text/event-stream") ?? false;
+    let text = "";
+    const kept = new TransformStream<string, string>({
+      transform(chunk, controller) {
+        text += chunk;
+        controller.enqueue(chunk);
+      },
+      flush() {
         const values = streamed ? eventsOf(text) : [JSON.parse(text)];
         sent.push(...values.map((value) => ({ route, status, value, streamed })));
-      })
-      // The client has left.
-      .catch(() => {});
-    return response;
+      },
+    });
+    const passedOn = body
+      ?.pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>)
+      .pipeThrough(kept)
+      .pipeThrough(new TextEncoderStream());
+    return new Response(passedOn ?? null, { status, headers });
   };
 }
 

@@ -1,7 +1,14 @@
 /** The two ways to answer a chat request: at once as JSON, or piece by piece. */
 import type { ServerResponse } from "node:http";
 import type { Completed } from "../../../gen/sessionbroker/v1/turn_pb.js";
-import { type AnswerHead, toChunk, toCompletion, toFinishReason, toUsageChunk } from "./chat-response.js";
+import {
+  type AnswerHead,
+  type FinishReasonName,
+  toChunk,
+  toCompletion,
+  toFinishReason,
+  toUsageChunk,
+} from "./chat-response.js";
 import { type ApiError, sendError } from "./errors.js";
 import { sendJson } from "./json.js";
 import { type EventStream, openEventStream } from "./sse.js";
@@ -51,7 +58,7 @@ export function createStreamReply(
   let open: { head: AnswerHead; stream: EventStream } | undefined;
   let sentLength = 0;
 
-  async function chunk(delta: Parameters<typeof toChunk>[1], finishReason: string | null = null) {
+  async function chunk(delta: Parameters<typeof toChunk>[1], finishReason: FinishReasonName | null = null) {
     if (open === undefined) throw new Error("the turn spoke before it was accepted");
     await open.stream.send(toChunk(open.head, delta, finishReason, includeUsage));
   }

@@ -1,14 +1,8 @@
 /** GET /v1/models and GET /v1/models/{id} */
+import type { Model } from "openai/resources/models";
 import type { GetServerInfoResponse } from "../../../gen/sessionbroker/v1/admin_pb.js";
 import type { Call } from "./call.js";
 import { unknownModel } from "./model.js";
-
-export interface Model {
-  readonly id: string;
-  readonly object: "model";
-  readonly created: number;
-  readonly owned_by: "session-broker";
-}
 
 /** Each provider, for its default model, and each of its models. */
 export function toModels({ providers, startedAt }: GetServerInfoResponse): Model[] {
