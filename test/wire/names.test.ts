@@ -105,6 +105,16 @@ describe("a caller's alias", () => {
     expect(imported?.aliases).toMatchObject([{ id: "mine", kind: AliasKind.PLATFORM }]);
   });
 
+  it("of the broker's for an answer is kept for the session's newest 16", async () => {
+    await broker.client.reserve({ key: key("long"), aliases: ["the long chat"] });
+    const ids = Array.from({ length: 20 }, (_, i) => `resp_long_${i}`);
+    for (const responseId of ids) await say(byKey("long"), { responseId });
+    const { session } = await broker.client.getSession({ selector: byKey("long") });
+    expect(session?.aliases.map(({ id }) => id)).toEqual(["the long chat", ...ids.slice(4)]);
+    expect(await selected({ case: "alias", value: "resp_long_19" })).toBe(session?.sessionId);
+    expect(await selected({ case: "alias", value: "resp_long_3" })).toBe("none");
+  });
+
   it("goes with the key when it rotates, and what the broker gave stays", async () => {
     await broker.client.reserve({ key: key("rotating"), aliases: ["the chat"] });
     await say(byKey("rotating"), { responseId: "resp_old" });

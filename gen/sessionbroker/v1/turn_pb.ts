@@ -279,7 +279,8 @@ export type DispatchRequest = Message<"sessionbroker.v1.DispatchRequest"> & {
   payloadDigest: Uint8Array;
 
   /**
-   * Id of the answer in the caller's protocol; names the session afterwards.
+   * Id of the answer in the caller's protocol; names the session afterwards. A
+   * session keeps the newest 16.
    *
    * @generated from field: string response_id = 16;
    */

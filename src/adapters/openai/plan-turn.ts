@@ -40,6 +40,8 @@ export interface Place {
   readonly target: Exclude<PlannedTurn["request"]["target"], undefined>;
   /** What of it makes a repeat the same. */
   readonly sameTarget: readonly string[];
+  /** The session goes on however long it was idle: no other may take its place. */
+  readonly neverStale?: boolean;
   /** The session that is meant, for those that have an earlier one. */
   readonly session?: Partial<Pick<ListTurnsRequest, "key" | "sessionId">>;
   /** Throws if no new turn may be run here. A repeat of an earlier turn is not asked about. */
@@ -84,6 +86,7 @@ export async function planTurn(call: Call, ask: Ask): Promise<PlannedTurn> {
       onDisconnect: OnDisconnect.DETACH,
       payloadDigest,
       labels: { ...ask.labels, attempt },
+      ...(place.neverStale === true ? { reserve: { resetPolicy: {} } } : {}),
       ...(ask.responseId === undefined ? {} : { responseId: ask.responseId(turnId) }),
     },
     scope: place.scope,

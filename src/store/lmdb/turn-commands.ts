@@ -1,7 +1,7 @@
 /** The writes of the turn port, each inside one transaction. */
 import { withNativeId } from "../../sessions/binding.js";
 import { type Refusal, refuse } from "../../sessions/refusal.js";
-import { addUsage, type SessionRow } from "../../sessions/session.js";
+import { type Alias, addUsage, type SessionRow } from "../../sessions/session.js";
 import type { Reserved, SessionView } from "../../sessions/session-store.js";
 import { acceptedEvent } from "../../turns/accepted.js";
 import { idReused, meetKnown } from "../../turns/repeats.js";
@@ -26,6 +26,8 @@ import { countUsage } from "./usage.js";
 
 /** Events of one record on disk; what fills it up may be longer. */
 const batchBytes = 64 * 1024;
+/** Ids of answers that a session is found by. */
+const mostResponseIds = 16;
 
 export function admit(tx: Transaction, call: AdmitCall): Admission {
   const { key } = call.reserve.reservation;
@@ -255,9 +257,15 @@ function admittedSession(tx: Transaction, call: AdmitCall, row: SessionRow): Ses
   const { owedRotation, ...paid } = row;
   const { responseId } = call;
   if (owedRotation === undefined && responseId === undefined) return row;
-  const aliases =
-    responseId === undefined ? row.aliases : [...row.aliases, { id: responseId, kind: "response" as const }];
+  const aliases = responseId === undefined ? row.aliases : withResponseId(row.aliases, responseId);
   return tx.putSession({ ...paid, aliases, revision: 0 }, row);
+}
+
+/** The row is written and shown with each turn, so it must not grow with each. */
+function withResponseId(aliases: readonly Alias[], responseId: string): readonly Alias[] {
+  const responses = aliases.filter(({ kind }) => kind === "response");
+  const outdated = new Set(responses.slice(0, Math.max(0, responses.length - mostResponseIds + 1)));
+  return [...aliases.filter((alias) => !outdated.has(alias)), { id: responseId, kind: "response" }];
 }
 
 /** A native id that no turn has succeeded with. A lost conversation stays lost until one does. */

@@ -66,6 +66,7 @@ export async function placeAfter(
     scope: key.scope,
     target: { case: "sessionId", value: sessionId },
     sameTarget: [key.scope, provider, sessionId],
+    neverStale: true,
     session: { sessionId },
     checkNew: () => mustBeNewest(call, previous),
   };
