@@ -6,11 +6,12 @@ import {
 } from "../../gen/sessionbroker/config/v1/config_pb.js";
 import type { Provider } from "../turns/provider.js";
 import { claudeKind } from "./claude/index.js";
+import { codexKind } from "./codex/index.js";
 import { echoKind } from "./echo/index.js";
 import type { Environment, ProviderKind } from "./kind.js";
 
 /** Those that are found on this machine are used in this order. */
-const kinds: readonly ProviderKind[] = [claudeKind, echoKind];
+const kinds: readonly ProviderKind[] = [claudeKind, codexKind, echoKind];
 
 /** Ids that a key may carry, whatever is configured. */
 export const shippedProviders = ["claude", "codex", "gemini", "acp", "openai", "command", "echo"] as const;

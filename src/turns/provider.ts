@@ -189,6 +189,12 @@ export interface Provider {
   readonly maxRunning: number;
   /** How long a permission request waits for an answer, before it is denied. */
   readonly permissionMs: number;
+  /**
+   * Starts what is to be there before the first turn; asked at most once.
+   *
+   * @param markPrefix what the marks of the broker's processes begin with: `<store>/<life>`
+   */
+  prepare?(markPrefix: string): void;
   /** Runs one turn. Never throws; whatever goes wrong is an `end` event. */
   run(turn: ProviderTurn): ProviderRun;
   /**

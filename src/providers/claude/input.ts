@@ -1,12 +1,11 @@
 /** The lines of messages that a run gets on its standard input. */
 import type { Exchange, TurnInputPart } from "../../turns/provider.js";
+import { InputError } from "../input-error.js";
+import { describeUnseen } from "../unseen.js";
 
 type Block = Readonly<Record<string, unknown>>;
 
-/** The input holds something that the agent cannot take. */
-export class InputError extends Error {
-  override readonly name = "InputError";
-}
+export { InputError };
 
 const imageTypes = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 
@@ -23,16 +22,6 @@ export function userLine(
   const content = [...earlier, ...input.filter(isWorthSending).map(toBlock)];
   const message = { role: "user", content };
   return `${JSON.stringify({ type: "user", message, parent_tool_use_id: null, uuid })}\n`;
-}
-
-function describeUnseen(unseen: readonly Exchange[]): string {
-  return [
-    "<earlier_conversation>",
-    "This conversation began before you took part in it. What was said so far, oldest first, as JSON:",
-    JSON.stringify(unseen.map(({ user, assistant }) => ({ user, assistant }))),
-    "The message to answer now follows.",
-    "</earlier_conversation>",
-  ].join("\n");
 }
 
 /** The model service refuses blank text blocks. */
