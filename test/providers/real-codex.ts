@@ -56,10 +56,10 @@ export async function openRealCodex(): Promise<RealCodex> {
         id: "codex",
         executable: realCodexExecutable,
         models: [],
-        extraArgs: modelArguments(port),
         environment: { HOME: join(root, "home"), CODEX_HOME: join(root, "config"), LOCAL_KEY: "test" },
         parentEnvironment: { PATH: process.env.PATH },
         ...options,
+        extraArgs: [...modelArguments(port), ...(options.extraArgs ?? [])],
       });
       providers.push(provider);
       return provider;
