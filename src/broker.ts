@@ -137,6 +137,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     },
     onReserved: (outcome: ReservationOutcome) => metrics.reserved(outcome),
   };
+  for (const provider of providers.values()) provider.prepare?.(`${opened.storeId}/${opened.instance}`);
   return {
     credentials,
     dispatcher,

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FinishReason, TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
 import type { CodexOptions } from "../../src/providers/codex/index.js";
 import { findMarked } from "../../src/providers/marks.js";
-import type { Provider, ProviderTurn, RunningTotal } from "../../src/turns/provider.js";
+import type { ProviderTurn, RunningTotal } from "../../src/turns/provider.js";
 import { openRealCodex, type RealCodex, realCodexExecutable } from "./real-codex.js";
 import { answerOf, atFirst, followRun, type Ran, runTurn, textInput, turnOf } from "./turns.js";
 
@@ -50,21 +50,6 @@ describe.skipIf(realCodexExecutable === "")(title, { timeout: 60_000 }, () => {
     const prefix = childMark.split("/").slice(0, 2).join("/");
     return (await findMarked((mark) => mark.startsWith(`${prefix}/`))).length;
   };
-  /** Turns of one session, one after another. */
-  const session = (agent: Provider, fields: Partial<ProviderTurn> = {}) => {
-    const { recordNo, childMark } = turn("");
-    let nativeId: string | undefined;
-    let previousTotal: RunningTotal = {};
-    return async (text: string, more: Partial<ProviderTurn> = {}) => {
-      const binding = nativeId === undefined ? ({ state: "fresh" } as const) : bound(nativeId);
-      const asked = turn(text, { recordNo, childMark, binding, previousTotal, ...fields, ...more });
-      const ran = await runTurn(agent, asked);
-      if (ran.outcome.status === "completed") nativeId = idOf(ran);
-      previousTotal = ran.outcome.total ?? previousTotal;
-      return ran;
-    };
-  };
-
   test("says its version", async () => {
     expect(await provider().health()).toMatchObject({
       available: true,
@@ -90,12 +75,10 @@ describe.skipIf(realCodexExecutable === "")(title, { timeout: 60_000 }, () => {
       const { recordNo } = turn("");
       let nativeId: string | undefined;
       for (const [at, prompt] of prompts.entries()) {
-        // A process of its own for every other turn.
-        const agent = at % 2 === 0 ? provider(options) : undefined;
-        const use = agent ?? provider(options);
+        const agent = provider(options);
         const binding = nativeId === undefined ? ({ state: "fresh" } as const) : bound(nativeId);
         const ran = await runTurn(
-          use,
+          agent,
           turn(prompt, { recordNo, binding, previousTotal: total.at(-1) ?? {} }),
         );
         expect(historyOf(answerOf(ran))).toEqual(prompts.slice(0, at + 1));
@@ -118,7 +101,7 @@ describe.skipIf(realCodexExecutable === "")(title, { timeout: 60_000 }, () => {
           sums[key] += outcome.usage[key];
           expect(sums[key]).toBe(outcome.total[key]);
         }
-        await use.close();
+        await agent.close();
       }
     });
 
@@ -208,15 +191,12 @@ describe.skipIf(realCodexExecutable === "")(title, { timeout: 60_000 }, () => {
     });
 
     test("loses what it was allowed to do when that is taken back", async () => {
-      const first = turn("one");
-      const id = idOf(await runTurn(provider({ ...options, permissions: "allow" }), first));
-      const closed = provider({ ...options, permissions: "allow" });
-      await closed.close();
-      // Released by the process that has it, so that another may have it.
-      const again = turn(tool({ cmd: `touch again-${mode}` }), { binding: bound(id) });
-      const held = await runTurn(provider(options), again);
-      if (isServer) expect(held.outcome).toMatchObject(failed("UNAVAILABLE", { retryable: true }));
-      else expect(answerOf(held)).toContain("Read-only file system");
+      const allowing = provider({ ...options, permissions: "allow" });
+      const nativeId = idOf(await runTurn(allowing, turn("one")));
+      await allowing.close();
+      const again = turn(tool({ cmd: `touch again-${mode}` }), { binding: bound(nativeId) });
+      expect(answerOf(await runTurn(provider(options), again))).toContain("Read-only file system");
+      expect(existsSync(join(workspace, `again-${mode}`))).toBe(false);
     });
 
     test("takes the configured sandbox rather than its own", async () => {
@@ -312,22 +292,18 @@ describe.skipIf(realCodexExecutable === "")(title, { timeout: 60_000 }, () => {
     });
   });
 
-  test("keeps its process, streams, and lets the conversation go when it is released", async () => {
+  test("keeps its process, streams, and shares the conversation with no other process", async () => {
     const agent = provider();
-    const say = session(agent);
-    const first = await say("one [[chunks 4]]");
-    expect(first.events.filter((event) => event.kind === "text").length).toBeGreaterThan(1);
-    const second = await say("two");
-    expect(second.events[0]).toMatchObject({ resumed: true, warm: true });
-    const nativeId = idOf(second);
-    const other = provider();
-    const locked = await runTurn(other, turn("three", { binding: bound(nativeId) }));
+    const first = turn("one [[chunks 4]]");
+    const one = await runTurn(agent, first);
+    expect(one.events.filter((event) => event.kind === "text").length).toBeGreaterThan(1);
+    const nativeId = idOf(one);
+    const second = turn("two", { recordNo: first.recordNo, binding: bound(nativeId) });
+    const two = await runTurn(agent, second);
+    expect(two.events[0]).toMatchObject({ resumed: true, warm: true });
+    expect(historyOf(answerOf(two))).toEqual(["one [[chunks 4]]", "two"]);
+    const locked = await runTurn(provider(), turn("three", { binding: bound(nativeId) }));
     expect(locked.outcome).toMatchObject(failed("UNAVAILABLE", { retryable: true, modelNotAsked: true }));
-    const { recordNo } = turn("");
-    const mine = turn("three", { binding: bound(nativeId), recordNo });
-    expect(await agent.release(recordNo)).toEqual([]);
-    await agent.close();
-    expect(historyOf(answerOf(await runTurn(other, mine)))).toEqual(["one [[chunks 4]]", "two", "three"]);
   });
 
   test("a release ends the process that has the conversation", async () => {

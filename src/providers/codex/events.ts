@@ -1,6 +1,6 @@
 /** From what the agent says in a turn to the events of the turn, in both modes. */
 import type { ProviderEvent } from "../../turns/provider.js";
-import { asList, asNumber, asRecord, asString, type JsonRecord } from "../json.js";
+import { asList, asNumber, asRecord, asString, type JsonRecord, parseRecord } from "../json.js";
 import { idOf, toolCall, toolResult } from "./items.js";
 
 /** Text is taken from the deltas; an item that came without any is taken as a whole. */
@@ -11,7 +11,8 @@ export class EventReader {
   #reasoningItem: string | undefined;
   /** Items of which deltas have come. */
   readonly #streamed = new Set<string>();
-  readonly #toolCalls = new Set<string>();
+  /** What each tool was called with, as JSON. */
+  readonly #toolCalls = new Map<string, string>();
 
   /** A notification of the app server about this turn. */
   read(method: string, params: JsonRecord): ProviderEvent[] {
@@ -52,10 +53,15 @@ export class EventReader {
     }
   }
 
+  /** What the tool was called with whose item this is. */
+  inputOf(itemId: string): JsonRecord {
+    return parseRecord(this.#toolCalls.get(itemId) ?? "") ?? {};
+  }
+
   #readStarted(item: JsonRecord): ProviderEvent[] {
     const call = toolCall(item);
-    if (call === undefined || this.#toolCalls.has(idOf(item))) return [];
-    this.#toolCalls.add(idOf(item));
+    if (call?.kind !== "tool-call" || this.#toolCalls.has(call.id)) return [];
+    this.#toolCalls.set(call.id, call.input);
     return [call];
   }
 

@@ -195,7 +195,11 @@ export class Talk implements ThreadListener {
       this.#lastWordAt = performance.now();
       server.answer(id, allowed ? question.allowed : question.denied);
     };
-    const input = JSON.stringify(question.input);
+    // The question about a patch does not repeat what is in it.
+    const input = JSON.stringify({
+      ...this.reader.inputOf(asString(params.itemId) ?? ""),
+      ...question.input,
+    });
     this.#give([{ kind: "permission", tool: question.tool, input, decide, withdrawn: withdrawal.signal }]);
   }
 
