@@ -38,6 +38,27 @@ export async function killMarked(
 }
 
 /**
+ * Ends what carries the mark and has left its family: all that no child of this
+ * process has started, directly or through others. Returns the pids that are left.
+ */
+export async function killStrays(
+  mark: string,
+  steps: readonly EndingStep[] = endingSteps,
+): Promise<readonly number[]> {
+  return await endAll(async () => straysAmong(await findMarked((each) => each === mark), process.pid), steps);
+}
+
+/** Those that do not descend from a child of `ancestor` by others that are listed. */
+export function straysAmong(listed: readonly LiveProcess[], ancestor: number): LiveProcess[] {
+  const family = new Set([ancestor]);
+  for (let size = 0; size !== family.size; ) {
+    size = family.size;
+    for (const { pid, parent } of listed) if (parent !== undefined && family.has(parent)) family.add(pid);
+  }
+  return listed.filter(({ pid }) => !family.has(pid));
+}
+
+/**
  * Ends what earlier lives of a store have left. To be called at the start,
  * before any turn runs. Returns the pids of those that could not be ended.
  */

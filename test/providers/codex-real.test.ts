@@ -372,6 +372,25 @@ describe.skipIf(realCodexExecutable === "")(title, { timeout: 60_000 }, () => {
     expect(readFileSync(join(workspace, "patched.txt"), "utf8")).toBe("hi\n");
   });
 
+  test("is cancelled at any time, and keeps its process", async () => {
+    const agent = provider();
+    const { recordNo, childMark } = turn("");
+    answerOf(await runTurn(agent, turn("warm up", { childMark })));
+    const before = (await findMarked((mark) => mark.startsWith(childMark.replace(/[^/]*$/, "")))).length;
+    let binding: ProviderTurn["binding"] = { state: "fresh" };
+    for (let afterMs = 0; afterMs < 60; afterMs += 4) {
+      const signal = AbortSignal.timeout(afterMs);
+      const ran = await runTurn(agent, turn("one [[hang]]", { recordNo, childMark, binding, signal }));
+      expect(ran.outcome.status).toBe("cancelled");
+      const started = ran.events.find((event) => event.kind === "started");
+      if (started?.nativeId !== undefined) binding = { state: "provisional", nativeId: started.nativeId };
+    }
+    const next = await runTurn(agent, turn("two", { recordNo, childMark, binding }));
+    answerOf(next);
+    expect(next.events[0]).toMatchObject({ warm: true });
+    expect(await findMarked((mark) => mark.startsWith(childMark.replace(/[^/]*$/, "")))).toHaveLength(before);
+  });
+
   test("is cancelled while it waits for an answer", async () => {
     const agent = provider({ permissions: "ask" });
     const abort = new AbortController();

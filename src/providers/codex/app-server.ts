@@ -2,7 +2,7 @@
 import { parse } from "node:path";
 import { asRecord, asString, type JsonRecord } from "../json.js";
 import { OutputLimitError, type OutputLimits } from "../lines.js";
-import type { EndingStep } from "../marks.js";
+import { type EndingStep, killStrays } from "../marks.js";
 import { type Child, type ChildEnd, settlesWithin, startChild } from "../process.js";
 import type { WarmProcess } from "../warm-pool.js";
 import { answerToOther, parseQuestion } from "./approvals.js";
@@ -91,9 +91,9 @@ export class AppServer implements WarmProcess {
 
   private constructor(
     private readonly child: Child,
-    sandbox: Sandbox,
+    private readonly options: AppServerOptions,
   ) {
-    this.sandbox = sandbox;
+    this.sandbox = options.sandbox;
     this.gone = this.#read();
   }
 
@@ -113,7 +113,7 @@ export class AppServer implements WarmProcess {
       limits: { ...options.limits, maxBytes: Number.POSITIVE_INFINITY, maxLines: Number.POSITIVE_INFINITY },
       steps: options.endingSteps,
     });
-    const server = new AppServer(child, options.sandbox);
+    const server = new AppServer(child, options);
     const abandon = () => void child.end();
     options.closing.addEventListener("abort", abandon);
     if (options.closing.aborted) abandon();
@@ -142,6 +142,12 @@ export class AppServer implements WarmProcess {
   async end(): Promise<ServerEnd> {
     await this.child.end();
     return this.gone;
+  }
+
+  /** Ends what its tools have left running out of its own reach. Returns the pids that are left. */
+  endStrays(): Promise<readonly number[]> {
+    // If the system does not list them, they end with the process.
+    return killStrays(this.options.mark, this.options.endingSteps).catch(() => []);
   }
 
   /**
@@ -204,8 +210,8 @@ export class AppServer implements WarmProcess {
     try {
       for await (const line of this.child.lines(() => true)) this.#take(line);
     } catch (error) {
-      if (!(error instanceof OutputLimitError)) throw error;
-      fault = error;
+      // Whatever it is, nothing more is read, and the process is of no use.
+      if (error instanceof OutputLimitError) fault = error;
     }
     const ended = await this.child.end();
     const end = {

@@ -57,6 +57,7 @@ export async function openThread(
   };
   const begun = await ask(server, "thread/start", params, listen);
   begun.total = totalOf({});
+  begun.isEmpty = true;
   return begun;
 }
 

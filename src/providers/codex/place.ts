@@ -1,7 +1,7 @@
 /** A turn's place in an app server, until the turn has left it. */
 import type { ProviderTurn } from "../../turns/provider.js";
 import { settlesWithin } from "../process.js";
-import { OpenError, openThread } from "./open.js";
+import { openThread } from "./open.js";
 import type { AppServers, Seat } from "./servers.js";
 import type { Talk } from "./talk.js";
 import type { Thread } from "./thread.js";
@@ -14,8 +14,8 @@ export interface PlaceSettings {
 export class Place {
   /** Set once the agent may have been asked. */
   talk: Talk | undefined;
-  /** What the process does for the session is not known. */
-  #isOpening = false;
+  /** While it is pending, it is not known what the process does for the session. */
+  #opening: Promise<Thread> | undefined;
   #leaving: Promise<readonly number[]> | undefined;
 
   private constructor(
@@ -33,7 +33,7 @@ export class Place {
     const seat = await Promise.race([acquiring, stopped]);
     if (seat !== undefined) return new Place(seat, settings);
     acquiring.then(
-      (late) => settings.servers.giveBack(late),
+      (late) => void settings.servers.giveBack(late),
       () => {},
     );
     return undefined;
@@ -48,21 +48,14 @@ export class Place {
     const { process, recordNo } = this.seat;
     const loaded = process.threads.get(recordNo);
     if (loaded !== undefined) return loaded;
-    this.#isOpening = true;
     const onUnsolicited = () => void this.settings.servers.drain(process);
-    const opening = openThread(await process.ready, turn, model, onUnsolicited);
-    try {
-      const thread = await Promise.race([opening, stopped]);
-      if (thread === undefined) return undefined;
-      process.threads.set(recordNo, thread);
-      this.#isOpening = false;
-      return thread;
-    } catch (error) {
-      if (error instanceof OpenError) this.#isOpening = false;
-      throw error;
-    } finally {
-      opening.catch(() => {});
-    }
+    this.#opening = process.ready
+      .then((server) => openThread(server, turn, model, onUnsolicited))
+      .then((thread) => {
+        process.threads.set(recordNo, thread);
+        return thread;
+      });
+    return await Promise.race([this.#opening, stopped]);
   }
 
   /** The process has forgotten the conversation. */
@@ -87,10 +80,10 @@ export class Place {
     const { servers } = this.settings;
     await talk?.ended;
     talk?.dispose();
-    const isOver = !this.#isOpening && talk?.end?.kind !== "stuck" && (await this.#endTools());
+    const isOver =
+      (await this.#settles(this.#opening)) && talk?.end?.kind !== "stuck" && (await this.#endTools());
     if (!isOver) return await servers.giveUp(seat);
-    servers.giveBack(seat);
-    return [];
+    return await servers.giveBack(seat);
   }
 
   /**
@@ -105,6 +98,12 @@ export class Place {
       () => true,
       () => false,
     );
-    return (await settlesWithin(succeeded, this.settings.interruptMs)) && (await succeeded);
+    return (await this.#settles(succeeded)) && (await succeeded);
+  }
+
+  async #settles(answer: Promise<unknown> | undefined): Promise<boolean> {
+    if (answer === undefined) return true;
+    const settled = answer.catch(() => {});
+    return await settlesWithin(settled, this.settings.interruptMs);
   }
 }

@@ -73,6 +73,7 @@ export class AppServers {
    */
   async acquire(turn: Turn): Promise<Seat> {
     let process = this.#holderOf(turn.recordNo);
+    if (process !== undefined) forgetEmpty(process, turn);
     if (process !== undefined && !isOfUse(process, turn)) {
       const survivors = await this.release(turn.recordNo);
       if (survivors.length > 0) throw new SurvivorsError(survivors);
@@ -91,18 +92,23 @@ export class AppServers {
       await process.ready;
       return seat;
     } catch (error) {
-      this.giveBack(seat);
+      await this.giveBack(seat);
       throw error;
     }
   }
 
-  /** The turn is over. */
-  giveBack({ process, recordNo }: Seat): void {
+  /**
+   * The turn is over. Resolves with the pids of what is left when what its tools
+   * have left running is gone: a process does not tell whose it is, so that it
+   * is ended when no other turn runs there.
+   */
+  async giveBack({ process, recordNo }: Seat): Promise<readonly number[]> {
     if (process.threads.get(recordNo) === undefined) process.threads.delete(recordNo);
     process.running--;
-    if (process.running > 0) return;
+    if (process.running > 0) return [];
     process.idle = !process.draining && this.#pool.giveBack(process.no, process);
-    if (!process.idle) void this.#pool.release(process.no);
+    if (!process.idle) return await this.#pool.release(process.no);
+    return await process.ready.then((server) => server.endStrays());
   }
 
   /** The turn cannot be ended. Resolves with the pids of what is left when the process is gone. */
@@ -163,6 +169,14 @@ export class AppServers {
     void process.gone.then(() => this.#processes.delete(process));
     return process;
   }
+}
+
+/** Drops a conversation that a turn has begun and left before its id was told: nobody can come back to it. */
+function forgetEmpty({ threads }: ServerProcess, { recordNo, binding }: Turn): void {
+  const thread = threads.get(recordNo);
+  if (thread?.isEmpty !== true || thread.id === binding.nativeId) return;
+  thread.server.forget(thread.id);
+  threads.set(recordNo, undefined);
 }
 
 /** Whether the turn can go on in the process that has its session's conversation. */

@@ -86,6 +86,7 @@ export class Talk implements ThreadListener {
   begin(input: readonly UserInput[], model: string | undefined): void {
     const { thread } = this;
     thread.attach(this);
+    thread.isEmpty = false;
     void thread.server.gone.then((end) => this.#finish({ kind: "gone", end }));
     this.#watchSilence();
     const params = { threadId: thread.id, input, ...(model === undefined ? {} : { model }) };
@@ -150,7 +151,11 @@ export class Talk implements ThreadListener {
       return;
     }
     const { method, params } = message;
-    if (method === "turn/started") this.#begun(asString(asRecord(params.turn)?.id));
+    if (method === "turn/started") {
+      this.#begun(asString(asRecord(params.turn)?.id));
+      // An interrupt before it has found no turn.
+      if (this.wasInterrupted) this.#interrupt();
+    }
     if (method === "serverRequest/resolved") this.#withdraw(params.requestId as RequestId);
     if (method === "turn/completed") {
       const turn = asRecord(params.turn) ?? {};

@@ -7,6 +7,8 @@ import { totalOf } from "./usage.js";
 export class Thread implements ThreadListener {
   /** Tokens over the conversation; undefined while it was not told. */
   total: TurnUsage | undefined;
+  /** Begun, and nothing was said in it yet: the agent has not written it down. */
+  isEmpty = false;
   #turn: ThreadListener | undefined;
 
   /** @param onUnsolicited called if the agent begins a turn that nobody has asked for */
