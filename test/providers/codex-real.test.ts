@@ -306,6 +306,22 @@ describe.skipIf(realCodexExecutable === "")(title, { timeout: 60_000 }, () => {
     expect(locked.outcome).toMatchObject(failed("UNAVAILABLE", { retryable: true, modelNotAsked: true }));
   });
 
+  test("goes on in one mode with what was begun in the other", async () => {
+    const first = await runTurn(provider({ exec: true }), turn("one"));
+    const agent = provider();
+    const previousTotal = first.outcome.total ?? {};
+    const asked = turn("two", { binding: bound(idOf(first)), previousTotal });
+    const second = await runTurn(agent, asked);
+    expect(historyOf(answerOf(second))).toEqual(["one", "two"]);
+    expect(second.outcome.usage).toMatchObject({ cacheReadTokens: 7 });
+    await agent.close();
+    const binding = bound(idOf(second));
+    const third = turn("three", { binding, previousTotal: second.outcome.total ?? {} });
+    const ran = await runTurn(provider({ exec: true }), third);
+    expect(historyOf(answerOf(ran))).toEqual(["one", "two", "three"]);
+    expect(ran.outcome.usage).toMatchObject({ cacheReadTokens: 7 });
+  });
+
   test("a release ends the process that has the conversation", async () => {
     const agent = provider();
     const asked = turn("one");

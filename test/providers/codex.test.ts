@@ -359,9 +359,9 @@ describe("questions", () => {
   });
 
   test("the time that an answer takes is no silence", async () => {
-    const ran = await runTurn(ask({ silenceTimeoutMs: 300 }), turn("[[ask touch a]]"), async (event) => {
+    const ran = await runTurn(ask({ silenceTimeoutMs: 1_000 }), turn("[[ask touch a]]"), async (event) => {
       if (event.kind !== "permission") return;
-      await new Promise((resolve) => setTimeout(resolve, 1_000));
+      await new Promise((resolve) => setTimeout(resolve, 2_000));
       event.decide({ allowed: true, message: "" });
     });
     answerOf(ran);
@@ -672,13 +672,13 @@ describe("processes", () => {
 
   test("one is there before the first turn if it is to be, and is followed by the next", async () => {
     const agent = provider({ warm: { processes: 16, idleMs: 60_000, ahead: 1 } });
-    const first = turn("one");
+    const file = join(root, "ahead");
+    const first = turn(`[[environment ${file}]]`);
     agent.prepare?.(first.childMark.split("/").slice(0, 2).join("/"));
     await until(async () => (await marks()).length === 1);
-    // Ready, not only started.
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    const ran = await runTurn(agent, first);
-    expect(ran.events[0]).toMatchObject({ resumed: false, warm: true });
+    const [ahead] = await marks();
+    answerOf(await runTurn(agent, first));
+    expect(seenIn(file).environment.SESSION_BROKER_CHILD).toBe(ahead);
     await until(async () => (await marks()).length === 2);
     await agent.close();
     expect(await marks()).toEqual([]);
@@ -686,7 +686,7 @@ describe("processes", () => {
 
   test("one that does not become ready, or ends at its start, makes turns fail and not wait", async () => {
     const deaf = { ...environment, FAKE_CODEX_START: "deaf" };
-    const late = await runTurn(provider({ environment: deaf, silenceTimeoutMs: 500 }), turn("x"));
+    const late = await runTurn(provider({ environment: deaf, startMs: 500 }), turn("x"));
     expect(late.outcome).toMatchObject(failed("UNAVAILABLE", { modelNotAsked: true }));
     expect(await marks()).toEqual([]);
     const abort = new AbortController();

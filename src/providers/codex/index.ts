@@ -46,6 +46,8 @@ export interface CodexOptions {
   readonly maxThreads?: number;
   /** How long an app server that is to end waits for its other turns. Default 30 s. */
   readonly drainMs?: number;
+  /** How long an app server may take to be ready. Default 30 s. */
+  readonly startMs?: number;
   /** How long the CLI may take to stop when it is asked to. Default 3 s. */
   readonly interruptMs?: number;
   /** How long `codex exec` may take to end after its terminal record. Default 10 s. */
@@ -105,7 +107,7 @@ export function createCodexProvider(options: CodexOptions): Provider {
         environment: { ...environment, [childMarkVariable]: mark },
         mark,
         sandbox: sandboxOf(permissions),
-        startMs: shared.silenceTimeoutMs,
+        startMs: options.startMs ?? 30_000,
       }),
   });
   const children = new Set<Child>();
