@@ -25,37 +25,16 @@ const processes = new ProcessTable();
 const pollMs = 25;
 
 /** Every live process but this one whose mark fulfils the predicate. */
-export async function findMarked(matches: (mark: string) => boolean): Promise<LiveProcess[]> {
-  return (await processes.list()).filter((found) => found.mark !== undefined && matches(found.mark));
+export async function findMarked(matches: (mark: string, pid: number) => boolean): Promise<LiveProcess[]> {
+  return (await processes.list()).filter(({ mark, pid }) => mark !== undefined && matches(mark, pid));
 }
 
 /** Ends those processes. Returns the pids of the ones that could not be ended; throws if they cannot be listed. */
 export async function killMarked(
-  matches: (mark: string) => boolean,
+  matches: (mark: string, pid: number) => boolean,
   steps: readonly EndingStep[] = endingSteps,
 ): Promise<readonly number[]> {
   return await endAll(() => findMarked(matches), steps);
-}
-
-/**
- * Ends what carries the mark and has left its family: all that no child of this
- * process has started, directly or through others. Returns the pids that are left.
- */
-export async function killStrays(
-  mark: string,
-  steps: readonly EndingStep[] = endingSteps,
-): Promise<readonly number[]> {
-  return await endAll(async () => straysAmong(await findMarked((each) => each === mark), process.pid), steps);
-}
-
-/** Those that do not descend from a child of `ancestor` by others that are listed. */
-export function straysAmong(listed: readonly LiveProcess[], ancestor: number): LiveProcess[] {
-  const family = new Set([ancestor]);
-  for (let size = 0; size !== family.size; ) {
-    size = family.size;
-    for (const { pid, parent } of listed) if (parent !== undefined && family.has(parent)) family.add(pid);
-  }
-  return listed.filter(({ pid }) => !family.has(pid));
 }
 
 /**

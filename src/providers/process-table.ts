@@ -9,8 +9,6 @@ import { childMarkVariable } from "./environment.js";
 
 export interface LiveProcess {
   readonly pid: number;
-  /** Absent: unknown. */
-  readonly parent?: number;
   /** Process group. */
   readonly group: number;
   /** Absent: none, or it cannot be read. */
@@ -64,7 +62,7 @@ export class ProcessTable {
       if (stat === undefined) continue;
       const mark = this.#markOf(pid, stat.startTicks);
       if (uptimeTicks - stat.startTicks > settledTicks) known.set(pid, { startTicks: stat.startTicks, mark });
-      found.push({ pid, parent: stat.parent, group: stat.group, ...(mark === undefined ? {} : { mark }) });
+      found.push({ pid, group: stat.group, ...(mark === undefined ? {} : { mark }) });
     }
     this.#known = known;
     return found;
@@ -77,15 +75,13 @@ export class ProcessTable {
 }
 
 /** Undefined if it is gone. */
-function readStat(
-  pid: number,
-): { readonly parent: number; readonly group: number; readonly startTicks: number } | undefined {
+function readStat(pid: number): { readonly group: number; readonly startTicks: number } | undefined {
   const stat = read(`/proc/${pid}/stat`, ["ENOENT", "ESRCH"]);
   if (stat === undefined) return undefined;
   // pid (name) state parent group …; the name may hold spaces and brackets.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   if (fields[0] === "Z" || fields[0] === "X") return undefined;
-  return { parent: Number(fields[1]), group: Number(fields[2]), startTicks: Number(fields[19]) };
+  return { group: Number(fields[2]), startTicks: Number(fields[19]) };
 }
 
 function readMark(pid: number): string | undefined {

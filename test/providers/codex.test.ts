@@ -577,6 +577,21 @@ describe("processes", () => {
     expect((await runTurn(agent, nextOf(first, ran, "two"))).events[0]).toMatchObject({ warm: true });
   });
 
+  test("what a turn has left running ends with it, and what is of another turn does not", async () => {
+    const agent = provider();
+    const gate = go("orphan-gate");
+    const [mine, theirs] = [join(root, "my orphan"), join(root, "their orphan")];
+    const { childMark: mark } = turn("");
+    const other = runTurn(agent, turn(`[[orphan ${theirs}]] ${hold(gate.file)}`, { childMark: mark }));
+    await until(() => existsSync(theirs));
+    answerOf(await runTurn(agent, turn(`[[orphan ${mine}]]`, { childMark: mark })));
+    expect(isRunning(Number(readFileSync(mine, "utf8")))).toBe(false);
+    expect(isRunning(Number(readFileSync(theirs, "utf8")))).toBe(true);
+    gate.let();
+    answerOf(await other);
+    expect(isRunning(Number(readFileSync(theirs, "utf8")))).toBe(false);
+  });
+
   test("one whose commands do not end is given up", async () => {
     const agent = provider();
     const first = turn("one [[dirty]]");

@@ -2,11 +2,12 @@
 import { parse } from "node:path";
 import { asRecord, asString, type JsonRecord } from "../json.js";
 import { OutputLimitError, type OutputLimits } from "../lines.js";
-import { type EndingStep, killStrays } from "../marks.js";
+import { type EndingStep, killMarked } from "../marks.js";
 import { type Child, type ChildEnd, settlesWithin, startChild } from "../process.js";
 import type { WarmProcess } from "../warm-pool.js";
 import { answerToOther, parseQuestion } from "./approvals.js";
 import type { Sandbox } from "./args.js";
+import { isCommandOf } from "./commands.js";
 import { classifyStart, type Failure } from "./failures.js";
 import {
   callLine,
@@ -144,10 +145,15 @@ export class AppServer implements WarmProcess {
     return this.gone;
   }
 
-  /** Ends what its tools have left running out of its own reach. Returns the pids that are left. */
-  endStrays(): Promise<readonly number[]> {
+  /**
+   * Ends what the commands of a conversation have left running, and the commands
+   * themselves. Returns the pids that are left.
+   */
+  endCommands(threadId: string): Promise<readonly number[]> {
+    const { mark, endingSteps } = this.options;
+    const isOurs = isCommandOf(threadId);
     // If the system does not list them, they end with the process.
-    return killStrays(this.options.mark, this.options.endingSteps).catch(() => []);
+    return killMarked((each, pid) => each === mark && isOurs(pid), endingSteps).catch(() => []);
   }
 
   /**

@@ -32,6 +32,9 @@ export interface ExecArguments extends CodexArguments {
   readonly images: readonly string[];
 }
 
+/** Commands are kept from variables whose names have KEY, SECRET or TOKEN in them: those are the agent's. */
+const guard = "shell_environment_policy.ignore_default_excludes=false";
+
 /**
  * What would act by itself, outside turns or without end: look-ups of updates
  * and plugins, statistics, goals that start turns of their own, agents that
@@ -69,6 +72,6 @@ export function execArguments({ permissions, extra, resume, model, images }: Exe
 
 function settings(permissions: PermissionSetting): string[] {
   const { approvalPolicy, sandbox } = sandboxOf(permissions);
-  const all = [...quiet, `approval_policy=${approvalPolicy}`, `sandbox_mode=${sandbox}`];
+  const all = [...quiet, guard, `approval_policy=${approvalPolicy}`, `sandbox_mode=${sandbox}`];
   return all.flatMap((setting) => ["-c", setting]);
 }

@@ -81,16 +81,18 @@ export class Place {
     await talk?.ended;
     talk?.dispose();
     const isOver =
-      (await this.#settles(this.#opening)) && talk?.end?.kind !== "stuck" && (await this.#endTools());
+      (await this.#settles(this.#opening)) && talk?.end?.kind !== "stuck" && (await this.#endCommands());
     if (!isOver) return await servers.giveUp(seat);
-    return await servers.giveBack(seat);
+    const thread = seat.process.threads.get(seat.recordNo);
+    const left = talk === undefined ? [] : ((await thread?.server.endCommands(thread.id)) ?? []);
+    return [...left, ...(await servers.giveBack(seat))];
   }
 
   /**
-   * Ends the commands that the turn has left running, which neither its end nor
-   * an interrupt does. False if the agent does not do so.
+   * Has the agent end the commands that the turn has left running, which neither
+   * its end nor an interrupt does. False if it does not.
    */
-  async #endTools(): Promise<boolean> {
+  async #endCommands(): Promise<boolean> {
     const thread = this.seat.process.threads.get(this.seat.recordNo);
     if (thread === undefined || this.talk === undefined) return true;
     const ending = thread.server.call("thread/backgroundTerminals/clean", { threadId: thread.id });

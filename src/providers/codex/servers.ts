@@ -97,18 +97,13 @@ export class AppServers {
     }
   }
 
-  /**
-   * The turn is over. Resolves with the pids of what is left when what its tools
-   * have left running is gone: a process does not tell whose it is, so that it
-   * is ended when no other turn runs there.
-   */
+  /** The turn is over. If the process is not kept, resolves with the pids of what is left when it is gone. */
   async giveBack({ process, recordNo }: Seat): Promise<readonly number[]> {
     if (process.threads.get(recordNo) === undefined) process.threads.delete(recordNo);
     process.running--;
     if (process.running > 0) return [];
     process.idle = !process.draining && this.#pool.giveBack(process.no, process);
-    if (!process.idle) return await this.#pool.release(process.no);
-    return await process.ready.then((server) => server.endStrays());
+    return process.idle ? [] : await this.#pool.release(process.no);
   }
 
   /** The turn cannot be ended. Resolves with the pids of what is left when the process is gone. */
