@@ -50,6 +50,20 @@ describe.skipIf(realCodexExecutable === "")(title, { timeout: 60_000 }, () => {
     const prefix = childMark.split("/").slice(0, 2).join("/");
     return (await findMarked((mark) => mark.startsWith(`${prefix}/`))).length;
   };
+  /** Pids of the programs that a command of the turn has started. */
+  const tailsOf = async ({ childMark }: ProviderTurn) => {
+    const prefix = childMark.split("/").slice(0, 2).join("/");
+    const found = await findMarked((mark) => mark.startsWith(`${prefix}/`));
+    return found.map(({ pid }) => pid).filter((pid) => commandLine(pid).startsWith("tail"));
+  };
+  const commandLine = (pid: number) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+    } catch {
+      return "";
+    }
+  };
+
   test("says its version", async () => {
     expect(await provider().health()).toMatchObject({
       available: true,
@@ -199,6 +213,12 @@ describe.skipIf(realCodexExecutable === "")(title, { timeout: 60_000 }, () => {
       expect(existsSync(join(workspace, `again-${mode}`))).toBe(false);
     });
 
+    test("keeps its key from its commands", async () => {
+      const ran = await runTurn(provider(options), turn(tool({ cmd: "env" })));
+      expect(answerOf(ran)).toContain("CODEX_THREAD_ID=");
+      expect(answerOf(ran)).not.toContain("LOCAL_KEY=");
+    });
+
     test("takes the configured sandbox rather than its own", async () => {
       const extraArgs = ["-c", "sandbox_mode=workspace-write"];
       const ran = await runTurn(
@@ -272,23 +292,20 @@ describe.skipIf(realCodexExecutable === "")(title, { timeout: 60_000 }, () => {
       expect(next.events[0]).toMatchObject({ resumed: true, warm: isServer });
     });
 
-    test("ends the commands of a turn with it", async () => {
+    test("ends the commands of a turn with it, also those that have left it", async () => {
       const agent = provider({ ...options, permissions: "allow" });
       const cmd = "setsid tail -f /dev/null >/dev/null 2>&1 & tail -f /dev/null";
       const abort = new AbortController();
       const left = turn(tool({ cmd, yield_time_ms: 300 }));
       answerOf(await runTurn(agent, left));
-      const cut = turn(tool({ cmd, yield_time_ms: 30_000 }), {
-        signal: abort.signal,
-        childMark: left.childMark,
-      });
+      expect(await tailsOf(left)).toEqual([]);
+      const { childMark } = left;
+      const cut = turn(tool({ cmd, yield_time_ms: 30_000 }), { signal: abort.signal, childMark });
       const running = runTurn(agent, cut);
-      // The agent, a shell and two programs.
-      while ((await marked(cut)) < 4) await new Promise((resolve) => setTimeout(resolve, 20));
+      while ((await tailsOf(cut)).length < 2) await new Promise((resolve) => setTimeout(resolve, 20));
       abort.abort();
       expect((await running).outcome.status).toBe("cancelled");
-      while ((await marked(cut)) > (isServer ? 1 : 0))
-        await new Promise((resolve) => setTimeout(resolve, 20));
+      expect(await tailsOf(cut)).toEqual([]);
     });
   });
 
