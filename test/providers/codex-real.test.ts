@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FinishReason, TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
 import type { CodexOptions } from "../../src/providers/codex/index.js";
-import { findMarked } from "../../src/providers/marks.js";
+import { findMarked, killMarked } from "../../src/providers/marks.js";
 import type { ProviderTurn, RunningTotal } from "../../src/turns/provider.js";
 import { openRealCodex, type RealCodex, realCodexExecutable } from "./real-codex.js";
 import { answerOf, atFirst, followRun, type Ran, runTurn, textInput, turnOf } from "./turns.js";
@@ -452,8 +452,8 @@ describe.skipIf(realCodexExecutable === "")(title, { timeout: 60_000 }, () => {
           if (event.kind !== "text") return;
           seen.add(each);
           if (seen.size < turns.length) return;
-          const found = await findMarked((mark) => mark.startsWith(childMark.replace(/[^/]*$/, "")));
-          for (const { pid } of found) process.kill(pid, "SIGKILL");
+          const prefix = childMark.replace(/[^/]*$/, "");
+          await killMarked((mark) => mark.startsWith(prefix), [{ signal: "SIGKILL", waitMs: 10_000 }]);
         }),
       ),
     );

@@ -40,6 +40,8 @@ export type ThreadMessage = Extract<ServerMessage, { kind: "notification" | "req
 /** What has a conversation, and is told what is said about it. */
 export interface ThreadListener {
   take(message: ThreadMessage, bytes: number): void;
+  /** Nothing more comes: the process has ended. */
+  gone(end: ServerEnd): void;
 }
 
 export interface ServerEnd extends ChildEnd {
@@ -228,6 +230,7 @@ export class AppServer implements WarmProcess {
     this.#end = end;
     for (const { reject } of this.#calls.values()) reject(new ServerGoneError(end));
     this.#calls.clear();
+    for (const listener of this.#threads.values()) listener.gone(end);
     return end;
   }
 

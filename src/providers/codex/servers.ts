@@ -117,7 +117,7 @@ export class AppServers {
     process.draining = true;
     const endNow = () => void this.#pool.release(process.no);
     if (process.running === 0) endNow();
-    else if (process.drainTimer === undefined) process.drainTimer = setTimeout(endNow, this.options.drainMs);
+    else process.drainTimer ??= setTimeout(endNow, this.options.drainMs).unref();
     return process.gone;
   }
 

@@ -87,12 +87,12 @@ export class Talk implements ThreadListener {
     const { thread } = this;
     thread.attach(this);
     thread.isEmpty = false;
-    void thread.server.gone.then((end) => this.#finish({ kind: "gone", end }));
     this.#watchSilence();
     const params = { threadId: thread.id, input, ...(model === undefined ? {} : { model }) };
     const onResult = (result: JsonRecord) => this.#begun(asString(asRecord(result.turn)?.id));
     thread.server.call("turn/start", params, onResult).catch((error: unknown) => {
       if (error instanceof RequestError) this.#finish({ kind: "refused", message: error.message });
+      else if (error instanceof ServerGoneError) this.gone(error.end);
     });
   }
 
@@ -165,6 +165,10 @@ export class Talk implements ThreadListener {
     const { turnId } = params;
     if (turnId !== undefined && turnId !== this.#turnId) return;
     this.#give(this.reader.read(method, params));
+  }
+
+  gone(end: ServerEnd): void {
+    this.#finish({ kind: "gone", end });
   }
 
   #begun(turnId: string | undefined): void {

@@ -1,7 +1,7 @@
 /** A conversation that an app server has loaded. */
 import type { TurnUsage } from "../../turns/provider.js";
 import { asRecord } from "../json.js";
-import type { AppServer, ThreadListener, ThreadMessage } from "./app-server.js";
+import type { AppServer, ServerEnd, ThreadListener, ThreadMessage } from "./app-server.js";
 import { totalOf } from "./usage.js";
 
 export class Thread implements ThreadListener {
@@ -32,5 +32,9 @@ export class Thread implements ThreadListener {
     if (this.#turn !== undefined) this.#turn.take(message, bytes);
     else if (message.kind === "request") this.server.refuse(message.id);
     else if (message.method === "turn/started") this.onUnsolicited();
+  }
+
+  gone(end: ServerEnd): void {
+    this.#turn?.gone(end);
   }
 }
