@@ -80,7 +80,10 @@ async function runTurn(number) {
     const { case: kind, value } = event.event;
     if (kind === "accepted") sessionId = value.session.sessionId;
     if (kind === "textDelta" && word === "[[hang]]") await broker.client.cancelTurn({ turnId });
-    if (kind === "textDelta" && word === "[[kill]]") kill(sessionId);
+    // A process that was started ahead does not carry the session's mark.
+    if (kind === "textDelta" && word === "[[kill]]" && kill(sessionId) === 0) {
+      await broker.client.cancelTurn({ turnId });
+    }
     if (["completed", "failed", "cancelled", "interrupted"].includes(kind))
       endings[kind] = (endings[kind] ?? 0) + 1;
   }
@@ -101,14 +104,17 @@ function agents() {
   return marked(() => true).length;
 }
 
+/** Of how many processes of the session. */
 function kill(sessionId) {
-  for (const pid of marked((mark) => mark.endsWith(`/${sessionId}`))) {
+  const pids = marked((mark) => mark.endsWith(`/${sessionId}`));
+  for (const pid of pids) {
     try {
       process.kill(pid, "SIGKILL");
     } catch {
       // It has ended by itself.
     }
   }
+  return pids.length;
 }
 
 /** Live processes with a mark, and with this store's directories. */

@@ -25,13 +25,13 @@ const processes = new ProcessTable();
 const pollMs = 25;
 
 /** Every live process but this one whose mark fulfils the predicate. */
-export async function findMarked(matches: (mark: string) => boolean): Promise<LiveProcess[]> {
-  return (await processes.list()).filter((found) => found.mark !== undefined && matches(found.mark));
+export async function findMarked(matches: (mark: string, pid: number) => boolean): Promise<LiveProcess[]> {
+  return (await processes.list()).filter(({ mark, pid }) => mark !== undefined && matches(mark, pid));
 }
 
 /** Ends those processes. Returns the pids of the ones that could not be ended; throws if they cannot be listed. */
 export async function killMarked(
-  matches: (mark: string) => boolean,
+  matches: (mark: string, pid: number) => boolean,
   steps: readonly EndingStep[] = endingSteps,
 ): Promise<readonly number[]> {
   return await endAll(() => findMarked(matches), steps);

@@ -2,12 +2,12 @@
 import { stat } from "node:fs/promises";
 import { FinishReason, TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { ProviderTurn, TurnOutcome } from "../../turns/provider.js";
+import { InputError } from "../input-error.js";
 import { OutputLimitError } from "../lines.js";
 import { type ChildEnd, type SilenceError, SpawnError } from "../process.js";
 import type { StopReason } from "../stop-switch.js";
 import type { EventReader } from "./events.js";
 import { classifyFailure, type Failure } from "./failures.js";
-import { InputError } from "./input.js";
 import type { ClaudeResult } from "./records.js";
 import { accountOfAll } from "./usage.js";
 

@@ -1,6 +1,7 @@
 /** What is said to one process of the CLI during its turn, beside the first line, and what it says back. */
 import { randomUUID } from "node:crypto";
 import type { ProviderEvent, TurnInputPart } from "../../turns/provider.js";
+import { InputError } from "../input-error.js";
 import type { Child } from "../process.js";
 import { isAtLeast } from "../version.js";
 import {
@@ -21,7 +22,7 @@ import {
   standingOf,
   wrote,
 } from "./conversation.js";
-import { InputError, userLine } from "./input.js";
+import { userLine } from "./input.js";
 import type { ClaudeRecord, ClaudeResult } from "./records.js";
 import { namesLinesSince } from "./version.js";
 
