@@ -1,5 +1,6 @@
 /** The lines of messages that a run gets on its standard input. */
 import type { Exchange, TurnInputPart } from "../../turns/provider.js";
+import { describeUnseen } from "../unseen.js";
 
 type Block = Readonly<Record<string, unknown>>;
 
@@ -23,16 +24,6 @@ export function userLine(
   const content = [...earlier, ...input.filter(isWorthSending).map(toBlock)];
   const message = { role: "user", content };
   return `${JSON.stringify({ type: "user", message, parent_tool_use_id: null, uuid })}\n`;
-}
-
-function describeUnseen(unseen: readonly Exchange[]): string {
-  return [
-    "<earlier_conversation>",
-    "This conversation began before you took part in it. What was said so far, oldest first, as JSON:",
-    JSON.stringify(unseen.map(({ user, assistant }) => ({ user, assistant }))),
-    "The message to answer now follows.",
-    "</earlier_conversation>",
-  ].join("\n");
 }
 
 /** The model service refuses blank text blocks. */
