@@ -9,7 +9,7 @@
  * runs is about none (ruling 25), and a process that says it is replaced.
  */
 import type { ClientContext, PromptRequest } from "@agentclientprotocol/sdk";
-import type { Child, ChildEnd } from "../process.js";
+import { type Child, type ChildEnd, settlesWithin } from "../process.js";
 import { asRecord, asString, type JsonRecord } from "../records.js";
 import type { WarmProcess } from "../warm-pool.js";
 import { connect } from "./connection.js";
@@ -24,6 +24,8 @@ const promptUpdates: readonly string[] = [
   "tool_call",
   "tool_call_update",
 ];
+
+const longestPingMs = 1_000;
 
 export class AcpAgent implements WarmProcess {
   /** Of the conversation that is open in it. */
@@ -44,6 +46,8 @@ export class AcpAgent implements WarmProcess {
   /** Each one makes a question void that still waits. */
   readonly #questions = new Set<() => void>();
   #updates = 0;
+  /** It does not answer what it does not know, against JSON-RPC. */
+  #ignoresPings = false;
   #connection: ClientContext | undefined;
 
   private constructor(readonly child: Child) {}
@@ -91,8 +95,16 @@ export class AcpAgent implements WarmProcess {
 
   /** Resolves when all of the history that it says again has been read. */
   async replayed(): Promise<void> {
-    const ask = () => this.#context.request<unknown>("_session_broker/settled", {}).catch(() => {});
-    await replayIsOver(ask, () => this.#updates);
+    await replayIsOver(
+      () => this.#answersPing(),
+      () => this.#updates,
+    );
+  }
+
+  /** Whether it may take a prompt: it lives, and has had nothing more to say about the last one. */
+  async isReady(): Promise<boolean> {
+    await this.#answersPing();
+    return this.isFit;
   }
 
   /** One prompt: what it says meanwhile, and its answer. There may be only one at a time. */
@@ -117,6 +129,14 @@ export class AcpAgent implements WarmProcess {
 
   get isPrompted(): boolean {
     return this.#prompted;
+  }
+
+  /** Sends what no agent knows, which it answers with an error, behind all that it had to say before. */
+  async #answersPing(): Promise<boolean> {
+    if (this.#ignoresPings) return false;
+    const answer = this.#context.request<unknown>("_session_broker/ping", {}).catch(() => {});
+    this.#ignoresPings = !(await settlesWithin(answer, longestPingMs));
+    return !this.#ignoresPings;
   }
 
   get #context(): ClientContext {

@@ -38,7 +38,7 @@ export function agentErrorOf(error: unknown): AgentError | undefined {
 /** Whether an agent that was to load a conversation says that it does not know it. */
 export function isSessionLost(error: AgentError): boolean {
   if (error.code === resourceNotFound) return true;
-  return /\bsession\b.{0,60}\bnot found|\b(no|unknown|invalid) session\b|^No previous sessions found|^no rollout found|^thread not found/i.test(
+  return /\bsession\b.{0,60}\bnot found|\b(no|unknown|invalid) session\b|^No previous sessions found|^no rollout found|^thread not found/im.test(
     textsOf(error).join("\n"),
   );
 }

@@ -173,8 +173,8 @@ async function takeWarm(settings: RunSettings, turn: ProviderTurn): Promise<AcpA
   const { nativeId, state } = turn.binding;
   const wanted = state === "fresh" ? undefined : nativeId;
   const agent = await settings.pool.take(turn.recordNo, fingerprintOf(settings, turn, wanted));
-  if (agent === undefined || agent.isFit) return agent;
-  // It is on its way out; asked once more, the pool waits until it is gone.
+  if (agent === undefined || (await agent.isReady())) return agent;
+  // It has ended, or is to: asked once more, the pool waits until it is gone.
   return await settings.pool.take(turn.recordNo, "");
 }
 
