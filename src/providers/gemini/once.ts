@@ -60,9 +60,9 @@ export async function* runOnce(settings: OnceSettings, turn: ProviderTurn): Asyn
       ? { flag: "resume", nativeId }
       : { flag: "session-id", nativeId: randomUUID() };
     let end: RunEnd = yield* runCli(settings, turn, stop, first, input);
-    // Of an id that was given out for a turn that failed, the CLI may know nothing.
+    // A conversation without an answer can neither be resumed nor begun anew under its id.
     if (state === "provisional" && isBegun && wasRefused(end)) {
-      end = yield* runCli(settings, turn, stop, { flag: "session-id", nativeId }, input);
+      end = yield* runCli(settings, turn, stop, { flag: "session-id", nativeId: randomUUID() }, input);
     }
     ({ outcome, survivors } = end);
   } catch (error) {
@@ -164,6 +164,14 @@ function present({ exit }: ChildEnd, result: JsonRecord | undefined) {
   return { ...(exit === undefined ? {} : { exit }), ...(result === undefined ? {} : { result }) };
 }
 
+/**
+ * The CLI puts a file into the message that `@path` names, and gives it to the
+ * agent that `@name` does; a backslash before the sign is its own way to say no.
+ */
+export function withoutMentions(text: string): string {
+  return text.replace(/(?<!\\)@/g, "\\@");
+}
+
 /** Throws InputError. */
 function textOf(turn: ProviderTurn): string {
   const texts = turn.input.map((part) => {
@@ -172,7 +180,7 @@ function textOf(turn: ProviderTurn): string {
   });
   const input = texts.join("\n");
   if (input.trim() === "") throw new InputError("The message is empty.");
-  return withoutCommand([...prefaceOf(turn), input].join("\n\n"));
+  return withoutMentions(withoutCommand([...prefaceOf(turn), input].join("\n\n")));
 }
 
 function childOptions(settings: OnceSettings, turn: ProviderTurn, start: ConversationStart, input: string) {
