@@ -25,7 +25,8 @@ const promptUpdates: readonly string[] = [
   "tool_call_update",
 ];
 
-const longestPingMs = 1_000;
+/** Waited for once in a process, by agents that answer only what they know. */
+const longestPingMs = 5_000;
 
 export class AcpAgent implements WarmProcess {
   /** Of the conversation that is open in it. */

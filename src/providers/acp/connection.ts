@@ -73,6 +73,8 @@ export async function connect(
             controller.error(error);
           }
         },
+        // The agent takes no input any more, so that the library has given up.
+        cancel: (reason) => events.onEnd(reason),
       },
       { highWaterMark: 0 },
     ),
