@@ -31,8 +31,15 @@ describe.skipIf(realExecutable === "")(title, { timeout: 60_000 }, () => {
   let gemini: RealGemini;
   const opened: Provider[] = [];
 
+  /** A conversation that will be older than a minute when it is loaded. */
+  let earlier: Awaited<ReturnType<typeof converse>>["session"];
+  let earlierAtMs: number;
+
   beforeAll(async () => {
     gemini = await openRealGemini();
+    earlierAtMs = Date.now();
+    const once = provider({ warm: never });
+    ({ session: earlier } = await converse(["one", "two", "three"], () => once));
   });
 
   afterEach(async () => {
@@ -242,12 +249,10 @@ describe.skipIf(realExecutable === "")(title, { timeout: 60_000 }, () => {
     });
 
     test("loads a conversation into another process, and shows none of its history", async () => {
-      // Begun by a run, whose file has another name than the one that loading makes in this minute or a later one.
-      const once = provider({ warm: never });
-      const { session } = await converse(["one", "two", "three"], () => once);
-      const nextMinuteMs = 60_000 - (Date.now() % 60_000);
-      await new Promise((resolve) => setTimeout(resolve, nextMinuteMs));
-      const ran = await runTurn(acpProvider(), turn("four", session));
+      // In the minute in which it began, loading would empty its file.
+      const nextMinuteMs = 60_000 - (earlierAtMs % 60_000) - (Date.now() - earlierAtMs);
+      await new Promise((resolve) => setTimeout(resolve, Math.max(0, nextMinuteMs)));
+      const ran = await runTurn(acpProvider(), turn("four", earlier));
       expect(historyOf(answerOf(ran))).toEqual(["one", "two", "three", "four"]);
       expect(ran.text).toMatch(/^turns=4 /);
     }, 120_000);
