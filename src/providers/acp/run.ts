@@ -1,8 +1,8 @@
 /**
  * One turn as one prompt to a process that speaks the protocol.
  *
- *     warm process ─────────────────────────▶ prompt ──▶ answer ──▶ kept for the next turn
- *     none ──start──▶ initialize ──▶ open ──▶ prompt      └─cancelled, failed process──▶ ended
+ *     warm process ──ready────────────────────▶ prompt ──answer, if only that it is cancelled──▶ kept
+ *     none ──start──▶ initialize ──▶ open ────▶ prompt ──no answer, or more than one prompt's──▶ ended
  */
 import { TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { ProviderEvent, ProviderRun, ProviderTurn, TurnOutcome } from "../../turns/provider.js";
