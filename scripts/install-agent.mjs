@@ -1,10 +1,10 @@
 // Installs the version of an agent that the tests know into a directory of its
 // own and prints the path of its executable:
 //
-//   node scripts/install-agent.mjs claude|codex DIR
+//   node scripts/install-agent.mjs claude|codex|gemini DIR
 //
 // They are no dependencies: the licence of Claude Code allows no copy of it in
-// this repository, and Codex CLI is large.
+// this repository, and the others are large.
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -33,12 +33,21 @@ const agents = {
       return join(vendor, target, "bin", `codex${suffix}`);
     },
   },
+  gemini: {
+    name: "@google/gemini-cli",
+    version: "0.61.0",
+    platformPackage: "gemini-cli",
+    platformVersion: "0.61.0",
+    executableIn: (folder) => join(folder, "bundle", "gemini.js"),
+    // A keyring and a terminal, which no test needs.
+    without: ["--omit=optional"],
+  },
 };
 
 const [, , agentName, folder] = process.argv;
 const agent = Object.hasOwn(agents, agentName ?? "") ? agents[agentName] : undefined;
 if (agent === undefined || folder === undefined) {
-  process.stderr.write("usage: node scripts/install-agent.mjs claude|codex DIR\n");
+  process.stderr.write("usage: node scripts/install-agent.mjs claude|codex|gemini DIR\n");
   process.exit(2);
 }
 const prefix = resolve(folder);
@@ -49,10 +58,14 @@ if (installedVersion() !== agent.platformVersion || !existsSync(agent.executable
   mkdirSync(prefix, { recursive: true });
   const args = ["install", "--prefix", prefix, "--no-save", "--no-package-lock", "--no-audit", "--no-fund"];
   // An install script only links the executable into the launcher.
-  execFileSync("npm", [...args, "--ignore-scripts", `${agent.name}@${agent.version}`], {
-    cwd: prefix,
-    stdio: ["ignore", 2, 2],
-  });
+  execFileSync(
+    "npm",
+    [...args, "--ignore-scripts", ...(agent.without ?? []), `${agent.name}@${agent.version}`],
+    {
+      cwd: prefix,
+      stdio: ["ignore", 2, 2],
+    },
+  );
 }
 process.stdout.write(`${agent.executableIn(platformPackage)}\n`);
 

@@ -74,7 +74,7 @@ run("generated code: is it the committed one", "diff", ["-r", join(scratch, "gen
 run("types", bin("tsc"), ["--noEmit"]);
 
 const environment = {};
-for (const name of ["claude", "codex"]) {
+for (const name of ["claude", "codex", "gemini"]) {
   const executable = installAgent(name);
   if (executable !== undefined) environment[`SESSION_BROKER_TEST_${name.toUpperCase()}`] = executable;
 }

@@ -1,7 +1,7 @@
 /** What a program is given on its standard input. */
 import type { ProviderTurn } from "../../turns/provider.js";
 import { RequestError } from "../ending.js";
-import { describeUnseen } from "../unseen.js";
+import { describeSystem, describeUnseen } from "../unseen.js";
 
 /**
  * The prompt, after what the program has to know before it. Throws RequestError.
@@ -19,7 +19,7 @@ export function promptOf(
   const prompt = texts.join("\n");
   if (prompt.trim() === "") throw new RequestError("The message is empty.");
   const blocks = [
-    ...(system && begins ? [`<instructions>\n${system}\n</instructions>`] : []),
+    ...(system && begins ? [describeSystem(system)] : []),
     ...(systemNotice ? [systemNotice] : []),
     ...(unseen.length === 0 ? [] : [describeUnseen(unseen)]),
   ];
