@@ -9,6 +9,7 @@ import { defaultCredentials, prepareData, signingKey } from "./config/tokens.js"
 import { BrokerError } from "./errors.js";
 import { MetricsRecorder } from "./metrics/record.js";
 import { findMarked, sweepEarlierLives } from "./providers/marks.js";
+import type { LiveProcess } from "./providers/process-table.js";
 import { createProviders, shippedProviders } from "./providers/registry.js";
 import { Credentials } from "./rpc/credentials.js";
 import { Keys } from "./rpc/keys.js";
@@ -78,9 +79,12 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     onCommitted: (commands, tookMs) => metrics.committed(commands, tookMs),
   });
   const turns = new InternalTurns(opened.store, clock);
-  const dispatcher = createDispatcher(options, opened, turns, providers, clock, metrics);
-  const left = await sweepEarlierLives(opened.storeId, opened.instance);
-  if (left.length > 0) log.error({ pids: left }, "processes of an earlier life cannot be ended");
+  let left: readonly LiveProcess[] = [];
+  const leftBehind = (sessionId: string) =>
+    left.filter(({ mark }) => mark?.endsWith(`/${sessionId}`)).map(({ pid }) => pid);
+  const dispatcher = createDispatcher(options, opened, turns, providers, clock, metrics, leftBehind);
+  left = await sweepEarlierLives(opened.storeId, opened.instance);
+  if (left.length > 0) log.error({ left }, "processes of an earlier life cannot be ended");
   await opened.store.sweep(clock.now());
   await dispatcher.restart();
   const ahead = {
@@ -186,8 +190,10 @@ function createDispatcher(
   providers: ReadonlyMap<string, Provider>,
   clock: Clock,
   metrics: MetricsRecorder,
+  leftBehind: (sessionId: string) => readonly number[],
 ): Dispatcher {
   return new Dispatcher({
+    leftBehind,
     store: turns,
     clock,
     providers,

@@ -39,17 +39,19 @@ export async function killMarked(
 
 /**
  * Ends what earlier lives of a store have left. To be called at the start,
- * before any turn runs. Returns the pids of those that could not be ended.
+ * before any turn runs. Returns those that could not be ended.
  */
 export async function sweepEarlierLives(
   storeId: string,
   lifeId: string,
   steps: readonly EndingStep[] = endingSteps,
-): Promise<readonly number[]> {
-  return await killMarked((mark) => {
+): Promise<readonly LiveProcess[]> {
+  const isEarlier = (mark: string) => {
     const [store, life] = mark.split("/");
     return store === storeId && life !== lifeId;
-  }, steps);
+  };
+  const left = await killMarked(isEarlier, steps);
+  return left.length === 0 ? [] : await findMarked(isEarlier);
 }
 
 /** Ends a process group and everything that carries the mark. Returns the pids that are left. */

@@ -38,6 +38,8 @@ export interface RunTurnDeps {
   readonly now: () => number;
   readonly newNativeId: () => string;
   readonly stuck: StuckLanes;
+  /** Processes of the session that were left by an earlier life of the broker and could not be ended. */
+  readonly leftBehind: (sessionId: string) => readonly number[];
   /** Waits before a failed write of an ending is tried again. */
   readonly pause: (ms: number) => Promise<void>;
   /**
@@ -72,13 +74,15 @@ export async function runTurn(
   grant: Grant,
   request: TurnRequest,
 ): Promise<void> {
+  const stuck = { recordNo: grant.turn.recordNo, provider: provider.id };
+  await deps.stuck.gone(stuck, deps.leftBehind(grant.session.sessionId));
   const run = new TurnRun(deps, provider, active, grant, request);
   const outcome = await run.attempt(1, firstBinding(grant), await run.unseen());
   const retried = run.wasLost(outcome) ? await run.recover() : undefined;
   await active.steeringOver();
   active.permissions.void();
   await run.end(retried ?? outcome);
-  await deps.stuck.gone({ recordNo: grant.turn.recordNo, provider: provider.id }, run.survivors);
+  await deps.stuck.gone(stuck, run.survivors);
 }
 
 class TurnRun {

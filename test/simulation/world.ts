@@ -275,6 +275,7 @@ export class World {
       workspace: async () => "/",
       childMark: (sessionId) => sessionId,
       stillRunning: async () => [],
+      leftBehind: () => [],
       log: () => {},
       readRequest: (encoded) => ({
         input: [{ kind: "text", text: Buffer.from(encoded).toString() }],

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { ProviderEvent, ProviderRun, ProviderTurn } from "../../turns/provider.js";
 import { childMarkVariable } from "../environment.js";
+import type { CommonSettings } from "../kind.js";
 import { OutputLimitError, type OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
 import { type ChildEnd, SilenceError, settlesWithin, startChild } from "../process.js";
@@ -52,8 +53,8 @@ export interface RunSettings {
   /** How long the CLI may take to end after its terminal record. */
   readonly lingerMs: number;
   readonly limits: Partial<OutputLimits>;
-  /** Whether somebody can be asked whether a tool may be used. */
-  readonly ask: boolean;
+  /** What becomes of a tool that needs a permission. */
+  readonly permissions: CommonSettings["permissions"];
   /** How long the CLI may take to stop when it is asked to, before signals end it. */
   readonly interruptMs: number;
   readonly interrupt: EndingStep;
@@ -288,9 +289,9 @@ function fingerprintOf(
   nativeId: string,
   environment: ChildVariables,
 ): string {
-  const { executable, extraArgs, ask } = settings;
+  const { executable, extraArgs, permissions } = settings;
   const model = turn.model ?? settings.defaultModel ?? "";
-  const parts = [executable, extraArgs, ask, model, turn.workspace, nativeId, environment];
+  const parts = [executable, extraArgs, permissions, model, turn.workspace, nativeId, environment];
   return JSON.stringify(parts);
 }
 
@@ -342,7 +343,7 @@ function childOptions(
     executable: settings.executable,
     args: claudeArguments({
       start,
-      ask: settings.ask,
+      ask: settings.permissions !== "deny",
       extra: settings.extraArgs,
       ...(model === undefined ? {} : { model }),
       ...(systemFolder === undefined ? {} : { systemFile: systemFileIn(systemFolder) }),

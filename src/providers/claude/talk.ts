@@ -27,8 +27,8 @@ import type { ClaudeRecord, ClaudeResult } from "./records.js";
 import { namesLinesSince } from "./version.js";
 
 export interface TalkSettings {
-  /** Whether somebody can be asked whether a tool may be used. */
-  readonly ask: boolean;
+  /** What becomes of a tool that needs a permission. */
+  readonly permissions: "deny" | "ask" | "allow";
   /** How long an interrupt may take, from its request to the terminal record. */
   readonly interruptMs: number;
   /** How long the CLI may take to end after its last result. */
@@ -182,8 +182,11 @@ export class Talk {
   }
 
   #ask({ id, tool, input }: Extract<ControlRecord, { kind: "question" }>): ProviderEvent[] {
-    if (!this.settings.ask) {
-      this.#answer(denyLine(id, "Nobody can be asked here."));
+    const { permissions } = this.settings;
+    if (permissions !== "ask") {
+      this.#answer(
+        permissions === "allow" ? allowLine(id, input) : denyLine(id, "Nobody can be asked here."),
+      );
       return [];
     }
     if (this.standing !== "open" || this.#questions.has(id)) return [];
