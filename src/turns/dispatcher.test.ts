@@ -95,6 +95,7 @@ function dispatcherFor(
     workspace: async () => folder,
     childMark: (sessionId) => sessionId,
     leftBehind: () => agent.leftBehind,
+    chainAfter: (link) => link,
     stillRunning: async () => {
       agent.survivorChecks += 1;
       agent.onSurvivorCheck();

@@ -47,6 +47,8 @@ export interface RunTurnDeps {
    * that is given and the session has none yet.
    */
   readonly workspace: (grant: Grant, prepared?: string) => Promise<string>;
+  /** The link of a conversation after an answer. */
+  readonly chainAfter: (link: Uint8Array, answer: string) => Uint8Array;
   /** Mark of every process that is started for a session. */
   readonly childMark: (sessionId: string) => string;
   readonly log: (message: string, error: unknown) => void;
@@ -313,6 +315,9 @@ class TurnRun {
           : lostFor
             ? { native: { id: nativeId, state: "lost" } }
             : {}),
+      ...(succeeded && turn.chainLink !== undefined
+        ? { chainHead: this.deps.chainAfter(turn.chainLink, this.#text) }
+        : {}),
       ...(succeeded && this.#systemDigest !== undefined ? { systemDigest: this.#systemDigest } : {}),
       ...(succeeded
         ? {

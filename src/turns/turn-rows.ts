@@ -51,5 +51,6 @@ export function admittedTurn(
     accepted,
     usage: noUsage,
     labels: call.labels,
+    ...(call.chain === undefined ? {} : { chainLink: call.chain.link }),
   };
 }

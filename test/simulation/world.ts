@@ -276,6 +276,7 @@ export class World {
       childMark: (sessionId) => sessionId,
       stillRunning: async () => [],
       leftBehind: () => [],
+      chainAfter: (link) => link,
       log: () => {},
       readRequest: (encoded) => ({
         input: [{ kind: "text", text: Buffer.from(encoded).toString() }],

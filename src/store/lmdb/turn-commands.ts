@@ -15,6 +15,7 @@ import type {
   JournalEntry,
   TurnEndCall,
 } from "../../turns/turn-store.js";
+import { giveLink, isAt } from "./chains.js";
 import { encodeBatch, seal } from "./codec.js";
 import { keepExchange } from "./history.js";
 import { findMergeTarget, putMerge, settleMerges } from "./merge-commands.js";
@@ -41,6 +42,9 @@ export function admit(tx: Transaction, call: AdmitCall): Admission {
     return refuse("SESSION_NOT_FOUND", `no live session has the id ${call.onlySessionId}`);
   }
   const lane = tx.tables.lane(key);
+  if (call.chain?.anchor !== undefined && !isAt(current, lane, call.chain.anchor)) {
+    return refuse("CONVERSATION_MOVED_ON", "the conversation has gone on meanwhile");
+  }
   const before = lane.queuedTurns + (lane.runningTurnId === undefined ? 0 : 1);
   if (call.onConflict === "REJECT" && before > 0) {
     const turnId = lane.runningTurnId ?? tx.tables.busyTurnId(key) ?? "";
@@ -174,6 +178,7 @@ export function end(tx: Transaction, call: TurnEndCall): boolean {
   tx.tables.delete("requests", turn.turnNo);
   settleMerges(tx, turn.turnNo, call.taken);
   if (call.exchange !== undefined) keepExchange(tx, turn, call.exchange);
+  if (call.chainHead !== undefined) giveLink(tx.tables, turn, call.chainHead);
   if (call.fence !== undefined) {
     settleSession(tx, turn, call);
     countUsage(tx.tables, { key: turn.key, endedAtMs: call.endedAtMs, usage: call.usage });
@@ -204,6 +209,7 @@ function settleSession(tx: Transaction, turn: TurnRow, call: TurnEndCall): void 
       lastActivityMs: Math.max(session.lastActivityMs, call.endedAtMs),
       usage: addUsage(session.usage, call.usage),
       agentTotal: call.agentTotal ?? session.agentTotal,
+      ...(call.chainHead === undefined ? {} : { chainHead: call.chainHead }),
       ...(call.systemDigest === undefined ? {} : { systemDigest: call.systemDigest }),
       revision: bound === session ? session.revision : 0,
     },
