@@ -19,7 +19,7 @@ import { type Dispatcher, refusalError } from "../turns/dispatcher.js";
 import { type IfExpired, isTerminal } from "../turns/follow.js";
 import type { Provider } from "../turns/provider.js";
 import type { ConflictPolicy, TurnRow } from "../turns/turn.js";
-import type { TurnStore } from "../turns/turn-store.js";
+import type { AdmitCall, TurnStore } from "../turns/turn-store.js";
 import { type Caller, callerOf, whereOf } from "./caller.js";
 import type { CanonicalKey } from "./keys.js";
 import { type ReservationDeps, type Reservations, reservationOf } from "./reservations.js";
@@ -126,6 +126,7 @@ interface Target {
   readonly canonical: CanonicalKey;
   readonly onlySessionId?: string;
   readonly chain?: ChainEnd;
+  readonly replayed?: NonNullable<AdmitCall["replayed"]>;
 }
 
 async function admitInto(
@@ -185,7 +186,7 @@ async function targetOf(deps: TurnRpcDeps, caller: Caller, request: DispatchRequ
   const { target } = request;
   switch (target.case) {
     case "key":
-      return { canonical: deps.keys.canonical(caller, target.value) };
+      return withHistory(deps, request, deps.keys.canonical(caller, target.value));
     case "sessionId":
       return { canonical: await keyOfSession(deps, caller, target.value), onlySessionId: target.value };
     case "byHistory": {
@@ -197,6 +198,13 @@ async function targetOf(deps: TurnRpcDeps, caller: Caller, request: DispatchRequ
     default:
       throw new BrokerError("INVALID_FIELD", "target: key, session_id or by_history is needed");
   }
+}
+
+function withHistory(deps: TurnRpcDeps, request: DispatchRequest, canonical: CanonicalKey): Target {
+  if (!request.historyReplayed) return { canonical };
+  const told = readMessages(request).history.findLast(({ author }) => author === "assistant")?.text;
+  const end = deps.chain.ofKey(canonical.key, told);
+  return { canonical, replayed: { ...end, ...(told === undefined ? {} : { told }) } };
 }
 
 /** A session that is not there yet, for a conversation that leads to no other. */

@@ -12,6 +12,7 @@
  * what was said.
  */
 import { createHash, createHmac } from "node:crypto";
+import type { SessionKey } from "../sessions/key.js";
 import { normalise, type ToldMessage } from "./history.js";
 import type { TurnInputPart } from "./provider.js";
 
@@ -50,6 +51,16 @@ export class Chain {
       if (message.author === "assistant") anchor = link;
     }
     return { link: this.after(link, input), ...(anchor === undefined ? {} : { anchor }) };
+  }
+
+  /**
+   * Of a chat that its caller names. What was said before is not in the links:
+   * such clients drop what is old. Each begins a chain of one answer.
+   */
+  ofKey({ scope, externalId, provider }: SessionKey, told: string | undefined): ChainEnd {
+    const link = this.#digest(["answers of", scope, externalId, provider]);
+    if (told === undefined) return { link };
+    return { link, anchor: this.after(link, { author: "assistant", text: told }) };
   }
 
   /** The link after one more message. */

@@ -85,6 +85,10 @@ export async function runTurn(
   active.permissions.void();
   await run.end(retried ?? outcome);
   await deps.stuck.gone(stuck, run.survivors);
+  // Few side sessions have another turn.
+  if (grant.session.archived !== undefined) {
+    await deps.stuck.gone(stuck, await provider.release(grant.turn.recordNo));
+  }
 }
 
 class TurnRun {

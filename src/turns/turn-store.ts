@@ -41,6 +41,8 @@ export interface AdmitCall {
   readonly responseId?: string;
   /** Of a turn whose session is found by what was said; with an anchor, only in an idle session at it. */
   readonly chain?: ChainEnd;
+  /** Of a turn whose client names its chat and sends the whole of it: what it tells as the last answer. */
+  readonly replayed?: ChainEnd & { readonly told?: string };
   /** Gives the turn the lane with its admission, if no other turn runs or waits in it. */
   readonly grantIfFree?: Omit<GrantCall, "turnNo">;
 }

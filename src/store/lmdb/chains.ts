@@ -28,6 +28,15 @@ export function followLink(
   return row?.recordNo === known.recordNo && isAt(row, tables.lane(row.key), link) ? row : undefined;
 }
 
+/** The session beside that of the key which the link is the newest of. */
+export function sideOf(tables: Tables, key: SessionRow["key"], link: Uint8Array): SessionRow | undefined {
+  const known = read(tables, placeOf(key, link));
+  if (known === undefined || known.shared) return undefined;
+  const row = tables.row(key, known.recordNo);
+  const isNewest = row?.chainHead !== undefined && Buffer.compare(row.chainHead, link) === 0;
+  return row?.archived === "rotated" && isNewest ? row : undefined;
+}
+
 /** Whether the session can go on from the link: nothing was answered since, and nothing runs or waits. */
 export function isAt(row: SessionRow | undefined, lane: LaneState, link: Uint8Array): boolean {
   const isIdle = lane.runningTurnId === undefined && lane.queuedTurns === 0;

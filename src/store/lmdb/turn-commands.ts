@@ -15,6 +15,7 @@ import type {
   JournalEntry,
   TurnEndCall,
 } from "../../turns/turn-store.js";
+import { type Branch, branchOf, createSide } from "./branches.js";
 import { giveLink, isAt } from "./chains.js";
 import { encodeBatch, seal } from "./codec.js";
 import { keepExchange } from "./history.js";
@@ -50,17 +51,35 @@ export function admit(tx: Transaction, call: AdmitCall): Admission {
     const turnId = lane.runningTurnId ?? tx.tables.busyTurnId(key) ?? "";
     return refuse("SESSION_BUSY", `turn ${turnId} runs or waits in the session`, { turn_id: turnId });
   }
-  const into = findMergeTarget(tx, call);
+  const branch = branchOf(tx.tables, call);
+  const into = branch.kind === "current" ? findMergeTarget(tx, call) : undefined;
   if (into !== undefined && "kind" in into) return into;
   if (into === undefined && lane.queuedTurns >= call.maxWaitingInSession)
     return { kind: "queue-full", waiting: lane.queuedTurns };
-  const reserved = applyReservation(tx, call.reserve);
+  const reserved = reserveBranch(tx, call, branch, before > 0);
   if (reserved.kind === "refused") return reserved;
   if (reserved.kind === "ephemeral") throw new TypeError("an internal reservation has no turn");
   const admission = writeAdmission(tx, call, reserved, before, into);
   if (admission.kind !== "admitted" || call.grantIfFree === undefined || before > 0) return admission;
   const granted = grant(tx, { ...call.grantIfFree, turnNo: admission.turn.turnNo });
   return granted === undefined ? admission : { ...admission, grant: granted };
+}
+
+/** A side session whose answer is gone on from becomes the key's, as soon as no turn is in its way. */
+function reserveBranch(tx: Transaction, call: AdmitCall, branch: Branch, isBusy: boolean): Reserved {
+  const { reserve } = call;
+  if (branch.kind === "current") return applyReservation(tx, reserve);
+  if (branch.kind === "side" && !isBusy) {
+    const { row, generation } = branch;
+    const reservation = { ...reserve.reservation, sessionId: row.sessionId, expectedGeneration: generation };
+    return applyReservation(tx, { ...reserve, reservation });
+  }
+  const row = branch.kind === "side" ? branch.row : createSide(tx, call, branch.beside);
+  return {
+    kind: "reserved",
+    outcome: branch.kind === "side" ? "EXISTING" : "CREATED",
+    view: tx.tables.view(row),
+  };
 }
 
 export function grant(tx: Transaction, call: GrantCall): Grant | undefined {
@@ -203,13 +222,16 @@ function settleSession(tx: Transaction, turn: TurnRow, call: TurnEndCall): void 
       : native.state === "bound"
         ? withNativeId(session, native.id)
         : { ...session, nativeId: native.id, nativeState: native.state, revision: 0 };
+  const { chainHead: headBefore, ...settled } = bound;
+  // An answer that has no link leads nowhere, and neither does the one before it any more.
+  const chainHead = call.state === "COMPLETED" ? call.chainHead : headBefore;
   tx.putSession(
     {
-      ...bound,
+      ...settled,
+      ...(chainHead === undefined ? {} : { chainHead }),
       lastActivityMs: Math.max(session.lastActivityMs, call.endedAtMs),
       usage: addUsage(session.usage, call.usage),
       agentTotal: call.agentTotal ?? session.agentTotal,
-      ...(call.chainHead === undefined ? {} : { chainHead: call.chainHead }),
       ...(call.systemDigest === undefined ? {} : { systemDigest: call.systemDigest }),
       revision: bound === session ? session.revision : 0,
     },
