@@ -3,14 +3,9 @@
  * error; never by what a model or a tool has said.
  */
 import { TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
-import type { TurnOutcome } from "../../turns/provider.js";
+import type { Failure } from "../ending.js";
 import { asNumber, asRecord, asString, parseRecord } from "../json.js";
 import type { ChildExit } from "../process.js";
-
-export type Failure = Pick<
-  Extract<TurnOutcome, { status: "failed" }>,
-  "code" | "message" | "retryable" | "modelNotAsked"
->;
 
 /** An error of JSON-RPC. */
 export interface AgentError {

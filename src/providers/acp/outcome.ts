@@ -2,14 +2,14 @@
 import { stat } from "node:fs/promises";
 import { FinishReason, TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { ProviderTurn, TurnOutcome } from "../../turns/provider.js";
+import type { Failure } from "../ending.js";
+import { failedOutcome, faultOf } from "../ending.js";
 import { asString, type JsonRecord } from "../json.js";
-import { OutputLimitError } from "../lines.js";
-import { SilenceError, SpawnError } from "../process.js";
-import type { StopReason } from "../stop-switch.js";
+import { SpawnError } from "../process.js";
 import { SurvivorsError } from "../warm-pool.js";
 import type { AcpAgent } from "./agent.js";
 import type { EventReader } from "./events.js";
-import { agentErrorOf, classifyAgentError, classifyExit, type Failure, type Phase } from "./failures.js";
+import { agentErrorOf, classifyAgentError, classifyExit, type Phase } from "./failures.js";
 import { InputError } from "./input.js";
 import { accountOf, countsNothing, modelOf } from "./usage.js";
 
@@ -56,20 +56,6 @@ export function judge(
   };
 }
 
-export function allowedMs(limits: Limits, turn: ProviderTurn): number {
-  return Math.min(turn.timeoutMs, limits.timeoutMs);
-}
-
-export function stoppedOutcome(reason: StopReason, limits: Limits, turn: ProviderTurn): TurnOutcome {
-  if (reason === "cancelled") return { status: "cancelled" };
-  const message = `The turn took longer than ${allowedMs(limits, turn)} ms.`;
-  return failedOutcome({ code: TurnErrorCode.TIMEOUT, message, retryable: true, modelNotAsked: false });
-}
-
-export function failedOutcome(failure: Failure): TurnOutcome {
-  return { status: "failed", ...failure };
-}
-
 /** Of a turn that an error has ended. The agent's process is ended if it is that which failed. */
 export async function failureOf(
   error: unknown,
@@ -100,19 +86,6 @@ export async function failureOf(
   }
   const message = error instanceof Error ? error.message : String(error);
   return { code: TurnErrorCode.INTERNAL, message, retryable: false, modelNotAsked: false };
-}
-
-/** Of a process that was ended for what it said, or did not say. */
-export function faultOf(fault: unknown, limits: Limits): Failure | undefined {
-  if (fault instanceof OutputLimitError) {
-    const message = `The agent was ended after ${fault.message}.`;
-    return { code: TurnErrorCode.OUTPUT_LIMIT, message, retryable: false, modelNotAsked: false };
-  }
-  if (fault instanceof SilenceError) {
-    const message = `The agent said nothing for ${limits.silenceTimeoutMs} ms.`;
-    return { code: TurnErrorCode.NO_OUTPUT_TIMEOUT, message, retryable: true, modelNotAsked: false };
-  }
-  return undefined;
 }
 
 export async function spawnFailure(error: SpawnError, limits: Limits, turn: ProviderTurn): Promise<Failure> {

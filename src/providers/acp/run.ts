@@ -6,6 +6,7 @@
  */
 import { TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { ProviderEvent, ProviderRun, ProviderTurn, TurnOutcome } from "../../turns/provider.js";
+import { allowedMs, failedOutcome, stoppedOutcome } from "../ending.js";
 import { childMarkVariable } from "../environment.js";
 import { asRecord, type JsonRecord } from "../json.js";
 import type { OutputLimits } from "../lines.js";
@@ -20,7 +21,7 @@ import type { Inbox, InboxItem } from "./inbox.js";
 import { promptOf } from "./input.js";
 import { chooseModel, currentModel } from "./model.js";
 import { initialize, openConversation } from "./open.js";
-import { allowedMs, FailureError, failedOutcome, failureOf, judge, stoppedOutcome } from "./outcome.js";
+import { FailureError, failureOf, judge } from "./outcome.js";
 import { describeQuestion, optionFor } from "./permissions.js";
 
 export interface RunSettings {

@@ -5,6 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { ProviderEvent, ProviderRun, ProviderTurn } from "../../turns/provider.js";
+import type { Failure } from "../ending.js";
+import { allowedMs, failedOutcome, faultOf, stoppedOutcome } from "../ending.js";
 import { childMarkVariable } from "../environment.js";
 import type { CommonSettings } from "../kind.js";
 import { OutputLimitError, type OutputLimits } from "../lines.js";
@@ -17,19 +19,8 @@ import { claudeArguments } from "./args.js";
 import { ClaudeProcess } from "./claude-process.js";
 import { initializeLine } from "./control.js";
 import { EventReader } from "./events.js";
-import type { Failure } from "./failures.js";
 import { userLine } from "./input.js";
-import {
-  allowedMs,
-  failedOutcome,
-  failureOf,
-  faultOf,
-  judge,
-  otherConversation,
-  type RunEnd,
-  stoppedOutcome,
-  unusableId,
-} from "./outcome.js";
+import { failureOf, judge, otherConversation, type RunEnd, unusableId } from "./outcome.js";
 import { asString, parseRecord, parseResult } from "./records.js";
 import {
   type ConversationStart,

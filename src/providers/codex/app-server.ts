@@ -1,5 +1,6 @@
 /** One `codex app-server`: requests with their answers, and what it says about each conversation. */
 import { parse } from "node:path";
+import type { Failure } from "../ending.js";
 import { asRecord, asString, type JsonRecord } from "../json.js";
 import { OutputLimitError, type OutputLimits } from "../lines.js";
 import { type EndingStep, killMarked } from "../marks.js";
@@ -8,7 +9,7 @@ import type { WarmProcess } from "../warm-pool.js";
 import { answerToOther, parseQuestion } from "./approvals.js";
 import type { Sandbox } from "./args.js";
 import { isCommandOf } from "./commands.js";
-import { classifyStart, type Failure } from "./failures.js";
+import { classifyStart } from "./failures.js";
 import {
   callLine,
   noteLine,

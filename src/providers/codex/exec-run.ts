@@ -3,6 +3,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ProviderEvent, ProviderTurn, TurnOutcome } from "../../turns/provider.js";
+import type { Failure } from "../ending.js";
+import { allowedMs, endOf, failedOutcome, faultOf, stoppedOutcome } from "../ending.js";
 import { childMarkVariable } from "../environment.js";
 import { asRecord, asString, type JsonRecord, parseRecord } from "../json.js";
 import { OutputLimitError, type OutputLimits } from "../lines.js";
@@ -11,20 +13,15 @@ import { type Child, type ChildEnd, SilenceError, settlesWithin, startChild } fr
 import { StopSwitch } from "../stop-switch.js";
 import { execArguments, type PermissionSetting } from "./args.js";
 import { EventReader } from "./events.js";
-import { classifyCrash, classifyExecStart, classifyTurnError, type Failure, isLoss } from "./failures.js";
+import { classifyCrash, classifyExecStart, classifyTurnError, isLoss } from "./failures.js";
 import { type ExecInput, execInput } from "./input.js";
 import {
-  allowedMs,
   checkWorkspace,
   completedOutcome,
-  endOf,
-  failedOutcome,
   failureOf,
-  faultOf,
   isNativeId,
   type Limits,
   otherConversation,
-  stoppedOutcome,
   unusableId,
 } from "./outcome.js";
 import { accountOf, execTotalOf, type TurnAccount } from "./usage.js";

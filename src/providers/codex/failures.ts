@@ -4,14 +4,9 @@
  * a tool has said.
  */
 import { TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
-import type { TurnOutcome } from "../../turns/provider.js";
+import type { Failure } from "../ending.js";
 import { asNumber, asRecord, asString, type JsonRecord, parseRecord } from "../json.js";
 import type { ChildExit } from "../process.js";
-
-export type Failure = Pick<
-  Extract<TurnOutcome, { status: "failed" }>,
-  "code" | "message" | "retryable" | "modelNotAsked"
->;
 
 type Verdict = readonly [code: TurnErrorCode, retryable: boolean];
 

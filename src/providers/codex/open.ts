@@ -1,8 +1,9 @@
 /** Beginning a conversation in an app server, and going on with one. */
 import type { ProviderTurn } from "../../turns/provider.js";
+import type { Failure } from "../ending.js";
 import { asRecord, asString, type JsonRecord } from "../json.js";
 import { type AppServer, RequestError } from "./app-server.js";
-import { classifyRequestError, type Failure, isLoss } from "./failures.js";
+import { classifyRequestError, isLoss } from "./failures.js";
 import { isNativeId, otherConversation } from "./outcome.js";
 import { Thread } from "./thread.js";
 import { totalOf } from "./usage.js";

@@ -1,12 +1,10 @@
 /** What a turn came to, in both modes. */
 import { stat } from "node:fs/promises";
 import { FinishReason, TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
-import type { ProviderEvent, ProviderTurn, TurnOutcome } from "../../turns/provider.js";
+import type { ProviderTurn, TurnOutcome } from "../../turns/provider.js";
+import type { Failure } from "../ending.js";
 import { InputError } from "../input-error.js";
-import { OutputLimitError } from "../lines.js";
-import { type SilenceError, SpawnError } from "../process.js";
-import type { StopReason } from "../stop-switch.js";
-import type { Failure } from "./failures.js";
+import { SpawnError } from "../process.js";
 import type { TurnAccount } from "./usage.js";
 
 export interface Limits {
@@ -29,35 +27,6 @@ export function completedOutcome(
     ...(model === undefined ? {} : { model }),
     ...account,
   };
-}
-
-export function failedOutcome(failure: Failure, account: Partial<TurnAccount> = {}): TurnOutcome {
-  return { status: "failed", ...failure, ...account };
-}
-
-export function allowedMs(limits: Limits, turn: ProviderTurn): number {
-  return Math.min(turn.timeoutMs, limits.timeoutMs);
-}
-
-export function stoppedOutcome(
-  reason: StopReason,
-  limits: Limits,
-  turn: ProviderTurn,
-  account: Partial<TurnAccount> = {},
-): TurnOutcome {
-  if (reason === "cancelled") return { status: "cancelled", ...account };
-  const message = `The turn took longer than ${allowedMs(limits, turn)} ms.`;
-  const code = TurnErrorCode.TIMEOUT;
-  return failedOutcome({ code, message, retryable: true, modelNotAsked: false }, account);
-}
-
-export function faultOf(error: OutputLimitError | SilenceError, limits: Limits): Failure {
-  if (error instanceof OutputLimitError) {
-    const message = `The agent was ended after ${error.message}.`;
-    return { code: TurnErrorCode.OUTPUT_LIMIT, message, retryable: false, modelNotAsked: false };
-  }
-  const message = `The agent said nothing for ${limits.silenceTimeoutMs} ms.`;
-  return { code: TurnErrorCode.NO_OUTPUT_TIMEOUT, message, retryable: true, modelNotAsked: false };
 }
 
 export function otherConversation(nativeId: string): Failure {
@@ -99,13 +68,6 @@ export class WorkspaceError extends Error {
 export async function checkWorkspace({ workspace }: ProviderTurn): Promise<void> {
   const found = await stat(workspace).catch(() => undefined);
   if (found?.isDirectory() !== true) throw new WorkspaceError(`The workspace ${workspace} is no directory.`);
-}
-
-export function endOf(
-  outcome: TurnOutcome,
-  survivors: readonly number[] = [],
-): Extract<ProviderEvent, { kind: "end" }> {
-  return { kind: "end", outcome, ...(survivors.length === 0 ? {} : { survivors }) };
 }
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;

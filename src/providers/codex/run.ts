@@ -1,24 +1,21 @@
 /** One turn in an app server. */
 import { TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { ProviderEvent, ProviderRun, ProviderTurn, TurnOutcome } from "../../turns/provider.js";
+import type { Failure } from "../ending.js";
+import { allowedMs, endOf, failedOutcome, faultOf, stoppedOutcome } from "../ending.js";
 import { asRecord } from "../json.js";
 import { StopSwitch } from "../stop-switch.js";
 import { SurvivorsError } from "../warm-pool.js";
 import { ServerGoneError, StartError } from "./app-server.js";
-import { classifyCrash, classifyRequestError, classifyTurnError, type Failure, isLoss } from "./failures.js";
+import { classifyCrash, classifyRequestError, classifyTurnError, isLoss } from "./failures.js";
 import { turnInput } from "./input.js";
 import { OpenError } from "./open.js";
 import {
-  allowedMs,
   checkWorkspace,
   completedOutcome,
-  endOf,
-  failedOutcome,
   failureOf,
-  faultOf,
   isNativeId,
   type Limits,
-  stoppedOutcome,
   unusableId,
 } from "./outcome.js";
 import { Place, type PlaceSettings } from "./place.js";

@@ -3,7 +3,8 @@
  * standard error; never by what a model or a tool has said.
  */
 import { TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
-import { classifyAgentError, describeExit, type Failure, lastLine } from "../acp/failures.js";
+import { classifyAgentError, describeExit, lastLine } from "../acp/failures.js";
+import type { Failure } from "../ending.js";
 import { asNumber, asRecord, asString, type JsonRecord, parseRecord } from "../json.js";
 import type { ChildExit } from "../process.js";
 
