@@ -36,11 +36,11 @@ function contractBase() {
   return tag || capture("git", ["rev-list", "--max-parents=0", "HEAD"]).split("\n")[0];
 }
 
-/** The path of the pinned claude CLI, or nothing where it cannot be installed. */
-function installClaude() {
-  process.stdout.write("\n== claude, for the tests with the real agent\n");
-  const folder = join("node_modules", ".cache", "session-broker", "claude");
-  const { status, stdout } = spawnSync(process.execPath, ["scripts/install-claude.mjs", folder], {
+/** The path of the pinned version of an agent, or nothing where it cannot be installed. */
+function installAgent(name) {
+  process.stdout.write(`\n== ${name}, for the tests with the real agent\n`);
+  const folder = join("node_modules", ".cache", "session-broker", name);
+  const { status, stdout } = spawnSync(process.execPath, ["scripts/install-agent.mjs", name, folder], {
     encoding: "utf8",
     stdio: ["ignore", "pipe", "inherit"],
   });
@@ -73,11 +73,14 @@ run("generated code: make", bin("buf"), ["generate", "--output", scratch]);
 run("generated code: is it the committed one", "diff", ["-r", join(scratch, "gen"), "gen"]);
 run("types", bin("tsc"), ["--noEmit"]);
 
-const claude = installClaude();
+const environment = {};
+for (const name of ["claude", "codex", "gemini"]) {
+  const executable = installAgent(name);
+  if (executable !== undefined) environment[`SESSION_BROKER_TEST_${name.toUpperCase()}`] = executable;
+}
 if (!process.env.SESSION_BROKER_TEST_OPENAPI) {
   process.stdout.write("\nSESSION_BROKER_TEST_OPENAPI names no schema of OpenAI's: the tests against it are SKIPPED\n");
 }
-const environment = claude === undefined ? {} : { SESSION_BROKER_TEST_CLAUDE: claude };
 const here = tests("tests", "npm", ["test", "--"], environment);
 const vitest = join("node_modules", "vitest", "vitest.mjs");
 const on24 = tests(

@@ -9,6 +9,7 @@ import { defaultCredentials, prepareData, signingKey } from "./config/tokens.js"
 import { BrokerError } from "./errors.js";
 import { MetricsRecorder } from "./metrics/record.js";
 import { findMarked, sweepEarlierLives } from "./providers/marks.js";
+import type { LiveProcess } from "./providers/process-table.js";
 import { createProviders, shippedProviders } from "./providers/registry.js";
 import { Credentials } from "./rpc/credentials.js";
 import { Keys } from "./rpc/keys.js";
@@ -22,6 +23,7 @@ import type { PruneReport, ReservationOutcome } from "./sessions/session-store.j
 import { freeBytes } from "./store/lmdb/disk.js";
 import { type OpenedStore, openStore } from "./store/lmdb/open.js";
 import { schemaVersion } from "./store/lmdb/schema.js";
+import { Chain } from "./turns/chain.js";
 import { Dispatcher } from "./turns/dispatcher.js";
 import { InternalTurns, isInternal } from "./turns/internal-turns.js";
 import type { Provider } from "./turns/provider.js";
@@ -78,9 +80,13 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     onCommitted: (commands, tookMs) => metrics.committed(commands, tookMs),
   });
   const turns = new InternalTurns(opened.store, clock);
-  const dispatcher = createDispatcher(options, opened, turns, providers, clock, metrics);
-  const left = await sweepEarlierLives(opened.storeId, opened.instance);
-  if (left.length > 0) log.error({ pids: left }, "processes of an earlier life cannot be ended");
+  const chain = new Chain(signingKey(settings.data));
+  let left: readonly LiveProcess[] = [];
+  const leftBehind = (sessionId: string) =>
+    left.filter(({ mark }) => mark?.endsWith(`/${sessionId}`)).map(({ pid }) => pid);
+  const dispatcher = createDispatcher(options, opened, turns, providers, clock, metrics, leftBehind, chain);
+  left = await sweepEarlierLives(opened.storeId, opened.instance);
+  if (left.length > 0) log.error({ left }, "processes of an earlier life cannot be ended");
   await opened.store.sweep(clock.now());
   await dispatcher.restart();
   const ahead = {
@@ -157,6 +163,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       onPruned,
       reservations: new Reservations(reserving),
       dispatcher,
+      chain,
       providers,
       signingKey: signingKey(settings.data),
       checkDisk: diskGuard(path, settings.limits.diskReserveBytes, clock),
@@ -186,8 +193,12 @@ function createDispatcher(
   providers: ReadonlyMap<string, Provider>,
   clock: Clock,
   metrics: MetricsRecorder,
+  leftBehind: (sessionId: string) => readonly number[],
+  chain: Chain,
 ): Dispatcher {
   return new Dispatcher({
+    leftBehind,
+    chainAfter: (link, text) => chain.after(link, { author: "assistant", text }),
     store: turns,
     clock,
     providers,

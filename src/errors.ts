@@ -132,6 +132,13 @@ export const errorTable = {
     retryable: true,
     when: "A turn runs or waits in the session; the detail holds its id.",
   },
+  CONVERSATION_MOVED_ON: {
+    code: Code.Aborted,
+    http: 409,
+    openaiType: "conflict_error",
+    retryable: true,
+    when: "Another turn took up the conversation that by_history leads to, and again while a new one was made.",
+  },
   LANE_TAKEN_OVER: {
     code: Code.Aborted,
     http: 409,

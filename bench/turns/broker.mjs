@@ -10,7 +10,7 @@ import { SessionBroker } from "../../dist/gen/sessionbroker/v1/session_broker_pb
 
 const main = new URL("../../dist/src/main.js", import.meta.url).pathname;
 
-export async function startBroker(config, port) {
+export async function startBroker(config, port, environment = {}) {
   const folder = mkdtempSync(join(tmpdir(), "bench-turns-"));
   const file = join(folder, "config.yaml");
   writeFileSync(file, config);
@@ -19,7 +19,7 @@ export async function startBroker(config, port) {
   const args = ["serve", "--config", file, "--data", data, "--listen", listen, "--metrics-listen", "off"];
   const child = spawn(process.execPath, [main, ...args, "--socket", join(folder, "b.sock")], {
     stdio: ["ignore", "pipe", "inherit"],
-    env: { PATH: process.env.PATH, HOME: folder, SESSION_BROKER_LOG_LEVEL: "warn" },
+    env: { PATH: process.env.PATH, HOME: folder, SESSION_BROKER_LOG_LEVEL: "warn", ...environment },
   });
   await once(child.stdout, "data");
   const url = `http://${listen}`;
@@ -32,16 +32,22 @@ export async function startBroker(config, port) {
     SessionBroker,
     createGrpcTransport({ baseUrl: url, interceptors: [authorize] }),
   );
+  const terminate = async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    child.kill("SIGTERM");
+    await once(child, "exit");
+  };
   return {
     url,
     token,
     client,
+    pid: child.pid,
     /** Without the pages of the store, which are the system's to take back. */
     memoryMiB: () =>
       Number(/RssAnon:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1] ?? 0) / 1024,
+    terminate,
     async stop() {
-      child.kill("SIGTERM");
-      await once(child, "exit");
+      await terminate();
       rmSync(folder, { recursive: true, force: true });
     },
   };

@@ -1,6 +1,7 @@
 /** Endings that say the same whatever the agent is. */
 import { TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
-import type { ProviderTurn, TurnOutcome } from "../turns/provider.js";
+import type { ProviderEvent, ProviderTurn, RunningTotal, TurnOutcome, TurnUsage } from "../turns/provider.js";
+import { InputError } from "./input-error.js";
 import { OutputLimitError } from "./lines.js";
 import { SilenceError } from "./process.js";
 import type { StopReason } from "./stop-switch.js";
@@ -10,29 +11,38 @@ export type Failure = Pick<
   "code" | "message" | "retryable" | "retryAfterMs" | "modelNotAsked"
 >;
 
+/** What a turn took, as far as it is known. */
+export interface Account {
+  readonly usage?: TurnUsage;
+  readonly total?: RunningTotal;
+}
+
 export interface TimeLimits {
   readonly timeoutMs: number;
   readonly silenceTimeoutMs: number;
-}
-
-/** The turn asks for something that the provider cannot do. */
-export class RequestError extends Error {
-  override readonly name = "RequestError";
 }
 
 export function allowedMs(limits: TimeLimits, turn: ProviderTurn): number {
   return Math.min(turn.timeoutMs, limits.timeoutMs);
 }
 
-export function stoppedOutcome(reason: StopReason, limits: TimeLimits, turn: ProviderTurn): TurnOutcome {
-  if (reason === "cancelled") return { status: "cancelled" };
+/** @param account what the turn took until then */
+export function stoppedOutcome(
+  reason: StopReason,
+  limits: TimeLimits,
+  turn: ProviderTurn,
+  account: Account = {},
+): TurnOutcome {
+  if (reason === "cancelled") return { status: "cancelled", ...account };
   const message = `The turn took longer than ${allowedMs(limits, turn)} ms.`;
-  return failedOutcome(failureOf("TIMEOUT", message, { retryable: true }));
+  return failedOutcome(failureOf("TIMEOUT", message, { retryable: true }), account);
 }
 
 /** What an error that stopped the reading of an answer means; undefined if it is none of these. */
+export function faultOf(error: InputError | OutputLimitError | SilenceError, limits: TimeLimits): Failure;
+export function faultOf(error: unknown, limits: TimeLimits): Failure | undefined;
 export function faultOf(error: unknown, limits: TimeLimits): Failure | undefined {
-  if (error instanceof RequestError) {
+  if (error instanceof InputError) {
     return failureOf("INVALID_REQUEST", error.message, { modelNotAsked: true });
   }
   if (error instanceof OutputLimitError) {
@@ -58,6 +68,14 @@ export function failureOf(
   return { code: TurnErrorCode[code], message, retryable: false, modelNotAsked: false, ...more };
 }
 
-export function failedOutcome(failure: Failure): TurnOutcome {
-  return { status: "failed", ...failure };
+export function failedOutcome(failure: Failure, account: Account = {}): TurnOutcome {
+  return { status: "failed", ...failure, ...account };
+}
+
+/** @param survivors pids of what could not be ended */
+export function endOf(
+  outcome: TurnOutcome,
+  survivors: readonly number[] = [],
+): Extract<ProviderEvent, { kind: "end" }> {
+  return { kind: "end", outcome, ...(survivors.length === 0 ? {} : { survivors }) };
 }

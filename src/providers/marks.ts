@@ -25,13 +25,13 @@ const processes = new ProcessTable();
 const pollMs = 25;
 
 /** Every live process but this one whose mark fulfils the predicate. */
-export async function findMarked(matches: (mark: string) => boolean): Promise<LiveProcess[]> {
-  return (await processes.list()).filter((found) => found.mark !== undefined && matches(found.mark));
+export async function findMarked(matches: (mark: string, pid: number) => boolean): Promise<LiveProcess[]> {
+  return (await processes.list()).filter(({ mark, pid }) => mark !== undefined && matches(mark, pid));
 }
 
 /** Ends those processes. Returns the pids of the ones that could not be ended; throws if they cannot be listed. */
 export async function killMarked(
-  matches: (mark: string) => boolean,
+  matches: (mark: string, pid: number) => boolean,
   steps: readonly EndingStep[] = endingSteps,
 ): Promise<readonly number[]> {
   return await endAll(() => findMarked(matches), steps);
@@ -39,17 +39,19 @@ export async function killMarked(
 
 /**
  * Ends what earlier lives of a store have left. To be called at the start,
- * before any turn runs. Returns the pids of those that could not be ended.
+ * before any turn runs. Returns those that could not be ended.
  */
 export async function sweepEarlierLives(
   storeId: string,
   lifeId: string,
   steps: readonly EndingStep[] = endingSteps,
-): Promise<readonly number[]> {
-  return await killMarked((mark) => {
+): Promise<readonly LiveProcess[]> {
+  const isEarlier = (mark: string) => {
     const [store, life] = mark.split("/");
     return store === storeId && life !== lifeId;
-  }, steps);
+  };
+  const left = await killMarked(isEarlier, steps);
+  return left.length === 0 ? [] : await findMarked(isEarlier);
 }
 
 /** Ends a process group and everything that carries the mark. Returns the pids that are left. */

@@ -5,15 +5,26 @@ import {
   ProviderSchema,
 } from "../../gen/sessionbroker/config/v1/config_pb.js";
 import type { Provider } from "../turns/provider.js";
+import { acpKind } from "./acp/index.js";
 import { claudeKind } from "./claude/index.js";
+import { codexKind } from "./codex/index.js";
 import { commandKind } from "./command/index.js";
 import { type Diagnosis, diagnoseByHealth } from "./diagnosis.js";
 import { echoKind } from "./echo/index.js";
+import { geminiKind } from "./gemini/index.js";
 import type { Environment, ProviderKind } from "./kind.js";
 import { openAiKind } from "./openai/index.js";
 
 /** Those that are found on this machine are used in this order. */
-const kinds: readonly ProviderKind[] = [claudeKind, openAiKind, commandKind, echoKind];
+const kinds: readonly ProviderKind[] = [
+  claudeKind,
+  codexKind,
+  geminiKind,
+  acpKind,
+  openAiKind,
+  commandKind,
+  echoKind,
+];
 
 /** Ids that a key may carry, whatever is configured. */
 export const shippedProviders = ["claude", "codex", "gemini", "acp", "openai", "command", "echo"] as const;

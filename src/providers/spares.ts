@@ -28,6 +28,7 @@ export interface SparesOptions<P> {
 
 /** A process that ends sooner cannot be kept ready; no other is started before one is wanted. */
 const shortestLifeMs = 10_000;
+const refillMs = 1_000;
 
 export class Spares<P extends WarmProcess> {
   readonly #ready: Spare<P>[] = [];
@@ -35,6 +36,7 @@ export class Spares<P extends WarmProcess> {
   #place: AheadPlace | undefined;
   #filling: Promise<void> | undefined;
   #closed = false;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(private readonly options: SparesOptions<P>) {}
 
@@ -51,7 +53,7 @@ export class Spares<P extends WarmProcess> {
   /** The directory of a process that the session will get; undefined if none is ready. */
   reserve(recordNo: number): string | undefined {
     const spare = this.#ready.shift();
-    this.#fill();
+    this.#fillLater();
     if (spare === undefined) return undefined;
     this.#reserved.set(recordNo, spare);
     return spare.directory;
@@ -66,9 +68,18 @@ export class Spares<P extends WarmProcess> {
 
   async close(): Promise<void> {
     this.#closed = true;
+    clearTimeout(this.#timer);
     await this.#filling;
     const spares = [...this.#ready.splice(0), ...this.#reserved.values()];
     await Promise.all(spares.map((spare) => this.#discard(spare)));
+  }
+
+  /** The turn that has just been given a process needs the machine more than one that may come. */
+  #fillLater(): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#fill();
+    }, refillMs).unref();
   }
 
   #fill(): void {

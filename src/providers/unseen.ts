@@ -11,3 +11,8 @@ export function describeUnseen(unseen: readonly Exchange[]): string {
     "</earlier_conversation>",
   ].join("\n");
 }
+
+/** What the caller's system prompt says, for an agent that cannot be given it in any other way. */
+export function describeSystem(system: string): string {
+  return ["<system_prompt>", system, "</system_prompt>"].join("\n");
+}

@@ -20,7 +20,7 @@ export class Keys {
   ) {}
 
   /** @throws BrokerError FOREIGN_SCOPE, UNKNOWN_PROVIDER, MALFORMED_KEY */
-  canonical(caller: Caller, message: KeyMessage): CanonicalKey {
+  canonical(caller: Caller, message: Pick<KeyMessage, "scope" | "externalId" | "provider">): CanonicalKey {
     requireScope(caller, message.scope);
     if (!this.providers.has(message.provider)) {
       const known = [...this.providers].join(", ");
@@ -39,6 +39,10 @@ export class Keys {
 
   identityOf(row: SessionRow): KeyIdentity {
     return identifyStored(this.scopes(row.key.scope).keyScheme, row.key.externalId);
+  }
+
+  ofRow(row: SessionRow): CanonicalKey {
+    return { key: row.key, identity: this.identityOf(row), scope: this.scopes(row.key.scope) };
   }
 
   scope(name: string): ScopeSettings {

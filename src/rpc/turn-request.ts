@@ -13,6 +13,7 @@ import {
   type ReserveOptions,
 } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { BrokerError } from "../errors.js";
+import { toldInput } from "../turns/chain.js";
 import type { ToldMessage } from "../turns/history.js";
 import type { Provider, TurnInputPart } from "../turns/provider.js";
 import type { TurnRequest } from "../turns/run-turn.js";
@@ -23,12 +24,15 @@ const mostPromptBytes = 4 * 1024 * 1024;
 export function readTurnRequest(encoded: Uint8Array): TurnRequest {
   const request = fromBinary(DispatchRequestSchema, encoded);
   return {
-    input: request.input.flatMap(inputPart),
-    history: request.history.map(toldMessage),
+    ...readMessages(request),
     ...(request.system === "" ? {} : { system: request.system }),
     ...(request.model === "" ? {} : { model: request.model }),
     ...(request.timeout === undefined ? {} : { timeoutMs: durationMs(request.timeout) }),
   };
+}
+
+export function readMessages({ input, history }: DispatchRequest): Pick<TurnRequest, "input" | "history"> {
+  return { input: input.flatMap(inputPart), history: history.map(toldMessage) };
 }
 
 /** What makes a repeat of a turn id the same: the target and the caller's own input. */
@@ -70,11 +74,13 @@ export function checkTurnRequest(request: DispatchRequest, provider: Provider): 
   }
 }
 
+const targetFields = { sessionId: "session_id", byHistory: "by_history" } as const;
+
 /** What would name a session that nothing remembers. */
 function checkInternal({ target, responseId }: DispatchRequest, { aliases }: ReserveOptions): void {
   const named =
-    target.case === "sessionId"
-      ? "session_id"
+    target.case === "sessionId" || target.case === "byHistory"
+      ? targetFields[target.case]
       : aliases.length > 0
         ? "reserve.aliases"
         : responseId === ""
@@ -125,7 +131,7 @@ function inputPart({ part }: InputPart): TurnInputPart[] {
 
 function toldMessage({ author, parts }: HistoryMessage): ToldMessage {
   return {
+    ...toldInput(parts.flatMap(inputPart)),
     author: author === HistoryMessage_Author.ASSISTANT ? "assistant" : "user",
-    text: parts.map(({ part }) => (part.case === "text" ? part.value : "")).join("\n"),
   };
 }

@@ -14,21 +14,23 @@ import {
   type TurnEvent,
 } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { BrokerError } from "../errors.js";
+import { type Chain, type ChainEnd, toldInput } from "../turns/chain.js";
 import { type Dispatcher, refusalError } from "../turns/dispatcher.js";
 import { type IfExpired, isTerminal } from "../turns/follow.js";
 import type { Provider } from "../turns/provider.js";
 import type { ConflictPolicy, TurnRow } from "../turns/turn.js";
-import type { TurnStore } from "../turns/turn-store.js";
+import type { AdmitCall, TurnStore } from "../turns/turn-store.js";
 import { type Caller, callerOf, whereOf } from "./caller.js";
 import type { CanonicalKey } from "./keys.js";
 import { type ReservationDeps, type Reservations, reservationOf } from "./reservations.js";
 import { turnMessage } from "./turn-message.js";
-import { checkTurnRequest, mergeKey, payloadHash } from "./turn-request.js";
+import { checkTurnRequest, mergeKey, payloadHash, readMessages } from "./turn-request.js";
 
 export interface TurnRpcDeps extends ReservationDeps {
   readonly turns: TurnStore;
   readonly reservations: Reservations;
   readonly dispatcher: Dispatcher;
+  readonly chain: Chain;
   readonly providers: ReadonlyMap<string, Provider>;
   /** @throws BrokerError DISK_LOW */
   readonly checkDisk: () => void;
@@ -110,7 +112,30 @@ async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest
   const hash = payloadHash(request);
   const known = await repeatedTurn(deps, caller, request, hash);
   if (known !== undefined) return known;
-  const { canonical, onlySessionId } = await targetOf(deps, caller, request);
+  const target = await targetOf(deps, caller, request);
+  const admission = await admitInto(deps, caller, request, hash, target);
+  if (admission.kind !== "refused") return admission.turn;
+  if (admission.reason !== "CONVERSATION_MOVED_ON") throw refusalError(admission);
+  const branch = await admitInto(deps, caller, request, hash, newConversation(deps, caller, request));
+  if (branch.kind === "refused") throw refusalError(branch);
+  return branch.turn;
+}
+
+/** A turn's session. */
+interface Target {
+  readonly canonical: CanonicalKey;
+  readonly onlySessionId?: string;
+  readonly chain?: ChainEnd;
+  readonly replayed?: NonNullable<AdmitCall["replayed"]>;
+}
+
+async function admitInto(
+  deps: TurnRpcDeps,
+  caller: Caller,
+  request: DispatchRequest,
+  hash: Uint8Array,
+  { canonical, ...where }: Target,
+) {
   const provider = deps.providers.get(canonical.key.provider);
   if (provider === undefined) {
     const running = [...deps.providers.keys()].join(", ");
@@ -123,9 +148,9 @@ async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest
   deps.checkDisk();
   const reserve = deps.reservations.callOf(reservationOf(canonical, request.reserve));
   const admission = await deps.dispatcher.admit({
+    ...where,
     reserve,
     identity: canonical.identity,
-    ...(onlySessionId === undefined ? {} : { onlySessionId }),
     turnId: request.turnId || randomUUID(),
     clientChoseId: request.turnId !== "",
     payloadHash: hash,
@@ -140,46 +165,69 @@ async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest
     request: toBinary(DispatchRequestSchema, request),
     ...(request.responseId === "" ? {} : { responseId: request.responseId }),
   });
-  switch (admission.kind) {
-    case "admitted":
-      await deps.reservations.tellAdmission(admission, reserve);
-      return admission.turn;
-    case "repeated":
-    case "merged":
-      return admission.turn;
-    case "refused":
-      throw refusalError(admission);
-  }
+  if (admission.kind === "admitted") await deps.reservations.tellAdmission(admission, reserve);
+  return admission;
 }
 
 /** The turn of an earlier try, however its session has changed since. */
 async function repeatedTurn(
   deps: TurnRpcDeps,
   caller: Caller,
-  request: DispatchRequest,
+  { turnId, target }: DispatchRequest,
   hash: Uint8Array,
 ): Promise<TurnRow | undefined> {
-  if (request.turnId === "" || request.target.case !== "sessionId") return undefined;
-  const turn = await deps.turns.byTurnId(request.turnId, whereOf(caller, ""));
+  if (turnId === "" || target.case === "key") return undefined;
+  const scope = target.case === "byHistory" ? target.value.scope : "";
+  const turn = await deps.turns.byTurnId(turnId, whereOf(caller, scope));
   return turn !== undefined && Buffer.compare(turn.payloadHash, hash) === 0 ? turn : undefined;
 }
 
-async function targetOf(
-  deps: TurnRpcDeps,
-  caller: Caller,
-  { target }: DispatchRequest,
-): Promise<{ canonical: CanonicalKey; onlySessionId?: string }> {
+async function targetOf(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest): Promise<Target> {
+  const { target } = request;
   switch (target.case) {
     case "key":
-      return { canonical: deps.keys.canonical(caller, target.value) };
+      return withHistory(deps, request, deps.keys.canonical(caller, target.value));
     case "sessionId":
       return { canonical: await keyOfSession(deps, caller, target.value), onlySessionId: target.value };
+    case "byHistory": {
+      const fresh = newConversation(deps, caller, request);
+      const chain = toldOf(deps, caller, request);
+      const row = chain.anchor && (await deps.turns.followLink(fresh.canonical.key, chain.anchor));
+      return row === undefined ? fresh : { canonical: deps.keys.ofRow(row), chain };
+    }
     default:
-      throw new BrokerError(
-        "UNSUPPORTED_FIELD",
-        "by_history: it is not available yet; name a key or a session_id",
-      );
+      throw new BrokerError("INVALID_FIELD", "target: key, session_id or by_history is needed");
   }
+}
+
+function withHistory(deps: TurnRpcDeps, request: DispatchRequest, canonical: CanonicalKey): Target {
+  if (!request.historyReplayed) return { canonical };
+  const told = readMessages(request).history.findLast(({ author }) => author === "assistant")?.text;
+  const end = deps.chain.ofKey(canonical.key, told);
+  return { canonical, replayed: { ...end, ...(told === undefined ? {} : { told }) } };
+}
+
+/** A session that is not there yet, for a conversation that leads to no other. */
+function newConversation(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest): Target {
+  const { scope, provider } = historyTarget(request);
+  const canonical = deps.keys.canonical(caller, { scope, provider, externalId: `chat-${randomUUID()}` });
+  return { canonical, chain: { link: toldOf(deps, caller, request).link } };
+}
+
+function toldOf(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest): ChainEnd {
+  const { scope, provider, endUser } = historyTarget(request);
+  const { model, system } = request;
+  const { history, input } = readMessages(request);
+  return deps.chain.of(
+    { credential: caller.name, scope, provider, model, system, endUser },
+    history,
+    toldInput(input),
+  );
+}
+
+function historyTarget({ target }: DispatchRequest) {
+  if (target.case !== "byHistory") throw new TypeError("the target is another one");
+  return target.value;
 }
 
 async function keyOfSession(deps: TurnRpcDeps, caller: Caller, sessionId: string): Promise<CanonicalKey> {
@@ -194,8 +242,7 @@ async function keyOfSession(deps: TurnRpcDeps, caller: Caller, sessionId: string
   if (live.length > 1) {
     throw new BrokerError("AMBIGUOUS_ID", "session_id: it names several sessions; name one by its key");
   }
-  const { key } = view.row;
-  return { key, identity: deps.keys.identityOf(view.row), scope: deps.keys.scope(key.scope) };
+  return deps.keys.ofRow(view.row);
 }
 
 /** How long a turn may wait for its lane. */

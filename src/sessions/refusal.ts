@@ -17,7 +17,8 @@ export interface Refusal {
     | "TURN_ID_REUSED"
     | "TURN_DELETED"
     | "UNSUPPORTED_BY_PROVIDER"
-    | "MERGE_MISMATCH";
+    | "MERGE_MISMATCH"
+    | "CONVERSATION_MOVED_ON";
   readonly message: string;
   readonly metadata?: Readonly<Record<string, string>>;
 }

@@ -91,7 +91,7 @@ export function rotateRow(
   next: { readonly sessionId: string; readonly recordNo: number; readonly nowMs: number },
 ): { readonly row: SessionRow; readonly replaced: SessionRow } {
   const platform = row.aliases.filter((alias) => alias.kind === "platform");
-  const { nativeId: _native, archived: _archived, systemDigest: _system, ...kept } = row;
+  const { nativeId: _native, archived: _archived, systemDigest: _system, chainHead: _head, ...kept } = row;
   return {
     row: {
       ...kept,

@@ -63,6 +63,8 @@ export interface SessionRow {
   readonly usage: UsageTotal;
   /** What the agent itself last reported as the sum over its conversation. */
   readonly agentTotal: Partial<UsageTotal>;
+  /** The link after its last answer, of a session that is found by what was said (src/turns/chain.ts). */
+  readonly chainHead?: Uint8Array;
   /** SHA-256 of the system prompt that the agent was told last. */
   readonly systemDigest?: Uint8Array;
   /** Absent: that of the scope. */

@@ -36,6 +36,7 @@ class ScriptedAgent implements Provider {
   maxRunning = 10;
   permissionMs = 60_000;
   survivorChecks = 0;
+  leftBehind: readonly number[] = [];
   onSurvivorCheck = () => {};
   readonly turns: ProviderTurn[] = [];
   script: (turn: ProviderTurn) => AsyncIterable<ProviderEvent> = answer;
@@ -93,6 +94,8 @@ function dispatcherFor(
     newNativeId: () => `native-${++native}`,
     workspace: async () => folder,
     childMark: (sessionId) => sessionId,
+    leftBehind: () => agent.leftBehind,
+    chainAfter: (link) => link,
     stillRunning: async () => {
       agent.survivorChecks += 1;
       agent.onSurvivorCheck();
@@ -350,6 +353,19 @@ it("a process that cannot be ended keeps the lane shut, and is shown, until it i
     [true, 1],
     [false, 0],
   ]);
+});
+
+it("a process of an earlier life that cannot be ended keeps the lane shut until it is gone", async () => {
+  const agent = new ScriptedAgent();
+  const dispatcher = dispatcherFor(agent, undefined, () => {});
+  agent.leftBehind = [4242];
+  let turnsWhileLeft = -1;
+  agent.onSurvivorCheck = () => {
+    turnsWhileLeft = agent.turns.length;
+  };
+  await run(dispatcher, request("chat"));
+  expect(turnsWhileLeft).toBe(0);
+  expect(agent.survivorChecks).toBe(2);
 });
 
 describe("a lost native conversation", () => {

@@ -16,6 +16,8 @@ export interface KeptHistory {
 export interface ToldMessage {
   readonly author: "user" | "assistant";
   readonly text: string;
+  /** SHA-256 of each image and file, in hexadecimal. */
+  readonly attachments?: readonly string[];
 }
 
 /** On disk, of one session. */
@@ -114,6 +116,7 @@ export function exchangesOf(messages: readonly ToldMessage[]): readonly Exchange
 }
 
 /** Clients change line ends, outer white space and the composition of characters. */
-function normalise(text: string): string {
+/** Texts that differ in this alone are one text. */
+export function normalise(text: string): string {
   return text.replaceAll("\r\n", "\n").normalize("NFC").trim();
 }

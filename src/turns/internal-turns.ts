@@ -87,6 +87,10 @@ export class InternalTurns implements TurnStore {
     return isInternal(recordNo) ? undefined : this.store.lastAnswer(recordNo);
   }
 
+  followLink(...call: Parameters<TurnStore["followLink"]>): Promise<SessionRow | undefined> {
+    return this.store.followLink(...call);
+  }
+
   async admit(call: AdmitCall): Promise<Admission> {
     const { key, internal } = call.reserve.reservation;
     const where = { scopes: [key.scope] };

@@ -38,6 +38,8 @@ export interface RunTurnDeps {
   readonly now: () => number;
   readonly newNativeId: () => string;
   readonly stuck: StuckLanes;
+  /** Processes of the session that were left by an earlier life of the broker and could not be ended. */
+  readonly leftBehind: (sessionId: string) => readonly number[];
   /** Waits before a failed write of an ending is tried again. */
   readonly pause: (ms: number) => Promise<void>;
   /**
@@ -45,6 +47,8 @@ export interface RunTurnDeps {
    * that is given and the session has none yet.
    */
   readonly workspace: (grant: Grant, prepared?: string) => Promise<string>;
+  /** The link of a conversation after an answer. */
+  readonly chainAfter: (link: Uint8Array, answer: string) => Uint8Array;
   /** Mark of every process that is started for a session. */
   readonly childMark: (sessionId: string) => string;
   readonly log: (message: string, error: unknown) => void;
@@ -72,13 +76,19 @@ export async function runTurn(
   grant: Grant,
   request: TurnRequest,
 ): Promise<void> {
+  const stuck = { recordNo: grant.turn.recordNo, provider: provider.id };
+  await deps.stuck.gone(stuck, deps.leftBehind(grant.session.sessionId));
   const run = new TurnRun(deps, provider, active, grant, request);
   const outcome = await run.attempt(1, firstBinding(grant), await run.unseen());
   const retried = run.wasLost(outcome) ? await run.recover() : undefined;
   await active.steeringOver();
   active.permissions.void();
   await run.end(retried ?? outcome);
-  await deps.stuck.gone({ recordNo: grant.turn.recordNo, provider: provider.id }, run.survivors);
+  await deps.stuck.gone(stuck, run.survivors);
+  // Few side sessions have another turn.
+  if (grant.session.archived !== undefined) {
+    await deps.stuck.gone(stuck, await provider.release(grant.turn.recordNo));
+  }
 }
 
 class TurnRun {
@@ -309,6 +319,9 @@ class TurnRun {
           : lostFor
             ? { native: { id: nativeId, state: "lost" } }
             : {}),
+      ...(succeeded && turn.chainLink !== undefined
+        ? { chainHead: this.deps.chainAfter(turn.chainLink, this.#text) }
+        : {}),
       ...(succeeded && this.#systemDigest !== undefined ? { systemDigest: this.#systemDigest } : {}),
       ...(succeeded
         ? {

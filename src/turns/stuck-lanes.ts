@@ -34,12 +34,18 @@ export class StuckLanes {
   async gone(session: StuckSession, pids: readonly number[]): Promise<void> {
     if (pids.length === 0) return;
     const { log, pause, stillRunning } = this.deps;
-    log("processes of a session cannot be ended; its lane stays shut", new Error(`pids ${pids.join(", ")}`));
     const stuck = { ...session };
     this.#stuck.add(stuck);
     try {
-      for (let left = pids; left.length > 0 && !this.#givenUp; left = await stillRunning(left)) {
+      let left = await stillRunning(pids);
+      if (left.length === 0) return;
+      log(
+        "processes of a session cannot be ended; its lane stays shut",
+        new Error(`pids ${left.join(", ")}`),
+      );
+      while (left.length > 0 && !this.#givenUp) {
         await pause(checkMs);
+        left = await stillRunning(left);
       }
     } finally {
       this.#stuck.delete(stuck);

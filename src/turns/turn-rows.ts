@@ -17,6 +17,11 @@ export function endedTurn(turn: TurnRow, call: TurnEndCall, terminal: JournalEnt
   };
 }
 
+function chainLinkOf({ chain, replayed }: AdmitCall): Pick<TurnRow, "chainLink"> {
+  const link = chain?.link ?? replayed?.link;
+  return link === undefined ? {} : { chainLink: link };
+}
+
 /** The row of a turn that has just been admitted. */
 export function admittedTurn(
   call: AdmitCall,
@@ -51,5 +56,6 @@ export function admittedTurn(
     accepted,
     usage: noUsage,
     labels: call.labels,
+    ...chainLinkOf(call),
   };
 }

@@ -7,6 +7,7 @@ import type { KeyIdentity } from "../sessions/key-scheme.js";
 import type { Refusal } from "../sessions/refusal.js";
 import type { NativeState, RotationReason, SessionRow, UsageTotal } from "../sessions/session.js";
 import type { ReserveCall, ScopePattern, SessionView, Where } from "../sessions/session-store.js";
+import type { ChainEnd } from "./chain.js";
 import type { KeptHistory } from "./history.js";
 import type { Exchange } from "./provider.js";
 import type { RetentionSettings } from "./retention.js";
@@ -38,6 +39,10 @@ export interface AdmitCall {
   readonly request: Uint8Array;
   /** Names the session from now on. */
   readonly responseId?: string;
+  /** Of a turn whose session is found by what was said; with an anchor, only in an idle session at it. */
+  readonly chain?: ChainEnd;
+  /** Of a turn whose client names its chat and sends the whole of it: what it tells as the last answer. */
+  readonly replayed?: ChainEnd & { readonly told?: string };
   /** Gives the turn the lane with its admission, if no other turn runs or waits in it. */
   readonly grantIfFree?: Omit<GrantCall, "turnNo">;
 }
@@ -92,6 +97,8 @@ export interface TurnEndCall {
   readonly usage: UsageTotal;
   /** What the agent reported as the sum over its conversation. */
   readonly agentTotal?: Partial<UsageTotal>;
+  /** The link after the answer, which leads to the session from now on. */
+  readonly chainHead?: Uint8Array;
   /** Of the system prompt that the agent has been told now. */
   readonly systemDigest?: Uint8Array;
   /** What the agent's conversation is now. */
@@ -159,6 +166,11 @@ export interface TurnStore {
   history(recordNo: number, maxBytes: number): Promise<KeptHistory>;
   /** The session's newest answer that is kept. */
   lastAnswer(recordNo: number): Promise<string | undefined>;
+  /** The idle session of this scope and provider whose conversation the link ends; undefined if none or several. */
+  followLink(
+    place: Pick<SessionRow["key"], "scope" | "provider">,
+    link: Uint8Array,
+  ): Promise<SessionRow | undefined>;
 
   admit(call: AdmitCall): Promise<Admission>;
   /** Lets a merged turn wait on its own, since the other took no more text. Undefined if it has ended. */

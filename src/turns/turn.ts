@@ -79,4 +79,6 @@ export interface TurnRow {
   readonly usage: UsageTotal;
   readonly labels: Readonly<Record<string, string>>;
   readonly nativeId?: string;
+  /** The link after its input, of a turn whose session is found by what was said. */
+  readonly chainLink?: Uint8Array;
 }

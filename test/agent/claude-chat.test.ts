@@ -1,7 +1,7 @@
 /**
  * Chats over the whole way from an OpenAI client to the agent and back. With
  * Claude Code itself they want SESSION_BROKER_TEST_CLAUDE, the path of the
- * executable; see scripts/install-claude.mjs.
+ * executable; see scripts/install-agent.mjs.
  */
 import { describe } from "vitest";
 import { openFakeAgent, openRealAgent } from "./agents.js";

@@ -1,7 +1,7 @@
 /**
  * The provider with the real command line, against the model server of the
  * fixtures. Wants SESSION_BROKER_TEST_CLAUDE, the path of the executable; see
- * scripts/install-claude.mjs.
+ * scripts/install-agent.mjs.
  */
 import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";

@@ -153,7 +153,7 @@ describe.skipIf(realExecutable === "")(title, { timeout: 60_000 }, () => {
   describe("asked whether a tool may be used", () => {
     type Permission = Extract<ProviderEvent, { kind: "permission" }>;
     const command = (file: string) => ({ command: `touch ${file} && echo made`, description: "d" });
-    const asking = () => claude.provider({ ...patient, ask: true });
+    const asking = () => claude.provider({ ...patient, permissions: "ask" });
 
     async function decided(file: string, decide: (event: Permission) => unknown, fields = {}) {
       const prompt = `[[tool Bash ${JSON.stringify(command(file))}]]`;

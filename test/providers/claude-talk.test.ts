@@ -285,7 +285,7 @@ describe("a turn that is to stop", () => {
 });
 
 describe("an agent that needs a permission", () => {
-  const asking = (options: Partial<ClaudeOptions> = {}) => provider({ ask: true, ...options });
+  const asking = (options: Partial<ClaudeOptions> = {}) => provider({ permissions: "ask", ...options });
   const question = `[[ask Bash {"command":"make","n":[1,{}]}]]`;
 
   async function decided(prompt: string, decide: (event: Permission) => unknown, claude = asking()) {
@@ -319,6 +319,13 @@ describe("an agent that needs a permission", () => {
     const ran = await decided(question, (event) => event.decide({ allowed: false, message }));
     expect(answerOf(ran)).toContain(`tool={"behavior":"deny","message":"${told}"}`);
     expect(ran.events.find((event) => event.kind === "tool-result")).toMatchObject({ isError: true });
+  });
+
+  test("is allowed everything, and nobody is asked, if the configuration says so", async () => {
+    const claude = asking({ permissions: "allow" });
+    const ran = await decided(question, () => expect.unreachable(), claude);
+    expect(answerOf(ran)).toContain(`tool={"behavior":"allow","updatedInput":{"command":"make","n":[1,{}]}}`);
+    expect(claude.capabilities.permissionRequests).toBe(false);
   });
 
   test("may ask several things at once, answered in any order, each once", async () => {

@@ -313,7 +313,7 @@ describe("what the program has to know", () => {
     );
     expect(reportOf(answerOf(ran)).input).toBe(
       [
-        "<instructions>\nBe brief.\n</instructions>",
+        "<system_prompt>\nBe brief.\n</system_prompt>",
         "Be briefer.",
         [
           "<earlier_conversation>",

@@ -275,6 +275,8 @@ export class World {
       workspace: async () => "/",
       childMark: (sessionId) => sessionId,
       stillRunning: async () => [],
+      leftBehind: () => [],
+      chainAfter: (link) => link,
       log: () => {},
       readRequest: (encoded) => ({
         input: [{ kind: "text", text: Buffer.from(encoded).toString() }],

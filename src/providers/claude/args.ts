@@ -3,7 +3,7 @@ import type { ConversationStart } from "./resume.js";
 
 export interface ClaudeArguments {
   readonly start: ConversationStart;
-  /** Whether somebody is asked about tools that need a permission; otherwise they are denied. */
+  /** Whether the CLI is to ask about tools that need a permission; otherwise they are denied. */
   readonly ask: boolean;
   readonly model?: string;
   /** File with what is to be appended to the system prompt. */

@@ -12,7 +12,7 @@ test.each([
   ["nightly", "1"],
   [undefined, "1"],
 ])("attachments of version %s: off is %s", (version, off) => {
-  const environment = claudeEnvironment({}, {}, version);
+  const environment = claudeEnvironment({}, [], {}, version);
   expect(environment.CLAUDE_CODE_DISABLE_FILE_MENTIONS).toBe("1");
   expect(environment.CLAUDE_CODE_DISABLE_ATTACHMENTS).toBe(off);
 });
@@ -25,10 +25,13 @@ test("the agent's own variables are inherited, other providers' and those of an 
     CLAUDE_CODE_ENTRYPOINT: "cli",
     CLAUDE_CODE_DISABLE_FILE_MENTIONS: "0",
     GEMINI_API_KEY: "other",
+    MY_TOKEN: "mine",
+    SESSION_BROKER_TOKEN: "the broker's",
   };
-  expect(claudeEnvironment(parent, { CLAUDE_CONFIG_DIR: "/mine" }, "2.1.329")).toEqual({
+  expect(claudeEnvironment(parent, ["MY_*"], { CLAUDE_CONFIG_DIR: "/mine" }, "2.1.329")).toEqual({
     ANTHROPIC_API_KEY: "key",
     CLAUDE_CONFIG_DIR: "/mine",
+    MY_TOKEN: "mine",
     CLAUDE_CODE_DISABLE_FILE_MENTIONS: "1",
     CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: "1",
     DISABLE_AUTOUPDATER: "1",

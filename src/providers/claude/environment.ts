@@ -27,13 +27,15 @@ const defaults: Readonly<Record<string, string>> = {
  * it attaches by itself is switched off, lists of skills included.
  *
  * @param version what `--version` prints; undefined if it cannot be asked
+ * @param inherit further names of inherited variables, from the configuration
  * @param configured from the configuration; wins over everything else
  */
 export function claudeEnvironment(
   parent: Readonly<Record<string, string | undefined>>,
+  inherit: readonly string[],
   configured: Readonly<Record<string, string>>,
   version: string | undefined,
 ): Record<string, string> {
   const guard = isAtLeast(version, fileMentionsSince) ? {} : { CLAUDE_CODE_DISABLE_ATTACHMENTS: "1" };
-  return childEnvironment(parent, inherited, { ...defaults, ...guard, ...configured });
+  return childEnvironment(parent, [...inherited, ...inherit], { ...defaults, ...guard, ...configured });
 }

@@ -3,7 +3,7 @@
  * terminal record; never by what a model or a tool has said.
  */
 import { TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
-import type { TurnOutcome } from "../../turns/provider.js";
+import type { Failure } from "../ending.js";
 import type { ChildExit } from "../process.js";
 import type { ClaudeResult } from "./records.js";
 
@@ -15,11 +15,6 @@ export interface FailedRun {
   /** The CLI's own name of the failure. */
   readonly reported?: string;
 }
-
-export type Failure = Pick<
-  Extract<TurnOutcome, { status: "failed" }>,
-  "code" | "message" | "retryable" | "modelNotAsked"
->;
 
 /** What the CLI says if it ends before it reads the prompt: on the standard error, or as `errors`. */
 const refusals: readonly { pattern: RegExp; code: TurnErrorCode; retryable: boolean }[] = [

@@ -5,7 +5,13 @@
 import { setMaxListeners } from "node:events";
 import type { Provider } from "../../turns/provider.js";
 import { findExecutable } from "../executables.js";
-import { commonDefaults, commonSettings, type ProviderKind, type WarmSettings } from "../kind.js";
+import {
+  type CommonSettings,
+  commonDefaults,
+  commonSettings,
+  type ProviderKind,
+  type WarmSettings,
+} from "../kind.js";
 import type { OutputLimits } from "../lines.js";
 import { type EndingStep, endingSteps } from "../marks.js";
 import { Spares } from "../spares.js";
@@ -32,6 +38,8 @@ export interface ClaudeOptions {
   readonly extraArgs?: readonly string[];
   /** Further variables of the agent; they win over inherited ones and the provider's own. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** Names of further variables to inherit. */
+  readonly inherit?: readonly string[];
   /** The environment to inherit from, by an allow-list. */
   readonly parentEnvironment: Readonly<Record<string, string | undefined>>;
   /** How long the CLI may take to end after its terminal record. Default 10 s. */
@@ -39,8 +47,8 @@ export interface ClaudeOptions {
   readonly limits?: Partial<OutputLimits>;
   /** Default: 16 processes, 10 minutes, none ahead. */
   readonly warm?: Partial<WarmSettings>;
-  /** Whether readers of a turn are asked about tools that need a permission. Default: they are denied. */
-  readonly ask?: boolean;
+  /** What becomes of a tool that needs a permission. Default: it is denied. */
+  readonly permissions?: CommonSettings["permissions"];
   /** Default 5 minutes. */
   readonly permissionMs?: number;
   /** How long the CLI may take to stop when it is asked to, before signals end it. Default 3 s. */
@@ -59,7 +67,6 @@ export const claudeKind: ProviderKind = {
     return createClaudeProvider({
       ...common,
       executable: executable || "claude",
-      ask: common.permissions === "ask",
       extraArgs,
       environment: added,
       parentEnvironment: environment,
@@ -68,16 +75,19 @@ export const claudeKind: ProviderKind = {
   async diagnose(config, environment) {
     if (config.kind.case !== "claude") throw new TypeError("not a claude configuration");
     const { executable, environment: added } = config.kind.value;
-    return diagnoseClaude(executable || "claude", claudeEnvironment(environment, added, undefined));
+    return diagnoseClaude(
+      executable || "claude",
+      claudeEnvironment(environment, config.inherit, added, undefined),
+    );
   },
   find: (pathEnv) => findExecutable("claude", pathEnv),
 };
 
 export function createClaudeProvider(options: ClaudeOptions): Provider {
-  const ask = options.ask ?? false;
+  const permissions = options.permissions ?? "deny";
   const timeoutMs = options.timeoutMs ?? 30 * 60_000;
   const environmentFor = (version: string | undefined) =>
-    claudeEnvironment(options.parentEnvironment, options.environment ?? {}, version);
+    claudeEnvironment(options.parentEnvironment, options.inherit ?? [], options.environment ?? {}, version);
   let ownVersion: string | undefined;
   const closing = new AbortController();
   const warm = { ...commonDefaults.warm, ...options.warm };
@@ -101,7 +111,7 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
     silenceTimeoutMs: options.silenceTimeoutMs ?? 10 * 60_000,
     lingerMs: options.lingerMs ?? 10_000,
     limits: options.limits ?? {},
-    ask,
+    permissions,
     interruptMs: options.interruptMs ?? 3_000,
     interrupt: options.interrupt ?? { signal: "SIGINT", waitMs: 3_000 },
     endingSteps: options.endingSteps ?? endingSteps,
@@ -127,7 +137,7 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
       usage: true,
       cost: true,
       toolEvents: true,
-      permissionRequests: ask,
+      permissionRequests: permissions === "ask",
     },
     models: options.models,
     timeoutMs,

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { InputError, userLine } from "./input.js";
+import { InputError } from "../input-error.js";
+import { userLine } from "./input.js";
 
 const uuid = "22222222-2222-4222-8222-222222222222";
 

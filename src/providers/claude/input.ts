@@ -1,13 +1,9 @@
 /** The lines of messages that a run gets on its standard input. */
 import type { Exchange, TurnInputPart } from "../../turns/provider.js";
+import { InputError } from "../input-error.js";
 import { describeUnseen } from "../unseen.js";
 
 type Block = Readonly<Record<string, unknown>>;
-
-/** The input holds something that the agent cannot take. */
-export class InputError extends Error {
-  override readonly name = "InputError";
-}
 
 const imageTypes = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 

@@ -2,12 +2,13 @@
 import { stat } from "node:fs/promises";
 import { FinishReason, TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { ProviderTurn, TurnOutcome } from "../../turns/provider.js";
-import { OutputLimitError } from "../lines.js";
-import { type ChildEnd, type SilenceError, SpawnError } from "../process.js";
+import type { Failure } from "../ending.js";
+import { failedOutcome, stoppedOutcome } from "../ending.js";
+import { InputError } from "../input-error.js";
+import { type ChildEnd, SpawnError } from "../process.js";
 import type { StopReason } from "../stop-switch.js";
 import type { EventReader } from "./events.js";
-import { classifyFailure, type Failure } from "./failures.js";
-import { InputError } from "./input.js";
+import { classifyFailure } from "./failures.js";
 import type { ClaudeResult } from "./records.js";
 import { accountOfAll } from "./usage.js";
 
@@ -72,20 +73,6 @@ export function judge(
   return { ...failedOutcome(failure), ...account };
 }
 
-export function allowedMs(limits: Limits, turn: ProviderTurn): number {
-  return Math.min(turn.timeoutMs, limits.timeoutMs);
-}
-
-export function stoppedOutcome(reason: StopReason, limits: Limits, turn: ProviderTurn): TurnOutcome {
-  if (reason === "cancelled") return { status: "cancelled" };
-  const message = `The turn took longer than ${allowedMs(limits, turn)} ms.`;
-  return failedOutcome({ code: TurnErrorCode.TIMEOUT, message, retryable: true, modelNotAsked: false });
-}
-
-export function failedOutcome(failure: Failure): TurnOutcome {
-  return { status: "failed", ...failure };
-}
-
 export function otherConversation(nativeId: string): Failure {
   const message = `The agent did not answer in conversation ${nativeId}.`;
   return { code: TurnErrorCode.PROVIDER_ERROR, message, retryable: false, modelNotAsked: false };
@@ -99,15 +86,6 @@ export function unusableId(state: ProviderTurn["binding"]["state"]): Failure {
     retryable: isLost,
     modelNotAsked: true,
   };
-}
-
-export function faultOf(error: OutputLimitError | SilenceError, limits: Limits): Failure {
-  if (error instanceof OutputLimitError) {
-    const message = `The agent was ended after ${error.message}.`;
-    return { code: TurnErrorCode.OUTPUT_LIMIT, message, retryable: false, modelNotAsked: false };
-  }
-  const message = `The agent said nothing for ${limits.silenceTimeoutMs} ms.`;
-  return { code: TurnErrorCode.NO_OUTPUT_TIMEOUT, message, retryable: true, modelNotAsked: false };
 }
 
 export async function failureOf(error: unknown, limits: Limits, turn: ProviderTurn): Promise<Failure> {

@@ -1,6 +1,10 @@
 /** Records of the agent's output, read leniently: a field that is missing or odd is absent. */
 
-export type ClaudeRecord = Readonly<Record<string, unknown>>;
+import { asList, asNumber, asRecord, asString, type JsonRecord, parseRecord } from "../json.js";
+
+export { asList, asNumber, asRecord, asString, parseRecord };
+
+export type ClaudeRecord = JsonRecord;
 
 /** The record that ends a turn. */
 export interface ClaudeResult {
@@ -28,16 +32,6 @@ export interface ClaudeResult {
   readonly totalCostUsd?: number;
 }
 
-/** The record in a line; undefined if the line is none. */
-export function parseRecord(line: string): ClaudeRecord | undefined {
-  if (!line.startsWith("{")) return undefined;
-  try {
-    return asRecord(JSON.parse(line));
-  } catch {
-    return undefined;
-  }
-}
-
 export function parseResult(record: ClaudeRecord): ClaudeResult {
   return {
     isError: record.is_error !== false,
@@ -61,24 +55,6 @@ export function parseResult(record: ClaudeRecord): ClaudeResult {
       totalCostUsd: asNumber(record.total_cost_usd),
     }),
   };
-}
-
-export function asRecord(value: unknown): ClaudeRecord | undefined {
-  return typeof value === "object" && value !== null && !Array.isArray(value)
-    ? (value as ClaudeRecord)
-    : undefined;
-}
-
-export function asList(value: unknown): readonly unknown[] {
-  return Array.isArray(value) ? value : [];
-}
-
-export function asString(value: unknown): string | undefined {
-  return typeof value === "string" ? value : undefined;
-}
-
-export function asNumber(value: unknown): number | undefined {
-  return typeof value === "number" && Number.isFinite(value) ? value : undefined;
 }
 
 type Present<T> = { [K in keyof T]?: Exclude<T[K], undefined> };

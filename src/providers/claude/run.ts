@@ -5,7 +5,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { ProviderEvent, ProviderRun, ProviderTurn } from "../../turns/provider.js";
+import type { Failure } from "../ending.js";
+import { allowedMs, failedOutcome, faultOf, stoppedOutcome } from "../ending.js";
 import { childMarkVariable } from "../environment.js";
+import type { CommonSettings } from "../kind.js";
 import { OutputLimitError, type OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
 import { type ChildEnd, SilenceError, settlesWithin, startChild } from "../process.js";
@@ -16,19 +19,8 @@ import { claudeArguments } from "./args.js";
 import { ClaudeProcess } from "./claude-process.js";
 import { initializeLine } from "./control.js";
 import { EventReader } from "./events.js";
-import type { Failure } from "./failures.js";
 import { userLine } from "./input.js";
-import {
-  allowedMs,
-  failedOutcome,
-  failureOf,
-  faultOf,
-  judge,
-  otherConversation,
-  type RunEnd,
-  stoppedOutcome,
-  unusableId,
-} from "./outcome.js";
+import { failureOf, judge, otherConversation, type RunEnd, unusableId } from "./outcome.js";
 import { asString, parseRecord, parseResult } from "./records.js";
 import {
   type ConversationStart,
@@ -52,8 +44,8 @@ export interface RunSettings {
   /** How long the CLI may take to end after its terminal record. */
   readonly lingerMs: number;
   readonly limits: Partial<OutputLimits>;
-  /** Whether somebody can be asked whether a tool may be used. */
-  readonly ask: boolean;
+  /** What becomes of a tool that needs a permission. */
+  readonly permissions: CommonSettings["permissions"];
   /** How long the CLI may take to stop when it is asked to, before signals end it. */
   readonly interruptMs: number;
   readonly interrupt: EndingStep;
@@ -288,9 +280,9 @@ function fingerprintOf(
   nativeId: string,
   environment: ChildVariables,
 ): string {
-  const { executable, extraArgs, ask } = settings;
+  const { executable, extraArgs, permissions } = settings;
   const model = turn.model ?? settings.defaultModel ?? "";
-  const parts = [executable, extraArgs, ask, model, turn.workspace, nativeId, environment];
+  const parts = [executable, extraArgs, permissions, model, turn.workspace, nativeId, environment];
   return JSON.stringify(parts);
 }
 
@@ -342,7 +334,7 @@ function childOptions(
     executable: settings.executable,
     args: claudeArguments({
       start,
-      ask: settings.ask,
+      ask: settings.permissions !== "deny",
       extra: settings.extraArgs,
       ...(model === undefined ? {} : { model }),
       ...(systemFolder === undefined ? {} : { systemFile: systemFileIn(systemFolder) }),

@@ -1,6 +1,7 @@
 /** What is said to one process of the CLI during its turn, beside the first line, and what it says back. */
 import { randomUUID } from "node:crypto";
 import type { ProviderEvent, TurnInputPart } from "../../turns/provider.js";
+import { InputError } from "../input-error.js";
 import type { Child } from "../process.js";
 import { isAtLeast } from "../version.js";
 import {
@@ -21,13 +22,13 @@ import {
   standingOf,
   wrote,
 } from "./conversation.js";
-import { InputError, userLine } from "./input.js";
+import { userLine } from "./input.js";
 import type { ClaudeRecord, ClaudeResult } from "./records.js";
 import { namesLinesSince } from "./version.js";
 
 export interface TalkSettings {
-  /** Whether somebody can be asked whether a tool may be used. */
-  readonly ask: boolean;
+  /** What becomes of a tool that needs a permission. */
+  readonly permissions: "deny" | "ask" | "allow";
   /** How long an interrupt may take, from its request to the terminal record. */
   readonly interruptMs: number;
   /** How long the CLI may take to end after its last result. */
@@ -181,8 +182,11 @@ export class Talk {
   }
 
   #ask({ id, tool, input }: Extract<ControlRecord, { kind: "question" }>): ProviderEvent[] {
-    if (!this.settings.ask) {
-      this.#answer(denyLine(id, "Nobody can be asked here."));
+    const { permissions } = this.settings;
+    if (permissions !== "ask") {
+      this.#answer(
+        permissions === "allow" ? allowLine(id, input) : denyLine(id, "Nobody can be asked here."),
+      );
       return [];
     }
     if (this.standing !== "open" || this.#questions.has(id)) return [];

@@ -2,8 +2,9 @@
 import { randomUUID } from "node:crypto";
 import type { Command } from "../../../gen/sessionbroker/config/v1/config_pb.js";
 import type { ProviderEvent, ProviderTurn } from "../../turns/provider.js";
-import { allowedMs, type Failure, failedOutcome, faultOf, RequestError, stoppedOutcome } from "../ending.js";
+import { allowedMs, type Failure, failedOutcome, faultOf, stoppedOutcome } from "../ending.js";
 import { childMarkVariable } from "../environment.js";
+import { InputError } from "../input-error.js";
 import { defaultOutputLimits, type OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
 import { type Child, settlesWithin, startChild } from "../process.js";
@@ -155,7 +156,7 @@ async function* readRun(
 function modelOf({ models }: RunSettings, { model }: ProviderTurn): { readonly model?: string } {
   const [first] = models;
   if (model !== undefined && !models.includes(model)) {
-    throw new RequestError(
+    throw new InputError(
       `The program has no model ${JSON.stringify(model)}; those that it has are named in the configuration.`,
     );
   }

@@ -5,7 +5,7 @@
  */
 import { isAbsolute } from "node:path";
 import type { Command, Provider as ProviderConfig } from "../../../gen/sessionbroker/config/v1/config_pb.js";
-import { RequestError } from "../ending.js";
+import { InputError } from "../input-error.js";
 
 /** What a template may name. `workspace` is a directory that the broker has chosen, never a caller. */
 export interface TemplateValues {
@@ -22,17 +22,17 @@ const names: readonly Name[] = ["native_id", "session_id", "model", "workspace"]
 const placeholder = /\{([A-Za-z0-9_]+)\}/g;
 const safeValue = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/;
 
-/** The executable and its arguments. Throws RequestError if a value may not be given to a program. */
+/** The executable and its arguments. Throws InputError if a value may not be given to a program. */
 export function fillTemplate(template: readonly string[], values: TemplateValues): string[] {
   return template.map((word) => word.replace(placeholder, (_, name: Name) => wordOf(name, values)));
 }
 
 function wordOf(name: Name, values: TemplateValues): string {
   const value = values[name];
-  if (value === undefined) throw new RequestError(`The program is to be given a ${name}, and there is none.`);
+  if (value === undefined) throw new InputError(`The program is to be given a ${name}, and there is none.`);
   const isSafe = name === "workspace" ? isAbsolute(value) : safeValue.test(value);
   if (!isSafe) {
-    throw new RequestError(`The ${name} ${JSON.stringify(value)} is none that a program can be given.`);
+    throw new InputError(`The ${name} ${JSON.stringify(value)} is none that a program can be given.`);
   }
   return value;
 }

@@ -1,14 +1,14 @@
 /** What the service is asked, in either interface. */
 import type { ProviderTurn, TurnInputPart } from "../../turns/provider.js";
-import { RequestError } from "../ending.js";
+import { InputError } from "../input-error.js";
 import type { Api } from "./service.js";
 
 type Turn = Pick<ProviderTurn, "input" | "unseen" | "system" | "systemNotice">;
 
-/** The body of the request, as JSON. Throws RequestError. */
+/** The body of the request, as JSON. Throws InputError. */
 export function bodyOf(api: Api, model: string, turn: Turn): string {
   if (turn.input.every((part) => part.kind === "text" && part.text.trim() === "")) {
-    throw new RequestError("The message is empty.");
+    throw new InputError("The message is empty.");
   }
   return JSON.stringify(api === "responses" ? responsesBody(model, turn) : chatBody(model, turn));
 }
@@ -72,5 +72,5 @@ function partOf(part: TurnInputPart): Part {
   if (part.kind === "image" && part.mediaType.startsWith("image/")) {
     return { image: `data:${part.mediaType};base64,${Buffer.from(part.data).toString("base64")}` };
   }
-  throw new RequestError(`The model cannot take an attachment of type ${part.mediaType}.`);
+  throw new InputError(`The model cannot take an attachment of type ${part.mediaType}.`);
 }

@@ -14,9 +14,9 @@ import {
   failureOf,
   faultOf,
   internalFailure,
-  RequestError,
   stoppedOutcome,
 } from "../ending.js";
+import { InputError } from "../input-error.js";
 import { StopSwitch } from "../stop-switch.js";
 import { ask, patiently, RefusedError, type RunSettings } from "./ask.js";
 import { type AnswerReader, readerOf } from "./events.js";
@@ -125,7 +125,5 @@ function checkKey({ keyVariable, key }: Service): void {
 function modelOf({ models }: RunSettings, { model }: ProviderTurn): string {
   const chosen = model ?? models[0];
   if (chosen !== undefined) return chosen;
-  throw new RequestError(
-    "No model is named, neither by the request nor in the configuration of the provider.",
-  );
+  throw new InputError("No model is named, neither by the request nor in the configuration of the provider.");
 }

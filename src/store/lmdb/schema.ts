@@ -54,6 +54,8 @@ export const databaseNames = {
   history: "history",
   /** record no → HistorySizeRecord */
   historySizes: "history-sizes",
+  /** [scope, provider, link] → ChainRecord: which conversation a link leads to; never deleted */
+  chains: "chains",
   /** [day since the epoch, scope, provider] → DayUsageRecord */
   usage: "usage",
   /** record no → nothing: what hangs on a deleted row and is still to be deleted */
@@ -61,7 +63,10 @@ export const databaseNames = {
 } as const;
 
 /** Databases that stores of earlier versions do not have, with the version that has them first. */
-export const addedIn: Readonly<Record<string, number>> = { [databaseNames.usage]: 2 };
+export const addedIn: Readonly<Record<string, number>> = {
+  [databaseNames.chains]: 2,
+  [databaseNames.usage]: 2,
+};
 
 export type DatabaseName = keyof typeof databaseNames;
 

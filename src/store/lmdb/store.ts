@@ -3,6 +3,7 @@
 import { ChangeRecordSchema } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
 import type { SessionKey } from "../../sessions/key.js";
 import type { Refusal } from "../../sessions/refusal.js";
+import type { SessionRow } from "../../sessions/session.js";
 import type {
   Activity,
   Change,
@@ -40,6 +41,7 @@ import type {
 } from "../../turns/turn-store.js";
 import type { UsageCall, UsagePage } from "../../turns/usage.js";
 import { type Stretch, walkActivity } from "./activity.js";
+import { followLink } from "./chains.js";
 import { decodeBatch, unseal, unsealMessage } from "./codec.js";
 import type { CommandInput } from "./commands.js";
 import { readHistory, readLastAnswer } from "./history.js";
@@ -274,6 +276,11 @@ export class LmdbStore implements SessionStore, TurnStore, TurnArchive {
   async lastAnswer(recordNo: number): Promise<string | undefined> {
     this.tables.refresh();
     return readLastAnswer(this.tables, recordNo);
+  }
+
+  async followLink(...[place, link]: Parameters<TurnStore["followLink"]>): Promise<SessionRow | undefined> {
+    this.tables.refresh();
+    return followLink(this.tables, place, link);
   }
 
   admit(call: AdmitCall): Promise<Admission> {

@@ -15,6 +15,8 @@ import type {
   JournalEntry,
   TurnEndCall,
 } from "../../turns/turn-store.js";
+import { type Branch, branchOf, createSide } from "./branches.js";
+import { giveLink, isAt } from "./chains.js";
 import { encodeBatch, seal } from "./codec.js";
 import { keepExchange } from "./history.js";
 import { findMergeTarget, putMerge, settleMerges } from "./merge-commands.js";
@@ -43,22 +45,43 @@ export function admit(tx: Transaction, call: AdmitCall): Admission {
     return refuse("SESSION_NOT_FOUND", `no live session has the id ${call.onlySessionId}`);
   }
   const lane = tx.tables.lane(key);
+  if (call.chain?.anchor !== undefined && !isAt(current, lane, call.chain.anchor)) {
+    return refuse("CONVERSATION_MOVED_ON", "the conversation has gone on meanwhile");
+  }
   const before = lane.queuedTurns + (lane.runningTurnId === undefined ? 0 : 1);
   if (call.onConflict === "REJECT" && before > 0) {
     const turnId = lane.runningTurnId ?? tx.tables.busyTurnId(key) ?? "";
     return refuse("SESSION_BUSY", `turn ${turnId} runs or waits in the session`, { turn_id: turnId });
   }
-  const into = findMergeTarget(tx, call);
+  const branch = branchOf(tx.tables, call);
+  const into = branch.kind === "current" ? findMergeTarget(tx, call) : undefined;
   if (into !== undefined && "kind" in into) return into;
   if (into === undefined && lane.queuedTurns >= call.maxWaitingInSession)
     return { kind: "queue-full", waiting: lane.queuedTurns };
-  const reserved = applyReservation(tx, call.reserve);
+  const reserved = reserveBranch(tx, call, branch, before > 0);
   if (reserved.kind === "refused") return reserved;
   if (reserved.kind === "ephemeral") throw new TypeError("an internal reservation has no turn");
   const admission = writeAdmission(tx, call, reserved, before, into);
   if (admission.kind !== "admitted" || call.grantIfFree === undefined || before > 0) return admission;
   const granted = grant(tx, { ...call.grantIfFree, turnNo: admission.turn.turnNo });
   return granted === undefined ? admission : { ...admission, grant: granted };
+}
+
+/** A side session whose answer is gone on from becomes the key's, as soon as no turn is in its way. */
+function reserveBranch(tx: Transaction, call: AdmitCall, branch: Branch, isBusy: boolean): Reserved {
+  const { reserve } = call;
+  if (branch.kind === "current") return applyReservation(tx, reserve);
+  if (branch.kind === "side" && !isBusy) {
+    const { row, generation } = branch;
+    const reservation = { ...reserve.reservation, sessionId: row.sessionId, expectedGeneration: generation };
+    return applyReservation(tx, { ...reserve, reservation });
+  }
+  const row = branch.kind === "side" ? branch.row : createSide(tx, call, branch.beside);
+  return {
+    kind: "reserved",
+    outcome: branch.kind === "side" ? "EXISTING" : "CREATED",
+    view: tx.tables.view(row),
+  };
 }
 
 export function grant(tx: Transaction, call: GrantCall): Grant | undefined {
@@ -176,6 +199,7 @@ export function end(tx: Transaction, call: TurnEndCall): boolean {
   tx.tables.delete("requests", turn.turnNo);
   settleMerges(tx, turn.turnNo, call.taken);
   if (call.exchange !== undefined) keepExchange(tx, turn, call.exchange);
+  if (call.chainHead !== undefined) giveLink(tx.tables, turn, call.chainHead);
   if (call.fence !== undefined) {
     settleSession(tx, turn, call);
     countUsage(tx.tables, { key: turn.key, endedAtMs: call.endedAtMs, usage: call.usage });
@@ -200,9 +224,13 @@ function settleSession(tx: Transaction, turn: TurnRow, call: TurnEndCall): void 
       : native.state === "bound"
         ? withNativeId(session, native.id)
         : { ...session, nativeId: native.id, nativeState: native.state, revision: 0 };
+  const { chainHead: headBefore, ...settled } = bound;
+  // An answer that has no link leads nowhere, and neither does the one before it any more.
+  const chainHead = call.state === "COMPLETED" ? call.chainHead : headBefore;
   tx.putSession(
     {
-      ...bound,
+      ...settled,
+      ...(chainHead === undefined ? {} : { chainHead }),
       lastActivityMs: Math.max(session.lastActivityMs, call.endedAtMs),
       usage: addUsage(session.usage, call.usage),
       agentTotal: call.agentTotal ?? session.agentTotal,

@@ -71,7 +71,8 @@ export type Config = Message<"sessionbroker.config.v1.Config"> & {
   workspaces: string;
 
   /**
-   * The first one is the default. Default: claude if it is found, then echo.
+   * The first one is the default. Default: claude and codex if they are found,
+   * then echo.
    *
    * @generated from field: repeated sessionbroker.config.v1.Provider providers = 7;
    */

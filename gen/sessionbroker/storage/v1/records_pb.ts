@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sessionbroker/storage/v1/records.proto.
  */
 export const file_sessionbroker_storage_v1_records: GenFile = /*@__PURE__*/
-  fileDesc("CiZzZXNzaW9uYnJva2VyL3N0b3JhZ2UvdjEvcmVjb3Jkcy5wcm90bxIYc2Vzc2lvbmJyb2tlci5zdG9yYWdlLnYxIoYICg1TZXNzaW9uUmVjb3JkEhEKCXJlY29yZF9ubxgBIAEoARISCgpzZXNzaW9uX2lkGAIgASgJEhEKCW5hdGl2ZV9pZBgDIAEoCRI+CgZuYXRpdmUYBCABKA4yLi5zZXNzaW9uYnJva2VyLnN0b3JhZ2UudjEuU2Vzc2lvblJlY29yZC5OYXRpdmUSEgoKZ2VuZXJhdGlvbhgFIAEoDRJCCghhcmNoaXZlZBgGIAEoDjIwLnNlc3Npb25icm9rZXIuc3RvcmFnZS52MS5TZXNzaW9uUmVjb3JkLkFyY2hpdmVkEhUKDWNyZWF0ZWRfYXRfbXMYByABKAESFQoNc3RhcnRlZF9hdF9tcxgIIAEoARIYChBsYXN0X2FjdGl2aXR5X21zGAkgASgBEhIKCnR1cm5fY291bnQYCiABKA0SNAoFdXNhZ2UYCyABKAsyJS5zZXNzaW9uYnJva2VyLnN0b3JhZ2UudjEuVXNhZ2VSZWNvcmQSDwoHaWRsZV9tcxgNIAEoARIbChNkYWlseV9ob3VyX3BsdXNfb25lGA4gASgNEhcKD2RhaWx5X3RpbWVfem9uZRgPIAEoCRIRCgl3b3Jrc3BhY2UYECABKAkSDgoGcGlubmVkGBEgASgIEhsKE3ByZXZpb3VzX3Nlc3Npb25faWQYEiABKAkSFQoNb3dlZF9yb3RhdGlvbhgTIAEoCRIUCgxpbXBvcnRlZF9rZXkYFCABKAkSNgoHYWxpYXNlcxgVIAMoCzIlLnNlc3Npb25icm9rZXIuc3RvcmFnZS52MS5BbGlhc1JlY29yZBJDCgZsYWJlbHMYFiADKAsyMy5zZXNzaW9uYnJva2VyLnN0b3JhZ2UudjEuU2Vzc2lvblJlY29yZC5MYWJlbHNFbnRyeRIQCghyZXZpc2lvbhgXIAEoARIYChBoYXNfcmVzZXRfcG9saWN5GBggASgIEjoKC2FnZW50X3RvdGFsGBkgASgLMiUuc2Vzc2lvbmJyb2tlci5zdG9yYWdlLnYxLlVzYWdlUmVjb3JkEhUKDXN5c3RlbV9kaWdlc3QYGiABKAwaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJPCghBcmNoaXZlZBIYChRBUkNISVZFRF9VTlNQRUNJRklFRBAAEhQKEEFSQ0hJVkVEX1JPVEFURUQQARITCg9BUkNISVZFRF9QUlVORUQQAiJbCgZOYXRpdmUSFgoSTkFUSVZFX1VOU1BFQ0lGSUVEEAASFgoSTkFUSVZFX1BST1ZJU0lPTkFMEAESEAoMTkFUSVZFX0JPVU5EEAISDwoLTkFUSVZFX0xPU1QQA0oECAwQDSInCgtBbGlhc1JlY29yZBIKCgJpZBgBIAEoCRIMCgRraW5kGAIgASgJIq8BCgtVc2FnZVJlY29yZBIUCgxpbnB1dF90b2tlbnMYASABKAESGQoRY2FjaGVfcmVhZF90b2tlbnMYAiABKAESGgoSY2FjaGVfd3JpdGVfdG9rZW5zGAMgASgBEhUKDW91dHB1dF90b2tlbnMYBCABKAESGAoQcmVhc29uaW5nX3Rva2VucxgFIAEoARIVCghjb3N0X3VzZBgGIAEoAUgAiAEBQgsKCV9jb3N0X3VzZCJVCg5EYXlVc2FnZVJlY29yZBINCgV0dXJucxgBIAEoARI0CgV1c2FnZRgCIAEoCzIlLnNlc3Npb25icm9rZXIuc3RvcmFnZS52MS5Vc2FnZVJlY29yZCK6BgoKVHVyblJlY29yZBIPCgd0dXJuX2lkGAEgASgJEg0KBXNjb3BlGAIgASgJEhMKC2V4dGVybmFsX2lkGAMgASgJEhAKCHByb3ZpZGVyGAQgASgJEhEKCXJlY29yZF9ubxgFIAEoARISCgpzZXNzaW9uX2lkGAYgASgJEhIKCmdlbmVyYXRpb24YByABKA0SDQoFc3RhdGUYCCABKAkSFAoMcGF5bG9hZF9oYXNoGAkgASgMEhIKCmNyZWRlbnRpYWwYCiABKAkSDQoFZ3JhbnQYCyABKAkSFwoPY2xpZW50X2Nob3NlX2lkGAwgASgIEhwKFGNhbmNlbF9vbl9kaXNjb25uZWN0GA0gASgIEhUKDWNyZWF0ZWRfYXRfbXMYDiABKAESFQoNc3RhcnRlZF9hdF9tcxgPIAEoARITCgtlbmRlZF9hdF9tcxgQIAEoARIZChFxdWV1ZV9kZWFkbGluZV9tcxgRIAEoARINCgVmZW5jZRgSIAEoARIPCgdhdHRlbXB0GBMgASgNEhUKDWxhc3Rfc2VxdWVuY2UYFCABKA0SGAoQcmVzZXJ2ZWRfdGhyb3VnaBgVIAEoDRIQCghhY2NlcHRlZBgWIAEoDBIOCgZlbmRpbmcYFyABKAwSNAoFdXNhZ2UYGCABKAsyJS5zZXNzaW9uYnJva2VyLnN0b3JhZ2UudjEuVXNhZ2VSZWNvcmQSQAoGbGFiZWxzGBkgAygLMjAuc2Vzc2lvbmJyb2tlci5zdG9yYWdlLnYxLlR1cm5SZWNvcmQuTGFiZWxzRW50cnkSEQoJbmF0aXZlX2lkGBogASgJEhMKC29uX2NvbmZsaWN0GCggASgJEhEKCW1lcmdlX2tleRgpIAEoCRIbChNtZXJnZWRfaW50b190dXJuX25vGCogASgBEhsKE21lcmdlZF9pbnRvX3R1cm5faWQYKyABKAkSEAoIZXh0ZXJuYWwYLCABKAgSEwoLZXZlbnRfYnl0ZXMYGyABKAESFwoPZXZpY3RlZF90aHJvdWdoGBwgASgNGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiMQoORXhjaGFuZ2VSZWNvcmQSDAoEdXNlchgBIAEoCRIRCglhc3Npc3RhbnQYAiABKAkiLwoRSGlzdG9yeVNpemVSZWNvcmQSDQoFYnl0ZXMYASABKAESCwoDY3V0GAIgASgIIh4KDEpvdXJuYWxCYXRjaBIOCgZldmVudHMYASADKAwiTQoMUmVwbGF5UmVjb3JkEhQKDHJlcXVlc3RfaGFzaBgBIAEoDBIQCghyZXNwb25zZRgCIAEoDBIVCg1leHBpcmVzX2F0X21zGAMgASgBIiUKD1RvbWJzdG9uZVJlY29yZBISCgpnZW5lcmF0aW9uGAEgASgNIi0KC1Njb3BlUmVjb3JkEgwKBGxpdmUYASABKAESEAoIYXJjaGl2ZWQYAiABKAEiiAEKDENoYW5nZVJlY29yZBINCgVzY29wZRgBIAEoCRITCgtleHRlcm5hbF9pZBgCIAEoCRIQCghwcm92aWRlchgDIAEoCRIRCglyZWNvcmRfbm8YBCABKAESEgoKc2Vzc2lvbl9pZBgFIAEoCRIMCgRraW5kGAYgASgJEg0KBWF0X21zGAcgASgBYgZwcm90bzM");
+  fileDesc("CiZzZXNzaW9uYnJva2VyL3N0b3JhZ2UvdjEvcmVjb3Jkcy5wcm90bxIYc2Vzc2lvbmJyb2tlci5zdG9yYWdlLnYxIpoICg1TZXNzaW9uUmVjb3JkEhEKCXJlY29yZF9ubxgBIAEoARISCgpzZXNzaW9uX2lkGAIgASgJEhEKCW5hdGl2ZV9pZBgDIAEoCRI+CgZuYXRpdmUYBCABKA4yLi5zZXNzaW9uYnJva2VyLnN0b3JhZ2UudjEuU2Vzc2lvblJlY29yZC5OYXRpdmUSEgoKZ2VuZXJhdGlvbhgFIAEoDRJCCghhcmNoaXZlZBgGIAEoDjIwLnNlc3Npb25icm9rZXIuc3RvcmFnZS52MS5TZXNzaW9uUmVjb3JkLkFyY2hpdmVkEhUKDWNyZWF0ZWRfYXRfbXMYByABKAESFQoNc3RhcnRlZF9hdF9tcxgIIAEoARIYChBsYXN0X2FjdGl2aXR5X21zGAkgASgBEhIKCnR1cm5fY291bnQYCiABKA0SNAoFdXNhZ2UYCyABKAsyJS5zZXNzaW9uYnJva2VyLnN0b3JhZ2UudjEuVXNhZ2VSZWNvcmQSDwoHaWRsZV9tcxgNIAEoARIbChNkYWlseV9ob3VyX3BsdXNfb25lGA4gASgNEhcKD2RhaWx5X3RpbWVfem9uZRgPIAEoCRIRCgl3b3Jrc3BhY2UYECABKAkSDgoGcGlubmVkGBEgASgIEhsKE3ByZXZpb3VzX3Nlc3Npb25faWQYEiABKAkSFQoNb3dlZF9yb3RhdGlvbhgTIAEoCRIUCgxpbXBvcnRlZF9rZXkYFCABKAkSNgoHYWxpYXNlcxgVIAMoCzIlLnNlc3Npb25icm9rZXIuc3RvcmFnZS52MS5BbGlhc1JlY29yZBJDCgZsYWJlbHMYFiADKAsyMy5zZXNzaW9uYnJva2VyLnN0b3JhZ2UudjEuU2Vzc2lvblJlY29yZC5MYWJlbHNFbnRyeRIQCghyZXZpc2lvbhgXIAEoARIYChBoYXNfcmVzZXRfcG9saWN5GBggASgIEjoKC2FnZW50X3RvdGFsGBkgASgLMiUuc2Vzc2lvbmJyb2tlci5zdG9yYWdlLnYxLlVzYWdlUmVjb3JkEhUKDXN5c3RlbV9kaWdlc3QYGiABKAwSEgoKY2hhaW5faGVhZBgbIAEoDBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIk8KCEFyY2hpdmVkEhgKFEFSQ0hJVkVEX1VOU1BFQ0lGSUVEEAASFAoQQVJDSElWRURfUk9UQVRFRBABEhMKD0FSQ0hJVkVEX1BSVU5FRBACIlsKBk5hdGl2ZRIWChJOQVRJVkVfVU5TUEVDSUZJRUQQABIWChJOQVRJVkVfUFJPVklTSU9OQUwQARIQCgxOQVRJVkVfQk9VTkQQAhIPCgtOQVRJVkVfTE9TVBADSgQIDBANIicKC0FsaWFzUmVjb3JkEgoKAmlkGAEgASgJEgwKBGtpbmQYAiABKAkirwEKC1VzYWdlUmVjb3JkEhQKDGlucHV0X3Rva2VucxgBIAEoARIZChFjYWNoZV9yZWFkX3Rva2VucxgCIAEoARIaChJjYWNoZV93cml0ZV90b2tlbnMYAyABKAESFQoNb3V0cHV0X3Rva2VucxgEIAEoARIYChByZWFzb25pbmdfdG9rZW5zGAUgASgBEhUKCGNvc3RfdXNkGAYgASgBSACIAQFCCwoJX2Nvc3RfdXNkIlUKDkRheVVzYWdlUmVjb3JkEg0KBXR1cm5zGAEgASgBEjQKBXVzYWdlGAIgASgLMiUuc2Vzc2lvbmJyb2tlci5zdG9yYWdlLnYxLlVzYWdlUmVjb3JkIs4GCgpUdXJuUmVjb3JkEg8KB3R1cm5faWQYASABKAkSDQoFc2NvcGUYAiABKAkSEwoLZXh0ZXJuYWxfaWQYAyABKAkSEAoIcHJvdmlkZXIYBCABKAkSEQoJcmVjb3JkX25vGAUgASgBEhIKCnNlc3Npb25faWQYBiABKAkSEgoKZ2VuZXJhdGlvbhgHIAEoDRINCgVzdGF0ZRgIIAEoCRIUCgxwYXlsb2FkX2hhc2gYCSABKAwSEgoKY3JlZGVudGlhbBgKIAEoCRINCgVncmFudBgLIAEoCRIXCg9jbGllbnRfY2hvc2VfaWQYDCABKAgSHAoUY2FuY2VsX29uX2Rpc2Nvbm5lY3QYDSABKAgSFQoNY3JlYXRlZF9hdF9tcxgOIAEoARIVCg1zdGFydGVkX2F0X21zGA8gASgBEhMKC2VuZGVkX2F0X21zGBAgASgBEhkKEXF1ZXVlX2RlYWRsaW5lX21zGBEgASgBEg0KBWZlbmNlGBIgASgBEg8KB2F0dGVtcHQYEyABKA0SFQoNbGFzdF9zZXF1ZW5jZRgUIAEoDRIYChByZXNlcnZlZF90aHJvdWdoGBUgASgNEhAKCGFjY2VwdGVkGBYgASgMEg4KBmVuZGluZxgXIAEoDBI0CgV1c2FnZRgYIAEoCzIlLnNlc3Npb25icm9rZXIuc3RvcmFnZS52MS5Vc2FnZVJlY29yZBJACgZsYWJlbHMYGSADKAsyMC5zZXNzaW9uYnJva2VyLnN0b3JhZ2UudjEuVHVyblJlY29yZC5MYWJlbHNFbnRyeRIRCgluYXRpdmVfaWQYGiABKAkSEwoLb25fY29uZmxpY3QYKCABKAkSEQoJbWVyZ2Vfa2V5GCkgASgJEhsKE21lcmdlZF9pbnRvX3R1cm5fbm8YKiABKAESGwoTbWVyZ2VkX2ludG9fdHVybl9pZBgrIAEoCRIQCghleHRlcm5hbBgsIAEoCBISCgpjaGFpbl9saW5rGC0gASgMEhMKC2V2ZW50X2J5dGVzGBsgASgBEhcKD2V2aWN0ZWRfdGhyb3VnaBgcIAEoDRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIkUKC0NoYWluUmVjb3JkEhEKCXJlY29yZF9ubxgBIAEoARITCgtleHRlcm5hbF9pZBgCIAEoCRIOCgZzaGFyZWQYAyABKAgiMQoORXhjaGFuZ2VSZWNvcmQSDAoEdXNlchgBIAEoCRIRCglhc3Npc3RhbnQYAiABKAkiLwoRSGlzdG9yeVNpemVSZWNvcmQSDQoFYnl0ZXMYASABKAESCwoDY3V0GAIgASgIIh4KDEpvdXJuYWxCYXRjaBIOCgZldmVudHMYASADKAwiTQoMUmVwbGF5UmVjb3JkEhQKDHJlcXVlc3RfaGFzaBgBIAEoDBIQCghyZXNwb25zZRgCIAEoDBIVCg1leHBpcmVzX2F0X21zGAMgASgBIiUKD1RvbWJzdG9uZVJlY29yZBISCgpnZW5lcmF0aW9uGAEgASgNIi0KC1Njb3BlUmVjb3JkEgwKBGxpdmUYASABKAESEAoIYXJjaGl2ZWQYAiABKAEiiAEKDENoYW5nZVJlY29yZBINCgVzY29wZRgBIAEoCRITCgtleHRlcm5hbF9pZBgCIAEoCRIQCghwcm92aWRlchgDIAEoCRIRCglyZWNvcmRfbm8YBCABKAESEgoKc2Vzc2lvbl9pZBgFIAEoCRIMCgRraW5kGAYgASgJEg0KBWF0X21zGAcgASgBYgZwcm90bzM");
 
 /**
  * @generated from message sessionbroker.storage.v1.SessionRecord
@@ -158,6 +158,13 @@ export type SessionRecord = Message<"sessionbroker.storage.v1.SessionRecord"> & 
    * @generated from field: bytes system_digest = 26;
    */
   systemDigest: Uint8Array;
+
+  /**
+   * The link after the session's last answer; empty: its caller names it.
+   *
+   * @generated from field: bytes chain_head = 27;
+   */
+  chainHead: Uint8Array;
 };
 
 /**
@@ -482,6 +489,13 @@ export type TurnRecord = Message<"sessionbroker.storage.v1.TurnRecord"> & {
   external: boolean;
 
   /**
+   * The link after its input; empty: its caller names the session.
+   *
+   * @generated from field: bytes chain_link = 45;
+   */
+  chainLink: Uint8Array;
+
+  /**
    * What its journal took when it was last written to.
    *
    * @generated from field: double event_bytes = 27;
@@ -504,6 +518,37 @@ export const TurnRecordSchema: GenMessage<TurnRecord> = /*@__PURE__*/
   messageDesc(file_sessionbroker_storage_v1_records, 4);
 
 /**
+ * The session that a link was given to.
+ *
+ * @generated from message sessionbroker.storage.v1.ChainRecord
+ */
+export type ChainRecord = Message<"sessionbroker.storage.v1.ChainRecord"> & {
+  /**
+   * @generated from field: double record_no = 1;
+   */
+  recordNo: number;
+
+  /**
+   * @generated from field: string external_id = 2;
+   */
+  externalId: string;
+
+  /**
+   * It was given to another one as well, and leads to none.
+   *
+   * @generated from field: bool shared = 3;
+   */
+  shared: boolean;
+};
+
+/**
+ * Describes the message sessionbroker.storage.v1.ChainRecord.
+ * Use `create(ChainRecordSchema)` to create a new message.
+ */
+export const ChainRecordSchema: GenMessage<ChainRecord> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_storage_v1_records, 5);
+
+/**
  * @generated from message sessionbroker.storage.v1.ExchangeRecord
  */
 export type ExchangeRecord = Message<"sessionbroker.storage.v1.ExchangeRecord"> & {
@@ -523,7 +568,7 @@ export type ExchangeRecord = Message<"sessionbroker.storage.v1.ExchangeRecord"> 
  * Use `create(ExchangeRecordSchema)` to create a new message.
  */
 export const ExchangeRecordSchema: GenMessage<ExchangeRecord> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_storage_v1_records, 5);
+  messageDesc(file_sessionbroker_storage_v1_records, 6);
 
 /**
  * What is kept of the conversation of one session.
@@ -549,7 +594,7 @@ export type HistorySizeRecord = Message<"sessionbroker.storage.v1.HistorySizeRec
  * Use `create(HistorySizeRecordSchema)` to create a new message.
  */
 export const HistorySizeRecordSchema: GenMessage<HistorySizeRecord> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_storage_v1_records, 6);
+  messageDesc(file_sessionbroker_storage_v1_records, 7);
 
 /**
  * @generated from message sessionbroker.storage.v1.JournalBatch
@@ -568,7 +613,7 @@ export type JournalBatch = Message<"sessionbroker.storage.v1.JournalBatch"> & {
  * Use `create(JournalBatchSchema)` to create a new message.
  */
 export const JournalBatchSchema: GenMessage<JournalBatch> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_storage_v1_records, 7);
+  messageDesc(file_sessionbroker_storage_v1_records, 8);
 
 /**
  * The answer to a request with an idempotency key.
@@ -597,7 +642,7 @@ export type ReplayRecord = Message<"sessionbroker.storage.v1.ReplayRecord"> & {
  * Use `create(ReplayRecordSchema)` to create a new message.
  */
 export const ReplayRecordSchema: GenMessage<ReplayRecord> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_storage_v1_records, 8);
+  messageDesc(file_sessionbroker_storage_v1_records, 9);
 
 /**
  * What is left of a purged key.
@@ -616,7 +661,7 @@ export type TombstoneRecord = Message<"sessionbroker.storage.v1.TombstoneRecord"
  * Use `create(TombstoneRecordSchema)` to create a new message.
  */
 export const TombstoneRecordSchema: GenMessage<TombstoneRecord> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_storage_v1_records, 9);
+  messageDesc(file_sessionbroker_storage_v1_records, 10);
 
 /**
  * Rows of one scope and provider.
@@ -640,7 +685,7 @@ export type ScopeRecord = Message<"sessionbroker.storage.v1.ScopeRecord"> & {
  * Use `create(ScopeRecordSchema)` to create a new message.
  */
 export const ScopeRecordSchema: GenMessage<ScopeRecord> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_storage_v1_records, 10);
+  messageDesc(file_sessionbroker_storage_v1_records, 11);
 
 /**
  * A change of a session, for those who watch.
@@ -689,5 +734,5 @@ export type ChangeRecord = Message<"sessionbroker.storage.v1.ChangeRecord"> & {
  * Use `create(ChangeRecordSchema)` to create a new message.
  */
 export const ChangeRecordSchema: GenMessage<ChangeRecord> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_storage_v1_records, 11);
+  messageDesc(file_sessionbroker_storage_v1_records, 12);
 
