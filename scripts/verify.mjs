@@ -79,7 +79,9 @@ for (const name of ["claude", "codex", "gemini"]) {
   if (executable !== undefined) environment[`SESSION_BROKER_TEST_${name.toUpperCase()}`] = executable;
 }
 if (!process.env.SESSION_BROKER_TEST_OPENAPI) {
-  process.stdout.write("\nSESSION_BROKER_TEST_OPENAPI names no schema of OpenAI's: the tests against it are SKIPPED\n");
+  process.stdout.write(
+    "\nSESSION_BROKER_TEST_OPENAPI names no schema of OpenAI's: the tests against it are SKIPPED\n",
+  );
 }
 const here = tests("tests", "npm", ["test", "--"], environment);
 const vitest = join("node_modules", "vitest", "vitest.mjs");

@@ -128,7 +128,7 @@ describe("a chat completion", () => {
     });
     expect(data.created).toBeGreaterThan(1_700_000_000);
     expect(request).toMatchObject({
-      target: { case: "key", value: { scope: "history", provider: "echo" } },
+      target: { case: "byHistory", value: { scope: "history", provider: "echo" } },
       model: "vendor/large",
       input: [{ part: { case: "text", value: "hi" } }],
       onConflict: OnConflict.UNSPECIFIED,
@@ -237,8 +237,7 @@ describe("a chat completion", () => {
     const [one, two] = await Promise.all([complete("one"), stream("two").then(textOf)]);
     expect(one.choices[0]?.message.content).toBe("you said one");
     expect(two).toBe("you said two");
-    const ids = broker.dispatched.map(({ target }) => (target.case === "key" ? target.value.externalId : ""));
-    expect(new Set(ids).size).toBe(2);
+    expect(new Set(broker.dispatched.map(({ turnId }) => turnId)).size).toBe(2);
   });
 
   it("passes history, system prompt and options on", async () => {

@@ -27,6 +27,7 @@ export interface MessageRequest {
   /** The client wants to see the agent's reasoning. */
   readonly thinking: boolean;
   readonly conversation: Conversation;
+  readonly endUser?: string;
   /** SHA-256 of what makes a repeat the same: the body, streamed or not. */
   digest(target: readonly string[]): Uint8Array;
 }
@@ -46,6 +47,7 @@ export function toMessageRequest(body: JsonObject): MessageRequest {
     stream: stream ?? false,
     thinking: thinking !== null && thinking.type !== "disabled",
     conversation: messagesConversation(body),
+    ...(metadata === null || !metadata.user_id ? {} : { endUser: String(metadata.user_id) }),
     digest(target) {
       const { stream: _stream, ...rest } = body;
       return createHash("sha256")

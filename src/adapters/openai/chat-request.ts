@@ -9,6 +9,7 @@ export interface ChatRequest {
   readonly stream: boolean;
   readonly includeUsage: boolean;
   readonly conversation: Conversation;
+  readonly endUser?: string;
   /** SHA-256 of what makes a repeat the same: the body, streamed or not. */
   digest(target: readonly string[]): Uint8Array;
 }
@@ -31,8 +32,15 @@ export function toChatRequest(body: Body): ChatRequest {
     stream: stream ?? false,
     includeUsage: wantsUsage(streamOptions),
     conversation: chatConversation(body.messages),
+    ...endUserOf(body),
     digest: (target) => digestOf(body, target),
   };
+}
+
+/** Whom the client asks for: conversations without an id are of one person. */
+export function endUserOf({ safety_identifier: safe, user }: Body): { readonly endUser?: string } {
+  const endUser = safe ?? user;
+  return typeof endUser === "string" && endUser !== "" ? { endUser } : {};
 }
 
 function refuseUnsupported(body: Body): void {

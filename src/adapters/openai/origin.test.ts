@@ -6,7 +6,6 @@ function resolve(headers: Readonly<Record<string, string>>, baseScope = "", mode
     baseScope,
     modelAgent,
     defaultAgent: "main",
-    newId: () => "fresh",
   });
 }
 
@@ -20,10 +19,9 @@ describe("resolveOrigin", () => {
     [{ "x-openclaw-session-key": "main" }, "acme/eu", "acme/eu/openclaw", "agent:main:main"],
     [{ "x-openclaw-session-key": "agent:Ops:main" }, "", "openclaw", "agent:Ops:main"],
     [{ "x-openclaw-session-key": "AGENT:ops:x" }, "", "openclaw", "AGENT:ops:x"],
-    [{ "x-claude-code-session-id": "S" }, "acme", "acme/claude-code", "S"],
     [{ "x-openclaw-session-key": "my-cron:x" }, "", "openclaw", "agent:main:my-cron:x"],
   ])("%j below %j is %s, %s", (headers, baseScope, scope, externalId) => {
-    expect(resolve(headers, baseScope)).toEqual({ scope, externalId, anonymous: false });
+    expect(resolve(headers, baseScope)).toEqual({ scope, externalId, replayed: false });
   });
 
   it.each([
@@ -37,12 +35,29 @@ describe("resolveOrigin", () => {
     );
   });
 
-  it("gives every request without an id a session of its own", () => {
-    expect(resolve({})).toEqual({ scope: "history", externalId: "fresh", anonymous: true });
+  it.each([
+    ["x-openwebui-chat-id", "openwebui"],
+    ["x-conversation-id", "librechat"],
+    ["x-litellm-session-id", "litellm"],
+    ["x-claude-code-session-id", "claude-code"],
+    ["x-opencode-session", "opencode"],
+    ["x-chat-id", "chat-id"],
+    ["x-thread-id", "thread-id"],
+    ["x-session-id", "session-id"],
+    ["session_id", "codex"],
+  ])("%s is of a client that replays its history, in the scope %s", (name, scope) => {
+    expect(resolve({ [name]: "S" }, "acme")).toEqual({
+      scope: `acme/${scope}`,
+      externalId: "S",
+      replayed: true,
+    });
+  });
+
+  it("leaves a request without an id to its history", () => {
+    expect(resolve({})).toEqual({ scope: "history", replayed: true });
     expect(resolve({ "x-openclaw-agent-id": "a" }, "acme")).toEqual({
       scope: "acme/history",
-      externalId: "fresh",
-      anonymous: true,
+      replayed: true,
     });
   });
 

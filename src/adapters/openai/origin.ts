@@ -4,9 +4,10 @@ import { type HeaderReader, presentHeader } from "./headers.js";
 
 export interface Origin {
   readonly scope: string;
-  readonly externalId: string;
-  /** No header names a session: the external id is good for this request only. */
-  readonly anonymous: boolean;
+  /** Absent: the request names no session. */
+  readonly externalId?: string;
+  /** The client sends its whole history with each message, and uses the id for calls beside the chat as well. */
+  readonly replayed: boolean;
 }
 
 export interface OriginRules {
@@ -15,7 +16,6 @@ export interface OriginRules {
   /** The agent that the model name stands for. */
   readonly modelAgent: string | undefined;
   readonly defaultAgent: string;
-  readonly newId: () => string;
   /** What the body says beside the headers. */
   readonly fromBody?: readonly NamedOrigin[];
 }
@@ -25,7 +25,21 @@ export interface NamedOrigin {
   readonly source: string;
   readonly scope: string;
   readonly externalId: string;
+  readonly replayed: boolean;
 }
+
+/** Headers in which chat clients name their chats: each has a scope of its own, below the credential's. */
+const chatHeaders: readonly (readonly [header: string, scope: string])[] = [
+  ["x-openwebui-chat-id", "openwebui"],
+  ["x-conversation-id", "librechat"],
+  ["x-litellm-session-id", "litellm"],
+  ["x-claude-code-session-id", "claude-code"],
+  ["x-opencode-session", "opencode"],
+  ["x-chat-id", "chat-id"],
+  ["x-thread-id", "thread-id"],
+  ["x-session-id", "session-id"],
+  ["session_id", "codex"],
+];
 
 /** Every origin that names a session must name the same one; otherwise 400, naming the other. */
 export function resolveOrigin(header: HeaderReader, rules: OriginRules): Origin {
@@ -33,25 +47,28 @@ export function resolveOrigin(header: HeaderReader, rules: OriginRules): Origin 
     ownKey(header, rules),
     openclawSessionKey(header, rules),
     openclawSession(header, rules),
-    claudeCodeSession(header, rules),
+    ...chatHeaders.map((row) => chatHeader(header, rules, row)),
     ...(rules.fromBody ?? []),
   ].filter((origin) => origin !== undefined);
   const [first, ...others] = named;
   if (first === undefined) {
-    return { scope: below(rules.baseScope, "history"), externalId: rules.newId(), anonymous: true };
+    return { scope: below(rules.baseScope, "history"), replayed: true };
   }
   for (const other of others) {
     if (other.scope !== first.scope || other.externalId !== first.externalId) {
       throw invalid(other.source, `${first.source} and ${other.source} name different sessions`);
     }
   }
-  return { scope: first.scope, externalId: first.externalId, anonymous: false };
+  const { scope, externalId, replayed } = first;
+  return { scope, externalId, replayed };
 }
 
 function ownKey(header: HeaderReader, { baseScope }: OriginRules): NamedOrigin | undefined {
   const name = "x-session-broker-key";
   const externalId = presentHeader(header, name);
-  return externalId === undefined ? undefined : { source: name, scope: baseScope || "default", externalId };
+  return externalId === undefined
+    ? undefined
+    : { source: name, scope: baseScope || "default", externalId, replayed: false };
 }
 
 /** Prefixes of conversations that OpenClaw itself starts; a client may not speak in them. */
@@ -65,7 +82,7 @@ function openclawSessionKey(header: HeaderReader, rules: OriginRules): NamedOrig
     throw invalid(name, `header ${name} may not begin with subagent:, cron: or acp:`);
   }
   const externalId = /^agent:/i.test(key) ? key : `agent:${openclawAgent(header, rules)}:${key}`;
-  return { source: name, scope: below(rules.baseScope, "openclaw"), externalId };
+  return { source: name, scope: below(rules.baseScope, "openclaw"), externalId, replayed: false };
 }
 
 function openclawSession(header: HeaderReader, rules: OriginRules): NamedOrigin | undefined {
@@ -73,15 +90,18 @@ function openclawSession(header: HeaderReader, rules: OriginRules): NamedOrigin 
   const externalId = presentHeader(header, name);
   return externalId === undefined
     ? undefined
-    : { source: name, scope: below(rules.baseScope, "openclaw"), externalId };
+    : { source: name, scope: below(rules.baseScope, "openclaw"), externalId, replayed: false };
 }
 
-function claudeCodeSession(header: HeaderReader, rules: OriginRules): NamedOrigin | undefined {
-  const name = "x-claude-code-session-id";
+function chatHeader(
+  header: HeaderReader,
+  { baseScope }: OriginRules,
+  [name, scope]: readonly [string, string],
+): NamedOrigin | undefined {
   const externalId = presentHeader(header, name);
   return externalId === undefined
     ? undefined
-    : { source: name, scope: below(rules.baseScope, "claude-code"), externalId };
+    : { source: name, scope: below(baseScope, scope), externalId, replayed: true };
 }
 
 function openclawAgent(header: HeaderReader, { modelAgent, defaultAgent }: OriginRules): string {

@@ -28,6 +28,8 @@ export interface Ask {
   readonly originsOf?: (baseScope: string) => readonly NamedOrigin[];
   /** Where the turn goes, if not to the session of the origin. */
   readonly placeOf?: (choice: ModelChoice, origin: Origin) => Promise<Place | undefined>;
+  /** The person whom the client asks for, if the body says so. */
+  readonly endUser?: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly responseId?: (turnId: string) => string;
   /** The client does not wait for the turn. */
@@ -40,6 +42,8 @@ export interface Place {
   readonly target: Exclude<PlannedTurn["request"]["target"], undefined>;
   /** What of it makes a repeat the same. */
   readonly sameTarget: readonly string[];
+  /** What the history does not go on from, runs beside it. */
+  readonly historyReplayed?: boolean;
   /** The session goes on however long it was idle: no other may take its place. */
   readonly neverStale?: boolean;
   /** The session that is meant, for those that have an earlier one. */
@@ -66,12 +70,11 @@ export async function planTurn(call: Call, ask: Ask): Promise<PlannedTurn> {
     baseScope,
     modelAgent: choice.agent,
     defaultAgent: call.defaults.agent,
-    newId: call.newId,
     fromBody: ask.originsOf?.(baseScope) ?? [],
   });
   const onConflict = optionHeader(header, "x-session-broker-on-conflict", conflicts);
   const cancelOnLeave = optionHeader(header, "x-session-broker-on-disconnect", leavings) ?? true;
-  const place = (await ask.placeOf?.(choice, origin)) ?? placeOfOrigin(choice, origin);
+  const place = (await ask.placeOf?.(choice, origin)) ?? placeOfOrigin(call, ask, choice, origin);
   const payloadDigest = ask.digest(place.sameTarget);
   const attempt = attemptLabel(call, payloadDigest);
   const turnId = await idOfTurn(call, place, attempt);
@@ -86,6 +89,7 @@ export async function planTurn(call: Call, ask: Ask): Promise<PlannedTurn> {
       onDisconnect: OnDisconnect.DETACH,
       payloadDigest,
       labels: { ...ask.labels, attempt },
+      historyReplayed: place.historyReplayed ?? false,
       ...(place.neverStale === true ? { reserve: { resetPolicy: {} } } : {}),
       ...(ask.responseId === undefined ? {} : { responseId: ask.responseId(turnId) }),
     },
@@ -94,14 +98,27 @@ export async function planTurn(call: Call, ask: Ask): Promise<PlannedTurn> {
   };
 }
 
-function placeOfOrigin({ provider }: ModelChoice, { scope, externalId, anonymous }: Origin): Place {
+/** The session that the request names, or the one in which its history was said. */
+function placeOfOrigin(
+  { header }: Call,
+  { endUser = header("x-openwebui-user-id") ?? "" }: Ask,
+  { provider }: ModelChoice,
+  { scope, externalId, replayed }: Origin,
+): Place {
+  if (externalId === undefined) {
+    return {
+      scope,
+      target: { case: "byHistory", value: { scope, provider, endUser } },
+      sameTarget: [scope, provider],
+    };
+  }
   const key = { scope, externalId, provider };
   return {
     scope,
     target: { case: "key", value: key },
-    // A repeat of an anonymous request has another external id.
-    sameTarget: anonymous ? [scope, provider] : [scope, provider, externalId],
-    ...(anonymous ? {} : { session: { key: key as ListTurnsRequest["key"] & object } }),
+    historyReplayed: replayed,
+    sameTarget: [scope, provider, externalId],
+    session: { key: key as ListTurnsRequest["key"] & object },
   };
 }
 

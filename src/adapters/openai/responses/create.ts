@@ -24,7 +24,9 @@ export async function handleCreateResponse(call: Call): Promise<void> {
     labels,
     responseId: responseIdOf,
     originsOf: (baseScope) =>
-      conversationId === undefined ? [] : [conversationOrigin(baseScope, conversationId)],
+      conversationId === undefined
+        ? []
+        : [{ ...conversationOrigin(baseScope, conversationId), replayed: false }],
     placeOf: async (choice, origin) =>
       previous === undefined ? undefined : placeAfter(call, previous, choice, origin),
   });

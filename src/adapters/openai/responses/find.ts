@@ -54,8 +54,8 @@ export async function placeAfter(
   if (key.provider !== provider) {
     throw invalid("model", `model is one of ${provider}, and ${param} names a response of ${key.provider}`);
   }
-  if (!origin.anonymous) {
-    const { scope, externalId } = origin;
+  const { scope, externalId } = origin;
+  if (externalId !== undefined) {
     const selector = { case: "key" as const, value: { scope, externalId, provider } };
     const named = await ifFound(call.broker.getSession({ selector }, { headers: call.callHeaders }));
     if (named?.session?.sessionId !== sessionId) {

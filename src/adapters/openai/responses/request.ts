@@ -1,5 +1,7 @@
 /** A request for a response: what it asks for, or why it cannot be had. */
+
 import { createHash } from "node:crypto";
+import { endUserOf } from "../chat-request.js";
 import type { Conversation } from "../conversation.js";
 import { invalid } from "../errors.js";
 import { isObject, type JsonObject } from "../parts.js";
@@ -13,6 +15,7 @@ export interface ResponseRequest {
   readonly conversationId: string | undefined;
   readonly metadata: Readonly<Record<string, string>>;
   readonly conversation: Conversation;
+  readonly endUser?: string;
   /** SHA-256 of what makes a repeat the same: the body, streamed or not. */
   digest(target: readonly string[]): Uint8Array;
 }
@@ -40,6 +43,7 @@ export function toResponseRequest(body: JsonObject): ResponseRequest {
     conversationId,
     metadata: metadataOf(body),
     conversation: inputConversation(body.input, instructions ?? ""),
+    ...endUserOf(body),
     digest(target) {
       const { stream: _stream, stream_options: _options, ...rest } = body;
       return createHash("sha256")
