@@ -348,27 +348,32 @@ describe("a credential that is confined to a scope", () => {
 describe("a stream that broke off", () => {
   it("goes on after any event, through another adapter, when its own was killed", async () => {
     const victim = await broker.startAdapter();
-    const id = await new Promise<string>((resolve, reject) => {
-      const read = async () => {
-        const headers = { "x-session-broker-on-disconnect": "detach" };
-        const events = await clientOf(victim).responses.create(
-          { model: "scripted", input: "think x|y\nsay a|b\nhold\nsay c|d", stream: true },
-          { headers },
-        );
-        for await (const event of events) if (event.type === "response.created") resolve(event.response.id);
-      };
-      read().catch(reject);
-    });
+    const seen: ResponseStreamEvent[] = [];
+    const input = "think x|y\nsay a|b\nhold\nsay c|d";
+    const broken = (async () => {
+      const body = { model: "scripted", input, stream: true as const };
+      for await (const event of await clientOf(victim).responses.create(body)) {
+        seen.push(event);
+        if (textOf(seen) === "ab") await broker.killAdapter(victim);
+      }
+    })();
+    await expect(broken).rejects.toThrow();
+    const [created] = seen;
+    const id = created?.type === "response.created" ? created.response.id : "";
+    const last = seen.at(-1)?.sequence_number ?? 0;
+    const rest = client.responses.retrieve(id, { stream: true, starting_after: last }).then(all);
     await service.held();
-    await broker.killAdapter(victim);
-    const rest = client.responses.retrieve(id, { stream: true }).then(all);
     service.letGo();
-    const whole = await rest;
+    const whole = [...seen, ...(await rest)];
     expect(textOf(whole)).toBe("abcd");
+    expect(whole.map(({ sequence_number: number }) => number)).toEqual(whole.map((_, i) => i));
+    expect(whole.at(-1)).toMatchObject({ type: "response.completed", response: { status: "completed" } });
     for (const [after] of whole.entries()) {
       const events = await client.responses.retrieve(id, { stream: true, starting_after: after }).then(all);
       expect(events).toEqual(whole.slice(after + 1));
     }
+    const helper = client.responses.stream({ response_id: id, starting_after: last });
+    expect((await helper.finalResponse()).output_text).toBe("abcd");
   });
 
   it("is the same turn for a repeat with its idempotency-key", async () => {
