@@ -269,3 +269,14 @@ it("tokens are counted by estimate", async () => {
     client.messages.countTokens({ model: "scripted", messages: [{ role: "user", content }] });
   expect(await count("x".repeat(400))).toEqual({ input_tokens: 100 });
 });
+
+it("models are listed in Anthropic's form", async () => {
+  const models = await client.models.list();
+  expect(models.data.map(({ id }) => id)).toEqual(["scripted", "scripted/small", "scripted/large", "echo"]);
+  expect(await client.models.retrieve("scripted/small")).toEqual(models.data[1]);
+  expect(models.data[1]?.created_at).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
+  await expect(client.models.retrieve("gpt-5")).rejects.toMatchObject({
+    status: 404,
+    type: "not_found_error",
+  });
+});

@@ -1,10 +1,13 @@
 /** Responses, with OpenAI's own client, against adapters in front of a real broker. */
+import { createHash } from "node:crypto";
 import OpenAI from "openai";
 import type { ResponseStreamEvent } from "openai/resources/responses/responses";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { TestBroker } from "../support/broker.js";
 import { OpenApi, openapiFile, recordingFetch, type Sent } from "./openapi.js";
 import { ScriptedService } from "./scripted-service.js";
+
+const acmeToken = "token-of-acme";
 
 let service: ScriptedService;
 let broker: TestBroker;
@@ -15,7 +18,17 @@ const sent: Sent[] = [];
 beforeAll(async () => {
   service = await ScriptedService.start();
   broker = await TestBroker.start({
-    config: JSON.stringify({ providers: [service.provider, { id: "echo", echo: {} }] }),
+    config: JSON.stringify({
+      providers: [service.provider, { id: "echo", echo: {} }],
+      credentials: [
+        {
+          name: "acme",
+          tokenSha256: createHash("sha256").update(acmeToken).digest("hex"),
+          role: "ROLE_DISPATCH",
+          scopes: ["acme", "acme/*"],
+        },
+      ],
+    }),
   });
   adapter = await broker.startAdapter();
   client = clientOf(adapter);
@@ -261,6 +274,18 @@ describe("a response in the background", () => {
     });
   });
 
+  it("outlives the client that streamed it", async () => {
+    const stream = await streamOf("hold\nsay done", { background: true });
+    let id = "";
+    for await (const event of stream) {
+      if (event.type === "response.created") id = event.response.id;
+      break;
+    }
+    await service.held();
+    service.letGo();
+    expect(textOf(await client.responses.retrieve(id, { stream: true }).then(all))).toBe("done");
+  });
+
   it("is cancelled", async () => {
     const begun = await ask("say a\nhold", { background: true });
     for await (const { type } of await client.responses.retrieve(begun.id, { stream: true })) {
@@ -274,30 +299,81 @@ describe("a response in the background", () => {
   });
 });
 
+describe("responses that become one", () => {
+  it("are each found, and the next one goes on with either", async () => {
+    const named = { "x-session-broker-key": "merging" };
+    const collect = { ...named, "x-session-broker-on-conflict": "collect" };
+    const running = ask("hold\nsay first", {}, named);
+    await service.held();
+    const begun = [];
+    for (const input of ["say a", "say b"]) begun.push(await ask(input, { background: true }, collect));
+    const [one, two] = begun;
+    expect(await client.responses.retrieve(two?.id ?? "")).toMatchObject({ status: "queued" });
+    service.letGo();
+    await running;
+    const merged = await client.responses.retrieve(two?.id ?? "", { stream: true }).then(all);
+    expect(textOf(merged)).toBe("ab");
+    for (const each of begun) {
+      const found = await client.responses.retrieve(each.id);
+      expect(found).toMatchObject({
+        id: each.id,
+        status: "completed",
+        output: [{ content: [{ text: "ab" }] }],
+      });
+    }
+    expect((await ask("say c", { previous_response_id: two?.id ?? "" })).output_text).toBe("c");
+    expect(await ask("x", { previous_response_id: one?.id ?? "" }).catch(({ status }) => status)).toBe(400);
+  });
+});
+
+describe("a credential that is confined to a scope", () => {
+  it("finds its own responses and conversations, and nobody else's", async () => {
+    const acme = clientOf(adapter, acmeToken);
+    const foreign = await ask("say theirs");
+    const missing = { status: 404 };
+    await expect(acme.responses.retrieve(foreign.id)).rejects.toMatchObject(missing);
+    await expect(acme.responses.cancel(foreign.id)).rejects.toMatchObject(missing);
+    const body = { model: "scripted", input: "say x", previous_response_id: foreign.id };
+    await expect(acme.responses.create(body)).rejects.toMatchObject({
+      status: 404,
+      code: "previous_response_not_found",
+    });
+    const own = await acme.responses.create({ model: "scripted", input: "say mine", conversation: "c" });
+    expect((await acme.responses.retrieve(own.id)).status).toBe("completed");
+    const { sessions } = await broker.client().listSessions({ scope: "acme/responses" });
+    expect(sessions).toMatchObject([{ key: { externalId: "c" } }]);
+  });
+});
+
 describe("a stream that broke off", () => {
   it("goes on after any event, through another adapter, when its own was killed", async () => {
     const victim = await broker.startAdapter();
-    const id = await new Promise<string>((resolve, reject) => {
-      const read = async () => {
-        const headers = { "x-session-broker-on-disconnect": "detach" };
-        const events = await clientOf(victim).responses.create(
-          { model: "scripted", input: "think x|y\nsay a|b\nhold\nsay c|d", stream: true },
-          { headers },
-        );
-        for await (const event of events) if (event.type === "response.created") resolve(event.response.id);
-      };
-      read().catch(reject);
-    });
+    const seen: ResponseStreamEvent[] = [];
+    const input = "think x|y\nsay a|b\nhold\nsay c|d";
+    const broken = (async () => {
+      const body = { model: "scripted", input, stream: true as const };
+      for await (const event of await clientOf(victim).responses.create(body)) {
+        seen.push(event);
+        if (textOf(seen) === "ab") await broker.killAdapter(victim);
+      }
+    })();
+    await expect(broken).rejects.toThrow();
+    const [created] = seen;
+    const id = created?.type === "response.created" ? created.response.id : "";
+    const last = seen.at(-1)?.sequence_number ?? 0;
+    const rest = client.responses.retrieve(id, { stream: true, starting_after: last }).then(all);
     await service.held();
-    await broker.killAdapter(victim);
-    const rest = client.responses.retrieve(id, { stream: true }).then(all);
     service.letGo();
-    const whole = await rest;
+    const whole = [...seen, ...(await rest)];
     expect(textOf(whole)).toBe("abcd");
+    expect(whole.map(({ sequence_number: number }) => number)).toEqual(whole.map((_, i) => i));
+    expect(whole.at(-1)).toMatchObject({ type: "response.completed", response: { status: "completed" } });
     for (const [after] of whole.entries()) {
       const events = await client.responses.retrieve(id, { stream: true, starting_after: after }).then(all);
       expect(events).toEqual(whole.slice(after + 1));
     }
+    const helper = client.responses.stream({ response_id: id, starting_after: last });
+    expect((await helper.finalResponse()).output_text).toBe("abcd");
   });
 
   it("is the same turn for a repeat with its idempotency-key", async () => {

@@ -88,8 +88,8 @@ export async function planTurn(call: Call, ask: Ask): Promise<PlannedTurn> {
       // The death of an adapter is not the leaving of its client, which is told by CancelTurn.
       onDisconnect: OnDisconnect.DETACH,
       payloadDigest,
-      labels: { ...ask.labels, attempt },
       historyReplayed: place.historyReplayed ?? false,
+      labels: { ...ask.labels, ...(place.session === undefined ? {} : { attempt }) },
       ...(place.neverStale === true ? { reserve: { resetPolicy: {} } } : {}),
       ...(ask.responseId === undefined ? {} : { responseId: ask.responseId(turnId) }),
     },
@@ -158,9 +158,14 @@ export function earlierTry(turns: readonly Turn[], attempt: string, nowMs: numbe
   });
 }
 
-/** Equal for equal requests with the same token, and for no others; says nothing of either. */
+/**
+ * Equal for equal requests with the same token. Others can read it, so it has
+ * of the token's hash what tells credentials apart, and too little to find a
+ * token by.
+ */
 function attemptLabel({ callHeaders }: Call, digest: Uint8Array): string {
-  return createHash("sha256").update(JSON.stringify(callHeaders)).update(digest).digest("hex");
+  const token = createHash("sha256").update(JSON.stringify(callHeaders)).digest("hex").slice(0, 4);
+  return `${Buffer.from(digest).toString("hex")}.${token}`;
 }
 
 /** The SDKs of OpenAI and Anthropic say so themselves. */

@@ -18,7 +18,7 @@ import { ApiError, invalid, sendError, toApiError } from "./errors.js";
 import { clientAuthorization, readHeaders } from "./headers.js";
 import { sendJson } from "./json.js";
 import { type AdapterMetrics, defineAdapterMetrics } from "./metrics.js";
-import { handleModel, handleModels } from "./models.js";
+import { handleModel, handleModels, isOfAnthropic } from "./models.js";
 import { handleCreateResponse } from "./responses/create.js";
 import { handleCancelResponse, handleDeleteResponse, handleRetrieveResponse } from "./responses/retrieve.js";
 import { createServerInfo } from "./server-info.js";
@@ -121,7 +121,7 @@ export function createAdapter(options: AdapterOptions): RequestListener {
       logFailure(error);
       if (res.headersSent) res.destroy();
       // What is left of a body that is too large is not read.
-      else failOf(path)(res, error, error.init.status === 413 ? { connection: "close" } : {});
+      else failOf(req, path)(res, error, error.init.status === 413 ? { connection: "close" } : {});
     });
   };
 }
@@ -138,8 +138,9 @@ function observe(metrics: AdapterMetrics, route: string, res: ServerResponse): v
   });
 }
 
-function failOf(path: string): typeof sendError {
-  return patterns.find(({ pattern }) => pattern.test(path))?.fail ?? sendError;
+function failOf(req: IncomingMessage, path: string): typeof sendError {
+  const { fail } = patterns.find(({ pattern }) => pattern.test(path)) ?? {};
+  return fail ?? (isOfAnthropic({ req }) ? sendAnthropicError : sendError);
 }
 
 function routeName(req: IncomingMessage, path: string): string {
