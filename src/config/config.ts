@@ -37,6 +37,8 @@ export interface CredentialSettings {
   readonly tokenSha256: string;
   readonly role: Role;
   readonly scopes: readonly ScopePattern[];
+  /** Several people use it. Default: false */
+  readonly shared?: boolean;
 }
 
 export interface Settings {
@@ -100,11 +102,12 @@ export function loadSettings(overrides: Overrides): Settings {
     workspaces: resolve(config.workspaces || join(dirname(data), `${basename(data)}-workspaces`)),
     providers: config.providers,
     scope: scopeSettings(config),
-    credentials: config.credentials.map(({ name, tokenSha256, role, scopes }) => ({
+    credentials: config.credentials.map(({ name, tokenSha256, role, scopes, shared }) => ({
       name,
       tokenSha256,
       role,
       scopes: scopes.length === 0 ? ["*"] : scopes,
+      shared,
     })),
     limits: {
       runningTurns: config.limits?.runningTurns || 64,

@@ -13,6 +13,8 @@ export interface Caller {
    * fairness; empty if it is not confined to one.
    */
   readonly baseScope: string;
+  /** Several people use it. */
+  readonly shared: boolean;
 }
 
 export const callerKey = createContextKey<Caller | undefined>(undefined);

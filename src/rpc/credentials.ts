@@ -8,9 +8,9 @@ export class Credentials {
   readonly #known: readonly { readonly digest: Buffer; readonly caller: Caller }[];
 
   constructor(settings: readonly CredentialSettings[]) {
-    this.#known = settings.map(({ name, tokenSha256, role, scopes }) => ({
+    this.#known = settings.map(({ name, tokenSha256, role, scopes, shared = false }) => ({
       digest: Buffer.from(tokenSha256, "hex"),
-      caller: { name, role, scopes, baseScope: baseScopeOf(scopes) },
+      caller: { name, role, scopes, baseScope: baseScopeOf(scopes), shared },
     }));
   }
 

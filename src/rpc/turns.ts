@@ -191,6 +191,8 @@ async function targetOf(deps: TurnRpcDeps, caller: Caller, request: DispatchRequ
       return { canonical: await keyOfSession(deps, caller, target.value), onlySessionId: target.value };
     case "byHistory": {
       const fresh = newConversation(deps, caller, request);
+      // Nobody can tell which of its people says the same words.
+      if (caller.shared && target.value.endUser === "") return { canonical: fresh.canonical };
       const chain = toldOf(deps, caller, request);
       const row = chain.anchor && (await deps.turns.followLink(fresh.canonical.key, chain.anchor));
       return row === undefined ? fresh : { canonical: deps.keys.ofRow(row), chain };

@@ -1,5 +1,5 @@
 /** Conversations of callers that name none, found by what was said in them. */
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { HistoryMessage_Author } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { type BrokerClient, TestBroker } from "../support/broker.js";
@@ -9,7 +9,9 @@ let broker: TestBroker;
 let client: BrokerClient;
 
 beforeAll(async () => {
-  broker = await TestBroker.start();
+  const tokenSha256 = createHash("sha256").update("shared-token").digest("hex");
+  const credentials = [{ name: "shared", tokenSha256, role: "ROLE_DISPATCH", shared: true }];
+  broker = await TestBroker.start({ config: JSON.stringify({ credentials }) });
   client = broker.client();
 });
 
@@ -122,6 +124,16 @@ it("of another credential are another's", async () => {
   const other = new Chat({ client: broker.client("connect-h2", broker.token) });
   other.said.push(...chat.said);
   expect(await other.say("two")).not.toBe(first);
+});
+
+it("of a credential that several people use are found only by their end user", async () => {
+  const shared = broker.client("connect-h2", "shared-token");
+  const nobody = new Chat({ client: shared });
+  const first = await nobody.say(`one ${randomUUID()}`);
+  expect(await nobody.say("two")).not.toBe(first);
+  const ada = new Chat({ client: shared, endUser: "ada" });
+  const hers = await ada.say(`one ${randomUUID()}`);
+  expect(await ada.say("two")).toBe(hers);
 });
 
 it("go on in a new session when the old one was reset or deleted", async () => {
