@@ -7,6 +7,7 @@ const caller = (...scopes: string[]): Caller => ({
   role: Role.READ,
   scopes,
   baseScope: baseScopeOf(scopes),
+  shared: false,
 });
 
 describe("a caller's scopes", () => {
