@@ -75,7 +75,9 @@ run("types", bin("tsc"), ["--noEmit"]);
 
 const claude = installClaude();
 if (!process.env.SESSION_BROKER_TEST_OPENAPI) {
-  process.stdout.write("\nSESSION_BROKER_TEST_OPENAPI names no schema of OpenAI's: the tests against it are SKIPPED\n");
+  process.stdout.write(
+    "\nSESSION_BROKER_TEST_OPENAPI names no schema of OpenAI's: the tests against it are SKIPPED\n",
+  );
 }
 const environment = claude === undefined ? {} : { SESSION_BROKER_TEST_CLAUDE: claude };
 const here = tests("tests", "npm", ["test", "--"], environment);

@@ -245,6 +245,28 @@ describe("previous_response_id", () => {
     expect((await ask("say two", { previous_response_id: first.id })).output_text).toBe("two");
   });
 
+  it("of an SDK's own repeat is about the turn that it has begun", async () => {
+    const first = await ask("say one");
+    const second = await ask("say two", { previous_response_id: first.id });
+    const retried = { "x-stainless-retry-count": "1" };
+    const before = service.service.calls.length;
+    expect((await ask("say two", { previous_response_id: first.id }, retried)).id).toBe(second.id);
+    expect(service.service.calls).toHaveLength(before);
+    const other = ask("say three", { previous_response_id: first.id }, retried);
+    await expect(other).rejects.toMatchObject({ status: 400 });
+  });
+
+  it("of a session that was reset is 400", async () => {
+    const first = await ask("say one", { conversation: "reset" });
+    const key = { scope: "responses", externalId: "reset", provider: "scripted" };
+    await broker.client().resetSession({ selector: { case: "key", value: key }, expectedGeneration: 1 });
+    await expect(ask("x", { previous_response_id: first.id })).rejects.toMatchObject({
+      status: 400,
+      code: "archived",
+    });
+    expect(await client.responses.retrieve(first.id)).toMatchObject({ status: "completed" });
+  });
+
   it("with an idempotency-key runs once, although it is no longer the newest", async () => {
     const first = await ask("say one");
     const headers = { "idempotency-key": "second of them" };
