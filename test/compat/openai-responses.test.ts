@@ -383,10 +383,11 @@ describe("a stream that broke off", () => {
     const [created] = seen;
     const id = created?.type === "response.created" ? created.response.id : "";
     const last = seen.at(-1)?.sequence_number ?? 0;
-    const rest = client.responses.retrieve(id, { stream: true, starting_after: last }).then(all);
+    // It is open before there is anything new.
+    const rest = await client.responses.retrieve(id, { stream: true, starting_after: last });
     await service.held();
     service.letGo();
-    const whole = [...seen, ...(await rest)];
+    const whole = [...seen, ...(await all(rest))];
     expect(textOf(whole)).toBe("abcd");
     expect(whole.map(({ sequence_number: number }) => number)).toEqual(whole.map((_, i) => i));
     expect(whole.at(-1)).toMatchObject({ type: "response.completed", response: { status: "completed" } });
@@ -413,6 +414,20 @@ describe("a stream that broke off", () => {
     service.letGo();
     expect(textOf(await rest)).toBe("ab");
     expect(service.service.calls).toHaveLength(before);
+  });
+
+  it("is not noticed by an SDK that repeats by itself, in a named session", async () => {
+    const victim = await broker.startAdapter();
+    const before = service.service.calls.length;
+    const eager = new OpenAI({ baseURL: `${victim}/v1`, apiKey: broker.token, maxRetries: 5 });
+    const body = { model: "scripted", input: "say a\nhold\nsay b", conversation: "repeated" };
+    const answer = eager.responses.create(body);
+    await service.held();
+    await broker.killAdapter(victim);
+    await broker.startAdapter(victim);
+    service.letGo();
+    expect((await answer).output_text).toBe("ab");
+    expect(service.service.calls).toHaveLength(before + 1);
   });
 
   it("is the same turn for the SDK's own repeat in a named session", async () => {

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import type { Conversation } from "../conversation.js";
 import { invalid } from "../errors.js";
-import { isObject, type JsonObject } from "../parts.js";
+import { isObject, type JsonObject, wellFormed } from "../parts.js";
 import { inputConversation } from "./input.js";
 
 export interface ResponseRequest {
@@ -98,7 +98,7 @@ function metadataOf({ metadata = null }: JsonObject): Record<string, string> {
   return Object.fromEntries(
     entries.map(([key, value]) => {
       if (typeof value !== "string") throw invalid(`metadata.${key}`, `metadata.${key} is not a string`);
-      return [key, value];
+      return [wellFormed(key), wellFormed(value)];
     }),
   );
 }
