@@ -78,7 +78,7 @@ function textOf(events: readonly ResponseStreamEvent[]): string {
   return events.map((event) => (event.type === "response.output_text.delta" ? event.delta : "")).join("");
 }
 
-const lastMessages = () => service.service.calls.at(-1)?.body.messages;
+const lastMessages = () => service.asked.at(-1)?.messages;
 
 describe("a response", () => {
   it("is the answer of a turn", async () => {
@@ -208,13 +208,13 @@ describe("previous_response_id", () => {
   });
 
   it.each(["resp_unknown", "nothing", "resp_../x"])("%s is 404, and runs nothing", async (id) => {
-    const before = service.service.calls.length;
+    const before = service.asked.length;
     await expect(ask("say x", { previous_response_id: id })).rejects.toMatchObject({
       status: 404,
       code: "previous_response_not_found",
       param: "previous_response_id",
     });
-    expect(service.service.calls).toHaveLength(before);
+    expect(service.asked).toHaveLength(before);
   });
 
   it("that is a chat's turn is 404, too", async () => {
@@ -249,9 +249,9 @@ describe("previous_response_id", () => {
     const first = await ask("say one");
     const second = await ask("say two", { previous_response_id: first.id });
     const retried = { "x-stainless-retry-count": "1" };
-    const before = service.service.calls.length;
+    const before = service.asked.length;
     expect((await ask("say two", { previous_response_id: first.id }, retried)).id).toBe(second.id);
-    expect(service.service.calls).toHaveLength(before);
+    expect(service.asked).toHaveLength(before);
     const other = ask("say three", { previous_response_id: first.id }, retried);
     await expect(other).rejects.toMatchObject({ status: 400 });
   });
@@ -272,9 +272,9 @@ describe("previous_response_id", () => {
     const headers = { "idempotency-key": "second of them" };
     const second = await ask("say two", { previous_response_id: first.id }, headers);
     await ask("say three", { previous_response_id: second.id });
-    const before = service.service.calls.length;
+    const before = service.asked.length;
     expect((await ask("say two", { previous_response_id: first.id }, headers)).id).toBe(second.id);
-    expect(service.service.calls).toHaveLength(before);
+    expect(service.asked).toHaveLength(before);
   });
 });
 
@@ -409,16 +409,16 @@ describe("a stream that broke off", () => {
     await service.held();
     await broker.killAdapter(victim);
     expect(await broken).toBeInstanceOf(Error);
-    const before = service.service.calls.length;
+    const before = service.asked.length;
     const rest = streamOf("say a\nhold\nsay b", {}, headers).then(all);
     service.letGo();
     expect(textOf(await rest)).toBe("ab");
-    expect(service.service.calls).toHaveLength(before);
+    expect(service.asked).toHaveLength(before);
   });
 
   it("is not noticed by an SDK that repeats by itself, in a named session", async () => {
     const victim = await broker.startAdapter();
-    const before = service.service.calls.length;
+    const before = service.asked.length;
     const eager = new OpenAI({ baseURL: `${victim}/v1`, apiKey: broker.token, maxRetries: 5 });
     const body = { model: "scripted", input: "say a\nhold\nsay b", conversation: "repeated" };
     const answer = eager.responses.create(body);
@@ -427,7 +427,7 @@ describe("a stream that broke off", () => {
     await broker.startAdapter(victim);
     service.letGo();
     expect((await answer).output_text).toBe("ab");
-    expect(service.service.calls).toHaveLength(before + 1);
+    expect(service.asked).toHaveLength(before + 1);
   });
 
   it("is the same turn for the SDK's own repeat in a named session", async () => {
@@ -440,16 +440,16 @@ describe("a stream that broke off", () => {
     await service.held();
     await broker.killAdapter(victim);
     await broken;
-    const before = service.service.calls.length;
+    const before = service.asked.length;
     const rest = streamOf("say a\nhold\nsay b", {}, { ...headers, "x-stainless-retry-count": "1" }).then(all);
     service.letGo();
     expect(textOf(await rest)).toBe("ab");
-    expect(service.service.calls).toHaveLength(before);
+    expect(service.asked).toHaveLength(before);
     // Without the SDK's word for it, the same request is a new turn.
     service.letGo();
     await ask("say x", {}, headers);
     await ask("say x", {}, headers);
-    expect(service.service.calls).toHaveLength(before + 2);
+    expect(service.asked).toHaveLength(before + 2);
   });
 });
 
