@@ -3,12 +3,14 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import OpenAI from "openai";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { createAdapter } from "../../src/adapters/openai/server.js";
 import { InProcessBroker, ManualClock } from "../support/in-process.js";
 
 const clock = new ManualClock(Date.UTC(2026, 0, 1));
+const retention = "retention: { eventsFor: 86400s }\nmaintenance: { every: 1s }\n";
 const config =
+  retention +
   "providers: [{ id: echo, echo: {} }]\nscopes: [{ pattern: default, resetPolicy: { idle: 3600s } }]";
 const server = createServer();
 let broker: InProcessBroker;
@@ -45,4 +47,22 @@ it("age does not put a new session in the place of a response's", async () => {
   expect((await ask("three", null, named)).data.output_text).toBe("turn 1: three");
   // The old one is archived, and nothing is begun anew in its place.
   await expect(ask("four", data.id)).rejects.toMatchObject({ status: 400, code: "archived" });
+});
+
+it("a response keeps its text when the turn's events are no longer kept", async () => {
+  const { data } = await ask("kept as one");
+  const again = () =>
+    client.responses.retrieve(data.id, { stream: true }).catch(({ status, code }) => ({ status, code }));
+  clock.advance(48 * 3_600_000);
+  const expired = async () => {
+    clock.advance(1_000);
+    return "status" in (await again());
+  };
+  await vi.waitUntil(expired, { timeout: 20_000 });
+  expect(await again()).toEqual({ status: 410, code: "events_expired" });
+  const { output_text: text, ...rest } = data;
+  const found = await client.responses.retrieve(data.id);
+  expect(found).toMatchObject({ ...rest, output: [{ type: "message", content: [{ text }] }] });
+  // It can still be gone on with.
+  expect((await ask("next", data.id)).data.output_text).toBe("turn 2: next");
 });

@@ -57,7 +57,7 @@ function textOf(events: readonly RawMessageStreamEvent[]): string {
     .join("");
 }
 
-const lastMessages = () => service.service.calls.at(-1)?.body.messages;
+const lastMessages = () => service.asked.at(-1)?.messages;
 
 describe("a message", () => {
   it("is the answer of a turn", async () => {
@@ -178,11 +178,11 @@ describe("a message", () => {
     await service.held();
     await broker.killAdapter(victim);
     expect(await broken).toBeInstanceOf(Anthropic.APIConnectionError);
-    const before = service.service.calls.length;
+    const before = service.asked.length;
     const rest = streamOf("say a\nhold\nsay b", {}, headers);
     service.letGo();
     expect(textOf(await rest)).toBe("ab");
-    expect(service.service.calls).toHaveLength(before);
+    expect(service.asked).toHaveLength(before);
   });
 });
 

@@ -78,7 +78,7 @@ function textOf(events: readonly ResponseStreamEvent[]): string {
   return events.map((event) => (event.type === "response.output_text.delta" ? event.delta : "")).join("");
 }
 
-const lastMessages = () => service.service.calls.at(-1)?.body.messages;
+const lastMessages = () => service.asked.at(-1)?.messages;
 
 describe("a response", () => {
   it("is the answer of a turn", async () => {
@@ -208,13 +208,13 @@ describe("previous_response_id", () => {
   });
 
   it.each(["resp_unknown", "nothing", "resp_../x"])("%s is 404, and runs nothing", async (id) => {
-    const before = service.service.calls.length;
+    const before = service.asked.length;
     await expect(ask("say x", { previous_response_id: id })).rejects.toMatchObject({
       status: 404,
       code: "previous_response_not_found",
       param: "previous_response_id",
     });
-    expect(service.service.calls).toHaveLength(before);
+    expect(service.asked).toHaveLength(before);
   });
 
   it("that is a chat's turn is 404, too", async () => {
@@ -245,14 +245,36 @@ describe("previous_response_id", () => {
     expect((await ask("say two", { previous_response_id: first.id })).output_text).toBe("two");
   });
 
+  it("of an SDK's own repeat is about the turn that it has begun", async () => {
+    const first = await ask("say one");
+    const second = await ask("say two", { previous_response_id: first.id });
+    const retried = { "x-stainless-retry-count": "1" };
+    const before = service.asked.length;
+    expect((await ask("say two", { previous_response_id: first.id }, retried)).id).toBe(second.id);
+    expect(service.asked).toHaveLength(before);
+    const other = ask("say three", { previous_response_id: first.id }, retried);
+    await expect(other).rejects.toMatchObject({ status: 400 });
+  });
+
+  it("of a session that was reset is 400", async () => {
+    const first = await ask("say one", { conversation: "reset" });
+    const key = { scope: "responses", externalId: "reset", provider: "scripted" };
+    await broker.client().resetSession({ selector: { case: "key", value: key }, expectedGeneration: 1 });
+    await expect(ask("x", { previous_response_id: first.id })).rejects.toMatchObject({
+      status: 400,
+      code: "archived",
+    });
+    expect(await client.responses.retrieve(first.id)).toMatchObject({ status: "completed" });
+  });
+
   it("with an idempotency-key runs once, although it is no longer the newest", async () => {
     const first = await ask("say one");
     const headers = { "idempotency-key": "second of them" };
     const second = await ask("say two", { previous_response_id: first.id }, headers);
     await ask("say three", { previous_response_id: second.id });
-    const before = service.service.calls.length;
+    const before = service.asked.length;
     expect((await ask("say two", { previous_response_id: first.id }, headers)).id).toBe(second.id);
-    expect(service.service.calls).toHaveLength(before);
+    expect(service.asked).toHaveLength(before);
   });
 });
 
@@ -361,10 +383,11 @@ describe("a stream that broke off", () => {
     const [created] = seen;
     const id = created?.type === "response.created" ? created.response.id : "";
     const last = seen.at(-1)?.sequence_number ?? 0;
-    const rest = client.responses.retrieve(id, { stream: true, starting_after: last }).then(all);
+    // It is open before there is anything new.
+    const rest = await client.responses.retrieve(id, { stream: true, starting_after: last });
     await service.held();
     service.letGo();
-    const whole = [...seen, ...(await rest)];
+    const whole = [...seen, ...(await all(rest))];
     expect(textOf(whole)).toBe("abcd");
     expect(whole.map(({ sequence_number: number }) => number)).toEqual(whole.map((_, i) => i));
     expect(whole.at(-1)).toMatchObject({ type: "response.completed", response: { status: "completed" } });
@@ -386,11 +409,25 @@ describe("a stream that broke off", () => {
     await service.held();
     await broker.killAdapter(victim);
     expect(await broken).toBeInstanceOf(Error);
-    const before = service.service.calls.length;
+    const before = service.asked.length;
     const rest = streamOf("say a\nhold\nsay b", {}, headers).then(all);
     service.letGo();
     expect(textOf(await rest)).toBe("ab");
-    expect(service.service.calls).toHaveLength(before);
+    expect(service.asked).toHaveLength(before);
+  });
+
+  it("is not noticed by an SDK that repeats by itself, in a named session", async () => {
+    const victim = await broker.startAdapter();
+    const before = service.asked.length;
+    const eager = new OpenAI({ baseURL: `${victim}/v1`, apiKey: broker.token, maxRetries: 5 });
+    const body = { model: "scripted", input: "say a\nhold\nsay b", conversation: "repeated" };
+    const answer = eager.responses.create(body);
+    await service.held();
+    await broker.killAdapter(victim);
+    await broker.startAdapter(victim);
+    service.letGo();
+    expect((await answer).output_text).toBe("ab");
+    expect(service.asked).toHaveLength(before + 1);
   });
 
   it("is the same turn for the SDK's own repeat in a named session", async () => {
@@ -403,16 +440,16 @@ describe("a stream that broke off", () => {
     await service.held();
     await broker.killAdapter(victim);
     await broken;
-    const before = service.service.calls.length;
+    const before = service.asked.length;
     const rest = streamOf("say a\nhold\nsay b", {}, { ...headers, "x-stainless-retry-count": "1" }).then(all);
     service.letGo();
     expect(textOf(await rest)).toBe("ab");
-    expect(service.service.calls).toHaveLength(before);
+    expect(service.asked).toHaveLength(before);
     // Without the SDK's word for it, the same request is a new turn.
     service.letGo();
     await ask("say x", {}, headers);
     await ask("say x", {}, headers);
-    expect(service.service.calls).toHaveLength(before + 2);
+    expect(service.asked).toHaveLength(before + 2);
   });
 });
 

@@ -3,7 +3,7 @@
  * `say a|b`, `think a|b`, `hold` (until the test lets go), `cut` (too long),
  * `fail`. Anything else is repeated.
  */
-import { ModelService, sendError, stream } from "../support/model-service.js";
+import { ModelService, type ServiceCall, sendError, stream } from "../support/model-service.js";
 
 export class ScriptedService implements AsyncDisposable {
   readonly #waiting: (() => void)[] = [];
@@ -40,6 +40,11 @@ export class ScriptedService implements AsyncDisposable {
     });
     const scripted = new ScriptedService(service);
     return scripted;
+  }
+
+  /** What was asked, question by question; a provider looks for the service, too. */
+  get asked(): readonly ServiceCall["body"][] {
+    return this.service.calls.flatMap(({ path, body }) => (path.endsWith("/chat/completions") ? [body] : []));
   }
 
   /** A provider of a broker, `scripted`. */

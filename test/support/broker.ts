@@ -90,9 +90,9 @@ export class TestBroker {
     await this.#ready(this.#child, "session-broker listens");
   }
 
-  /** Starts one more OpenAI-compatible adapter in front of it; answers its base URL. */
-  async startAdapter(): Promise<string> {
-    const port = await freePort();
+  /** Starts one more OpenAI-compatible adapter in front of it, or one where another was; answers its base URL. */
+  async startAdapter(where?: string): Promise<string> {
+    const port = where === undefined ? await freePort() : Number(new URL(where).port);
     const args = [main, "openai", "--openai-listen", `127.0.0.1:${port}`, "--broker", `unix:${this.socket}`];
     const url = `http://127.0.0.1:${port}`;
     const adapter = this.#spawn(process.execPath, args);

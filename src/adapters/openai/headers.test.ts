@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { bearerAuthorization, headerValue, readHeaders } from "./headers.js";
+import { bearerAuthorization, clientAuthorization, headerValue, readHeaders } from "./headers.js";
 
 describe("readHeaders", () => {
   it("finds a header by its lower-case name and reads its bytes as UTF-8", () => {
@@ -35,4 +35,26 @@ describe("bearerAuthorization", () => {
       );
     },
   );
+});
+
+describe("clientAuthorization", () => {
+  it.each([
+    [{ authorization: "Bearer abc" }, "Bearer abc"],
+    [{ "x-api-key": "abc" }, "Bearer abc"],
+    [{ "x-api-key": "abc", authorization: "bearer  abc" }, "Bearer abc"],
+  ])("of %j is %j", (headers, authorization) => {
+    expect(clientAuthorization(readHeaders(Object.entries(headers).flat()))).toBe(authorization);
+  });
+
+  it.each([
+    [{}, 401],
+    [{ "x-api-key": "" }, 401],
+    [{ "x-api-key": "a b" }, 401],
+    [{ "x-api-key": "abc", authorization: "Bearer other" }, 400],
+    [{ "x-api-key": "abc", authorization: "Basic abc" }, 401],
+  ])("refuses %j with %i", (headers, status) => {
+    expect(() => clientAuthorization(readHeaders(Object.entries(headers).flat()))).toThrow(
+      expect.objectContaining({ init: expect.objectContaining({ status }) }),
+    );
+  });
 });

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { endUserOf } from "../chat-request.js";
 import type { Conversation } from "../conversation.js";
 import { invalid } from "../errors.js";
-import { isObject, type JsonObject } from "../parts.js";
+import { isObject, type JsonObject, wellFormed } from "../parts.js";
 import { inputConversation } from "./input.js";
 
 export interface ResponseRequest {
@@ -102,7 +102,7 @@ function metadataOf({ metadata = null }: JsonObject): Record<string, string> {
   return Object.fromEntries(
     entries.map(([key, value]) => {
       if (typeof value !== "string") throw invalid(`metadata.${key}`, `metadata.${key} is not a string`);
-      return [key, value];
+      return [wellFormed(key), wellFormed(value)];
     }),
   );
 }

@@ -7,6 +7,7 @@ import {
   type Turn,
   TurnState,
 } from "../../../../gen/sessionbroker/v1/turn_pb.js";
+import { ClientGoneError } from "../body.js";
 import type { Call } from "../call.js";
 import { invalid, reasonOf, toApiError } from "../errors.js";
 import { sendJson } from "../json.js";
@@ -77,19 +78,20 @@ async function shownTurn(call: Call, { turn, scope }: FoundResponse): Promise<Tu
 
 /** Waits for the turn's ending. */
 async function endedResponse(call: Call, found: FoundResponse): Promise<ResponseBody | undefined> {
+  const signal = leaving(call);
   const events = new ResponseEvents(found.head);
   try {
-    for await (const event of attachTo(call, found.turn.turnId, found.scope, 0, leaving(call))) {
-      events.apply(event);
-    }
+    for await (const event of attachTo(call, found.turn.turnId, found.scope, 0, signal)) events.apply(event);
+    return events.response;
   } catch (error) {
-    const { ending } = await shownTurn(call, found);
-    if (!isExpired(error) || ending === undefined) throw error;
-    const whole = new ResponseEvents(found.head);
-    whole.apply(ending);
-    return whole.response;
+    if (signal.aborted) throw new ClientGoneError("the client left", { cause: error });
+    if (!isExpired(error)) throw error;
   }
-  return events.response;
+  // What is no longer kept of the turn is its answer piece by piece; the ending has it whole.
+  const { ending } = await shownTurn(call, found);
+  const whole = new ResponseEvents(found.head);
+  if (ending !== undefined) whole.apply(ending);
+  return whole.response;
 }
 
 async function streamFrom(call: Call, found: FoundResponse, after: number): Promise<void> {
@@ -97,14 +99,18 @@ async function streamFrom(call: Call, found: FoundResponse, after: number): Prom
   const stream = new ResponseStream(res, (callback) => timers.every(limits.keepAliveMs, callback));
   const signal = leaving(call);
   const events = new ResponseEvents(found.head);
-  const attach = (sequence: number) => attachTo(call, found.turn.turnId, found.scope, sequence, signal);
+  async function* attach(sequence: number) {
+    for await (const event of attachTo(call, found.turn.turnId, found.scope, sequence, signal)) {
+      // The client is told at once that it is heard, though it may have all that there is.
+      stream.open(foundHeaders(found));
+      yield event;
+    }
+  }
   try {
     for await (const event of eventsAfter(after, events, attach)) {
-      stream.open(foundHeaders(found));
       if (event === "alive") stream.alive();
       else await stream.send(event);
     }
-    stream.open(foundHeaders(found));
     await stream.end();
   } catch (reason) {
     if (signal.aborted) return;
