@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
 import type { OutputLimits } from "../../src/providers/lines.js";
-import type { Provider } from "../../src/turns/provider.js";
+import type { Provider, ProviderEvent } from "../../src/turns/provider.js";
 import { Session } from "./session.js";
 import { answerOf, atFirst, isRunning, type Ran } from "./turns.js";
 
@@ -21,6 +21,12 @@ export interface Subject {
   provider(settings?: ProviderSettings): Provider;
   /** The prompts that the agent remembers, the last included, from its answer. */
   promptsOf(answer: string): readonly string[];
+  /** It remembers nothing, and what it is told of earlier turns it does not repeat. */
+  readonly remembersNothing?: true;
+  /** Its conversations end with its process. */
+  readonly forgetsWithProcess?: true;
+  /** The event that tells that an answer which hangs has begun. Default: text. */
+  readonly hangsAfter?: ProviderEvent["kind"];
   /** Words that let something happen when a prompt holds them; absent: it cannot be made to happen. */
   readonly words: {
     /** Begins to answer, and then nothing until it is told to stop. */
@@ -46,6 +52,8 @@ export interface Subject {
 export interface SubjectKind {
   readonly name: string;
   readonly skip: boolean;
+  /** It takes seconds to start: what differs in its prompt only is asked in one conversation. */
+  readonly isSlow?: boolean;
   open(): Promise<Subject>;
 }
 
@@ -57,9 +65,15 @@ const failures: readonly (readonly [number, readonly TurnErrorCode[]])[] = [
   [529, [TurnErrorCode.OVERLOADED]],
 ];
 
+/** Prompts that some agent takes for an option, a command, a file or a note. */
+const peculiar = ["-p", "--help", "/help", "/clear", "@/etc/hostname", "!ls", "#note"];
+
 const patient = { timeout: 90_000 };
 
-export function describeConformance({ name, skip, open }: SubjectKind): void {
+export function describeConformance({ name, skip, isSlow = false, open }: SubjectKind): void {
+  /** What is asked in one conversation each. */
+  const conversations = <T>(all: readonly T[]) => (isSlow ? [all] : all.map((each) => [each]));
+
   describe.skipIf(skip)(name, () => {
     let subject: Subject;
     const opened: Provider[] = [];
@@ -71,6 +85,11 @@ export function describeConformance({ name, skip, open }: SubjectKind): void {
     }
 
     const remembered = (ran: Ran) => subject.promptsOf(answerOf(ran));
+    /** What it should remember of these prompts. */
+    const all = (...prompts: string[]) => (subject.remembersNothing ? prompts.slice(-1) : prompts);
+    /** The first and the last prompt: in between stands what was not answered, or does not. */
+    const ends = (prompts: readonly string[]) =>
+      [...new Set([prompts[0], prompts.at(-1)])].map((prompt) => prompt?.split("\n").at(-1));
 
     beforeAll(async () => {
       subject = await open();
@@ -89,23 +108,27 @@ export function describeConformance({ name, skip, open }: SubjectKind): void {
     test("remembers, in order", patient, async () => {
       const chat = session();
       for (const prompt of ["one", "two", "three"]) await chat.run(prompt);
-      expect(remembered(await chat.run("four"))).toEqual(["one", "two", "three", "four"]);
+      expect(remembered(await chat.run("four"))).toEqual(all("one", "two", "three", "four"));
     });
 
-    test("goes on when every process is gone", patient, async () => {
+    test("goes on when every process is gone", patient, async (context) => {
+      if (subject.forgetsWithProcess) return context.skip("its conversations end with its process");
       const chat = session();
       await chat.run("one");
       await chat.provider.close();
       chat.provider = subject.provider();
       opened.push(chat.provider);
-      expect(remembered(await chat.run("two"))).toEqual(["one", "two"]);
+      expect(remembered(await chat.run("two"))).toEqual(all("one", "two"));
     });
 
     test("keeps two sessions apart that it answers at once", patient, async () => {
       const chats = [session(), session()];
       for (const round of ["one", "two"]) {
         const ran = await Promise.all(chats.map((chat, i) => chat.run(`${round} of ${i}`)));
-        for (const [i, each] of ran.entries()) expect(remembered(each)[0]).toBe(`one of ${i}`);
+        const rounds = round === "one" ? ["one"] : ["one", "two"];
+        for (const [i, each] of ran.entries()) {
+          expect(remembered(each)).toEqual(all(...rounds.map((said) => `${said} of ${i}`)));
+        }
       }
     });
 
@@ -113,11 +136,10 @@ export function describeConformance({ name, skip, open }: SubjectKind): void {
       const chat = session();
       await chat.run("one");
       const abort = new AbortController();
-      const stop = atFirst("text", () => abort.abort());
+      const stop = atFirst(subject.hangsAfter ?? "text", () => abort.abort());
       const ran = await chat.run(`two ${subject.words.hang}`, { signal: abort.signal }, stop);
       expect(ran.outcome.status).toBe("cancelled");
-      const prompts = remembered(await chat.run("three"));
-      expect([prompts[0], prompts.at(-1)?.split("\n").at(-1)]).toEqual(["one", "three"]);
+      expect(ends(remembered(await chat.run("three")))).toEqual(all("one", "three"));
     });
 
     test("takes longer than it may, and is stopped", patient, async () => {
@@ -142,15 +164,20 @@ export function describeConformance({ name, skip, open }: SubjectKind): void {
       expect(text).toBe("");
     });
 
-    test.each(failures)("tells why a turn fails with status %i", patient, async (status, codes) => {
-      const { fail } = subject.words;
-      if (fail === undefined) return;
-      const chat = session();
-      const { outcome } = await chat.run(`one ${fail(status)}`);
-      expect(outcome.status).toBe("failed");
-      if (outcome.status === "failed") expect(codes).toContain(outcome.code);
-      expect(answerOf(await chat.run("two"))).not.toBe("");
-    });
+    for (const statuses of conversations(failures)) {
+      const title = `tells why a turn fails with status ${statuses.map(([status]) => status).join(", ")}`;
+      test(title, patient, async (context) => {
+        const { fail } = subject.words;
+        if (fail === undefined) return context.skip("this agent asks no model");
+        const chat = session();
+        for (const [status, codes] of statuses) {
+          const { outcome } = await chat.run(`one ${fail(status)}`);
+          expect(outcome.status).toBe("failed");
+          if (outcome.status === "failed") expect(codes).toContain(outcome.code);
+        }
+        expect(answerOf(await chat.run("two"))).not.toBe("");
+      });
+    }
 
     test("does not take half an answer for one", patient, async (context) => {
       const { cut } = subject.words;
@@ -163,13 +190,13 @@ export function describeConformance({ name, skip, open }: SubjectKind): void {
       expect(remembered(ran)[0]?.startsWith("begin xxx")).toBe(true);
     });
 
-    test.each(["-p", "--help", "/help", "/clear", "@/etc/hostname", "!ls", "#note"])(
-      "sends %j to the model as it is",
-      patient,
-      async (prompt) => {
-        expect(remembered(await session().run(prompt)).map((each) => each.trim())).toEqual([prompt]);
-      },
-    );
+    test.for(conversations(peculiar))("sends %j to the model as it is", patient, async (prompts) => {
+      const chat = session();
+      for (const [at, prompt] of prompts.entries()) {
+        const said = remembered(await chat.run(prompt)).map((each) => each.trim());
+        expect(said).toEqual(all(...prompts.slice(0, at + 1)));
+      }
+    });
 
     test("keeps every character, wherever its output is cut", patient, async () => {
       const prompt = `é 漢字 🦊 👩‍👩‍👧 ${subject.words.bytes ?? ""}`.trim();
@@ -199,8 +226,7 @@ export function describeConformance({ name, skip, open }: SubjectKind): void {
         status: "failed",
         code: TurnErrorCode.CRASHED,
       });
-      const prompts = remembered(await chat.run("three"));
-      expect([prompts[0], prompts.at(-1)?.split("\n").at(-1)]).toEqual(["one", "three"]);
+      expect(ends(remembered(await chat.run("three")))).toEqual(all("one", "three"));
     });
 
     test("leaves no tool behind when it is let go of", patient, async (context) => {
