@@ -19,6 +19,15 @@ export interface RealGemini {
   close(): Promise<void>;
 }
 
+/**
+ * The prompts in an answer, as they were given: without the line that keeps a
+ * prompt from being a command, and the backslash that keeps it from naming a file.
+ */
+export function promptsOfGuarded(answer: string): readonly string[] {
+  const prompts: string[] = JSON.parse(/history=(\[.*\])$/s.exec(answer)?.[1] ?? "[]");
+  return prompts.map((prompt) => prompt.replace(/^The message of the user is:\n/, "").replace(/^\\@/, "@"));
+}
+
 /** Says nothing to anybody, and asks the model once. */
 const userSettings = {
   security: { auth: { selectedType: "gemini-api-key" } },
