@@ -193,6 +193,12 @@ describe.skipIf(realExecutable === "")(title, { timeout: 60_000 }, () => {
     });
   });
 
+  test.each(modes)("%s, a loop of the model is no answer", async (_, mode) => {
+    // The CLI tells one by what repeats itself; the answer has the prompt in it.
+    const { outcome } = await runTurn(provider(mode), turn("x".repeat(2_000)));
+    expect(outcome).toMatchObject({ status: "failed", code: TurnErrorCode.PROVIDER_ERROR });
+  });
+
   test("a conversation of the process that stays goes on in runs of their own, as often as one likes", async () => {
     let agent = provider();
     const again = async () => {
