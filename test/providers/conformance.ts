@@ -68,6 +68,9 @@ const failures: readonly (readonly [number, readonly TurnErrorCode[]])[] = [
 /** Prompts that some agent takes for an option, a command, a file or a note. */
 const peculiar = ["-p", "--help", "/help", "/clear", "@/etc/hostname", "!ls", "#note"];
 
+/** A little more than a megabyte. */
+const counting = Array.from({ length: 160_000 }, (_, at) => at + 1).join(" ");
+
 const patient = { timeout: 90_000 };
 
 export function describeConformance({ name, skip, isSlow = false, open }: SubjectKind): void {
@@ -186,8 +189,9 @@ export function describeConformance({ name, skip, isSlow = false, open }: Subjec
     });
 
     test("takes a prompt of a megabyte", patient, async () => {
-      const ran = await session().run(`begin ${"x".repeat(1_000_000)} end`);
-      expect(remembered(ran)[0]?.startsWith("begin xxx")).toBe(true);
+      // What repeats itself is taken for a loop of the model by some agents.
+      const ran = await session().run(`begin ${counting} end`);
+      expect(remembered(ran)[0]?.startsWith("begin 1 2 3 4 ")).toBe(true);
     });
 
     test.for(conversations(peculiar))("sends %j to the model as it is", patient, async (prompts) => {
