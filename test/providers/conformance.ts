@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, type TestContext, test } from "vitest";
 import { TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
 import type { OutputLimits } from "../../src/providers/lines.js";
 import type { Provider, ProviderEvent } from "../../src/turns/provider.js";
@@ -52,7 +52,10 @@ export interface Subject {
 export interface SubjectKind {
   readonly name: string;
   readonly skip: boolean;
-  /** It takes seconds to start: what differs in its prompt only is asked in one conversation. */
+  /**
+   * It takes seconds to start: tests run side by side, and what differs in its
+   * prompt only is asked in one conversation.
+   */
   readonly isSlow?: boolean;
   open(): Promise<Subject>;
 }
@@ -79,13 +82,15 @@ export function describeConformance({ name, skip, isSlow = false, open }: Subjec
 
   describe.skipIf(skip)(name, () => {
     let subject: Subject;
-    const opened: Provider[] = [];
+    const it = isSlow ? test.concurrent : test;
 
-    function session(settings: ProviderSettings = {}): Session {
-      const provider = subject.provider(settings);
-      opened.push(provider);
-      return new Session(provider, subject.workspace);
+    function provider({ onTestFinished }: TestContext, settings: ProviderSettings = {}): Provider {
+      const opened = subject.provider(settings);
+      onTestFinished(() => opened.close());
+      return opened;
     }
+    const session = (context: TestContext, settings?: ProviderSettings) =>
+      new Session(provider(context, settings), subject.workspace);
 
     const remembered = (ran: Ran) => subject.promptsOf(answerOf(ran));
     /** What it should remember of these prompts. */
@@ -97,35 +102,33 @@ export function describeConformance({ name, skip, isSlow = false, open }: Subjec
     beforeAll(async () => {
       subject = await open();
     }, 120_000);
-    afterEach(() => Promise.all(opened.splice(0).map((provider) => provider.close())), 30_000);
     afterAll(() => subject?.close());
 
-    test("answers a first turn", patient, async () => {
-      const ran = await session().run("one");
+    it("answers a first turn", patient, async (context) => {
+      const ran = await session(context).run("one");
       expect(remembered(ran)).toEqual(["one"]);
       expect(ran.events[0]).toMatchObject({ kind: "started", resumed: false });
       expect(ran.text).toBe(answerOf(ran));
       expect(ran.survivors).toEqual([]);
     });
 
-    test("remembers, in order", patient, async () => {
-      const chat = session();
+    it("remembers, in order", patient, async (context) => {
+      const chat = session(context);
       for (const prompt of ["one", "two", "three"]) await chat.run(prompt);
       expect(remembered(await chat.run("four"))).toEqual(all("one", "two", "three", "four"));
     });
 
-    test("goes on when every process is gone", patient, async (context) => {
+    it("goes on when every process is gone", patient, async (context) => {
       if (subject.forgetsWithProcess) return context.skip("its conversations end with its process");
-      const chat = session();
+      const chat = session(context);
       await chat.run("one");
       await chat.provider.close();
-      chat.provider = subject.provider();
-      opened.push(chat.provider);
+      chat.provider = provider(context);
       expect(remembered(await chat.run("two"))).toEqual(all("one", "two"));
     });
 
-    test("keeps two sessions apart that it answers at once", patient, async () => {
-      const chats = [session(), session()];
+    it("keeps two sessions apart that it answers at once", patient, async (context) => {
+      const chats = [session(context), session(context)];
       for (const round of ["one", "two"]) {
         const ran = await Promise.all(chats.map((chat, i) => chat.run(`${round} of ${i}`)));
         const rounds = round === "one" ? ["one"] : ["one", "two"];
@@ -135,8 +138,8 @@ export function describeConformance({ name, skip, isSlow = false, open }: Subjec
       }
     });
 
-    test("stops in mid-answer, and goes on", patient, async () => {
-      const chat = session();
+    it("stops in mid-answer, and goes on", patient, async (context) => {
+      const chat = session(context);
       await chat.run("one");
       const abort = new AbortController();
       const stop = atFirst(subject.hangsAfter ?? "text", () => abort.abort());
@@ -145,19 +148,18 @@ export function describeConformance({ name, skip, isSlow = false, open }: Subjec
       expect(ends(remembered(await chat.run("three")))).toEqual(all("one", "three"));
     });
 
-    test("takes longer than it may, and is stopped", patient, async () => {
-      const ran = await session().run(`one ${subject.words.hang}`, { timeoutMs: 4_000 });
+    it("takes longer than it may, and is stopped", patient, async (context) => {
+      const ran = await session(context).run(`one ${subject.words.hang}`, { timeoutMs: 4_000 });
       expect(ran.outcome).toMatchObject({ status: "failed", code: TurnErrorCode.TIMEOUT });
     });
 
-    test("says that it has lost a conversation, before the model is asked", patient, async (context) => {
+    it("says that it has lost a conversation, before the model is asked", patient, async (context) => {
       if (subject.lose === undefined) return context.skip("this agent keeps nothing that it could lose");
-      const chat = session();
+      const chat = session(context);
       await chat.run("one");
       await chat.provider.close();
       subject.lose(chat.nativeId);
-      chat.provider = subject.provider();
-      opened.push(chat.provider);
+      chat.provider = provider(context);
       const { outcome, text } = await chat.run("two");
       expect(outcome).toMatchObject({
         status: "failed",
@@ -169,10 +171,10 @@ export function describeConformance({ name, skip, isSlow = false, open }: Subjec
 
     for (const statuses of conversations(failures)) {
       const title = `tells why a turn fails with status ${statuses.map(([status]) => status).join(", ")}`;
-      test(title, patient, async (context) => {
+      it(title, patient, async (context) => {
         const { fail } = subject.words;
         if (fail === undefined) return context.skip("this agent asks no model");
-        const chat = session();
+        const chat = session(context);
         for (const [status, codes] of statuses) {
           const { outcome } = await chat.run(`one ${fail(status)}`);
           expect(outcome.status).toBe("failed");
@@ -182,49 +184,51 @@ export function describeConformance({ name, skip, isSlow = false, open }: Subjec
       });
     }
 
-    test("does not take half an answer for one", patient, async (context) => {
+    it("does not take half an answer for one", patient, async (context) => {
       const { cut } = subject.words;
       if (cut === undefined) return context.skip("this agent asks no model");
-      expect((await session().run(`one ${cut}`)).outcome.status).toBe("failed");
+      expect((await session(context).run(`one ${cut}`)).outcome.status).toBe("failed");
     });
 
-    test("takes a prompt of a megabyte", patient, async () => {
+    it("takes a prompt of a megabyte", patient, async (context) => {
       // What repeats itself is taken for a loop of the model by some agents.
-      const ran = await session().run(`begin ${counting} end`);
+      const ran = await session(context).run(`begin ${counting} end`);
       expect(remembered(ran)[0]?.startsWith("begin 1 2 3 4 ")).toBe(true);
     });
 
-    test.for(conversations(peculiar))("sends %j to the model as it is", patient, async (prompts) => {
-      const chat = session();
+    it.for(conversations(peculiar))("sends %j to the model as it is", patient, async (prompts, context) => {
+      const chat = session(context);
       for (const [at, prompt] of prompts.entries()) {
         const said = remembered(await chat.run(prompt)).map((each) => each.trim());
         expect(said).toEqual(all(...prompts.slice(0, at + 1)));
       }
     });
 
-    test("keeps every character, wherever its output is cut", patient, async () => {
+    it("keeps every character, wherever its output is cut", patient, async (context) => {
       const prompt = `é 漢字 🦊 👩‍👩‍👧 ${subject.words.bytes ?? ""}`.trim();
-      expect(remembered(await session().run(prompt))).toEqual([prompt]);
+      expect(remembered(await session(context).run(prompt))).toEqual([prompt]);
     });
 
-    test("is ended when it floods", patient, async (context) => {
+    it("is ended when it floods", patient, async (context) => {
       const { flood } = subject.words;
       if (flood === undefined) return context.skip("this agent cannot be made to");
-      const { outcome } = await session({ limits: { maxLines: 500, maxBytes: 100_000 } }).run(`one ${flood}`);
+      const { outcome } = await session(context, { limits: { maxLines: 500, maxBytes: 100_000 } }).run(
+        `one ${flood}`,
+      );
       expect(outcome).toMatchObject({ status: "failed", code: TurnErrorCode.OUTPUT_LIMIT });
     });
 
-    test("is ended when it says nothing", patient, async (context) => {
+    it("is ended when it says nothing", patient, async (context) => {
       const { silent } = subject.words;
       if (silent === undefined) return context.skip("this agent cannot be made to");
-      const { outcome } = await session({ silenceTimeoutMs: 1_000 }).run(`one ${silent}`);
+      const { outcome } = await session(context, { silenceTimeoutMs: 1_000 }).run(`one ${silent}`);
       expect(outcome).toMatchObject({ status: "failed", code: TurnErrorCode.NO_OUTPUT_TIMEOUT });
     });
 
-    test("fails the turn in which it crashes, and goes on", patient, async (context) => {
+    it("fails the turn in which it crashes, and goes on", patient, async (context) => {
       const { crash } = subject.words;
       if (crash === undefined) return context.skip("this agent cannot be made to");
-      const chat = session();
+      const chat = session(context);
       await chat.run("one");
       expect((await chat.run(`two ${crash}`)).outcome).toMatchObject({
         status: "failed",
@@ -233,11 +237,11 @@ export function describeConformance({ name, skip, isSlow = false, open }: Subjec
       expect(ends(remembered(await chat.run("three")))).toEqual(all("one", "three"));
     });
 
-    test("leaves no tool behind when it is let go of", patient, async (context) => {
+    it("leaves no tool behind when it is let go of", patient, async (context) => {
       const { orphan } = subject.words;
       if (orphan === undefined || process.platform !== "linux")
         return context.skip("this agent runs no tools");
-      const chat = session();
+      const chat = session(context);
       const file = join(subject.workspace, `pid-${randomUUID()}`);
       await chat.run(`one ${orphan(file)}`);
       expect(existsSync(file)).toBe(true);
