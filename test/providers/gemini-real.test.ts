@@ -4,7 +4,7 @@
  * executable; see scripts/install-gemini.mjs.
  */
 import { randomUUID } from "node:crypto";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
@@ -213,6 +213,20 @@ describe.skipIf(realExecutable === "")(title, { timeout: 60_000 }, () => {
       expect.objectContaining({ resumed: true, warm: false }),
       expect.objectContaining({ resumed: true, warm: false }),
     ]);
+  });
+
+  test.each(modes)("%s, without session retention, a conversation that another process begins is left alone", async (_, mode) => {
+    const nativeId = nativeIdOf(await runTurn(provider(mode), turn("one")));
+    const config = join(gemini.workspace, "..", "home", ".gemini");
+    const files = readdirSync(config, { recursive: true, encoding: "utf8" });
+    const file = files.find((each) => each.endsWith(`-${nativeId.slice(0, 8)}.jsonl`)) ?? "";
+    const [head = ""] = readFileSync(join(config, file), "utf8").split("\n");
+    // What it looks like before its first message.
+    const begun = randomUUID();
+    const begunFile = join(config, file.replace(nativeId.slice(0, 8), begun.slice(0, 8)));
+    writeFileSync(begunFile, `${head.replaceAll(nativeId, begun)}\n`);
+    await runTurn(provider(mode), turn("beside"));
+    expect(existsSync(begunFile)).toBe(true);
   });
 
   test("asks whether it may use a tool", async () => {

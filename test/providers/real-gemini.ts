@@ -28,12 +28,15 @@ export function promptsOfGuarded(answer: string): readonly string[] {
   return prompts.map((prompt) => prompt.replace(/^The message of the user is:\n/, "").replace(/^\\@/, "@"));
 }
 
-/** Says nothing to anybody, and asks the model once. */
+/**
+ * Says nothing to anybody, asks the model once, and removes no conversation
+ * that another process has just begun; see docs/providers/gemini.md.
+ */
 const userSettings = {
   security: { auth: { selectedType: "gemini-api-key" } },
   privacy: { usageStatisticsEnabled: false },
   telemetry: { enabled: false },
-  general: { enableAutoUpdate: false, maxAttempts: 1 },
+  general: { enableAutoUpdate: false, maxAttempts: 1, sessionRetention: { enabled: false } },
 };
 
 export async function openRealGemini(): Promise<RealGemini> {
