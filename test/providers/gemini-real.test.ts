@@ -215,19 +215,22 @@ describe.skipIf(realExecutable === "")(title, { timeout: 60_000 }, () => {
     ]);
   });
 
-  test.each(modes)("%s, without session retention, a conversation that another process begins is left alone", async (_, mode) => {
-    const nativeId = nativeIdOf(await runTurn(provider(mode), turn("one")));
-    const config = join(gemini.workspace, "..", "home", ".gemini");
-    const files = readdirSync(config, { recursive: true, encoding: "utf8" });
-    const file = files.find((each) => each.endsWith(`-${nativeId.slice(0, 8)}.jsonl`)) ?? "";
-    const [head = ""] = readFileSync(join(config, file), "utf8").split("\n");
-    // What it looks like before its first message.
-    const begun = randomUUID();
-    const begunFile = join(config, file.replace(nativeId.slice(0, 8), begun.slice(0, 8)));
-    writeFileSync(begunFile, `${head.replaceAll(nativeId, begun)}\n`);
-    await runTurn(provider(mode), turn("beside"));
-    expect(existsSync(begunFile)).toBe(true);
-  });
+  test.each(modes)(
+    "%s, without session retention, a conversation that another process begins is left alone",
+    async (_, mode) => {
+      const nativeId = nativeIdOf(await runTurn(provider(mode), turn("one")));
+      const config = join(gemini.workspace, "..", "home", ".gemini");
+      const files = readdirSync(config, { recursive: true, encoding: "utf8" });
+      const file = files.find((each) => each.endsWith(`-${nativeId.slice(0, 8)}.jsonl`)) ?? "";
+      const [head = ""] = readFileSync(join(config, file), "utf8").split("\n");
+      // What it looks like before its first message.
+      const begun = randomUUID();
+      const begunFile = join(config, file.replace(nativeId.slice(0, 8), begun.slice(0, 8)));
+      writeFileSync(begunFile, `${head.replaceAll(nativeId, begun)}\n`);
+      await runTurn(provider(mode), turn("beside"));
+      expect(existsSync(begunFile)).toBe(true);
+    },
+  );
 
   test("asks whether it may use a tool", async () => {
     const file = `${randomUUID()}.txt`;
