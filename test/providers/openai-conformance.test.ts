@@ -1,4 +1,4 @@
-import { setTimeout as delay, setImmediate as immediate } from "node:timers/promises";
+import { setImmediate as immediate } from "node:timers/promises";
 import { commonDefaults } from "../../src/providers/kind.js";
 import { createOpenAiProvider } from "../../src/providers/openai/index.js";
 import {
