@@ -9,6 +9,7 @@ import type { Child } from "../process.js";
 import { VersionProbe } from "../version.js";
 import { AppServer } from "./app-server.js";
 import { appServerArguments, type PermissionSetting, sandboxOf } from "./args.js";
+import { diagnoseCodex } from "./diagnose.js";
 import { codexEnvironment } from "./environment.js";
 import { type ExecSettings, runExec } from "./exec-run.js";
 import { type RunSettings, runTurn } from "./run.js";
@@ -69,6 +70,12 @@ export const codexKind: ProviderKind = {
       environment: added,
       parentEnvironment: environment,
     });
+  },
+  async diagnose(config, environment) {
+    if (config.kind.case !== "codex") throw new TypeError("not a codex configuration");
+    const { executable, arguments: extraArgs, environment: added, exec } = config.kind.value;
+    const given = codexEnvironment(environment, config.inherit, added);
+    return diagnoseCodex(executable || "codex", { environment: given, exec, extraArgs });
   },
   find: (pathEnv) => findExecutable("codex", pathEnv),
 };
