@@ -77,6 +77,15 @@ it("an agent that is given its key by the configuration can, and the key is not 
   expect(lines.join("\n")).not.toContain("sk-secret");
 });
 
+it("an agent gets what inherit names, and is judged by it", async () => {
+  const inherit = ["CLAUDE_CODE_USE_*"];
+  const { exitCode, lines } = await doctor([{ ...claude, inherit }], { CLAUDE_CODE_USE_BEDROCK: "1" });
+  expect([exitCode, lines[0]]).toEqual([
+    0,
+    expect.stringContaining("login not known (CLAUDE_CODE_USE_BEDROCK)"),
+  ]);
+});
+
 it("an old version is pointed out", async () => {
   const environment = { FAKE_CLAUDE_VERSION: "2.0.1", ANTHROPIC_API_KEY: "x" };
   const { exitCode, lines } = await doctor([

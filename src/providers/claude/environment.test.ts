@@ -12,7 +12,7 @@ test.each([
   ["nightly", "1"],
   [undefined, "1"],
 ])("attachments of version %s: off is %s", (version, off) => {
-  const environment = claudeEnvironment({}, {}, version);
+  const environment = claudeEnvironment({}, [], {}, version);
   expect(environment.CLAUDE_CODE_DISABLE_FILE_MENTIONS).toBe("1");
   expect(environment.CLAUDE_CODE_DISABLE_ATTACHMENTS).toBe(off);
 });
@@ -26,9 +26,20 @@ test("the agent's own variables are inherited, other providers' and those of an 
     CLAUDE_CODE_DISABLE_FILE_MENTIONS: "0",
     GEMINI_API_KEY: "other",
   };
-  expect(claudeEnvironment(parent, { CLAUDE_CONFIG_DIR: "/mine" }, "2.1.329")).toEqual({
+  expect(claudeEnvironment(parent, [], { CLAUDE_CONFIG_DIR: "/mine" }, "2.1.329")).toEqual({
     ANTHROPIC_API_KEY: "key",
     CLAUDE_CONFIG_DIR: "/mine",
+    CLAUDE_CODE_DISABLE_FILE_MENTIONS: "1",
+    CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: "1",
+    DISABLE_AUTOUPDATER: "1",
+  });
+});
+
+test("what the configuration names is inherited, too, but no secret of the broker", () => {
+  const parent = { AWS_REGION: "here", AWS_PROFILE: "mine", SESSION_BROKER_TOKEN: "secret", OTHER: "x" };
+  expect(claudeEnvironment(parent, ["AWS_*", "SESSION_BROKER_*"], {}, "2.1.329")).toEqual({
+    AWS_REGION: "here",
+    AWS_PROFILE: "mine",
     CLAUDE_CODE_DISABLE_FILE_MENTIONS: "1",
     CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: "1",
     DISABLE_AUTOUPDATER: "1",

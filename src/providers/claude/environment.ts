@@ -26,14 +26,16 @@ const defaults: Readonly<Record<string, string>> = {
  * sends any file that a message names as `@path` to the model; there all that
  * it attaches by itself is switched off, lists of skills included.
  *
+ * @param inherit further names to take from the broker's environment
  * @param version what `--version` prints; undefined if it cannot be asked
  * @param configured from the configuration; wins over everything else
  */
 export function claudeEnvironment(
   parent: Readonly<Record<string, string | undefined>>,
+  inherit: readonly string[],
   configured: Readonly<Record<string, string>>,
   version: string | undefined,
 ): Record<string, string> {
   const guard = isAtLeast(version, fileMentionsSince) ? {} : { CLAUDE_CODE_DISABLE_ATTACHMENTS: "1" };
-  return childEnvironment(parent, inherited, { ...defaults, ...guard, ...configured });
+  return childEnvironment(parent, [...inherited, ...inherit], { ...defaults, ...guard, ...configured });
 }

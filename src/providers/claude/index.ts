@@ -32,6 +32,8 @@ export interface ClaudeOptions {
   readonly extraArgs?: readonly string[];
   /** Further variables of the agent; they win over inherited ones and the provider's own. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** Names of further variables to inherit. */
+  readonly inherit?: readonly string[];
   /** The environment to inherit from, by an allow-list. */
   readonly parentEnvironment: Readonly<Record<string, string | undefined>>;
   /** How long the CLI may take to end after its terminal record. Default 10 s. */
@@ -68,7 +70,10 @@ export const claudeKind: ProviderKind = {
   async diagnose(config, environment) {
     if (config.kind.case !== "claude") throw new TypeError("not a claude configuration");
     const { executable, environment: added } = config.kind.value;
-    return diagnoseClaude(executable || "claude", claudeEnvironment(environment, added, undefined));
+    return diagnoseClaude(
+      executable || "claude",
+      claudeEnvironment(environment, config.inherit, added, undefined),
+    );
   },
   find: (pathEnv) => findExecutable("claude", pathEnv),
 };
@@ -77,7 +82,7 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
   const ask = options.ask ?? false;
   const timeoutMs = options.timeoutMs ?? 30 * 60_000;
   const environmentFor = (version: string | undefined) =>
-    claudeEnvironment(options.parentEnvironment, options.environment ?? {}, version);
+    claudeEnvironment(options.parentEnvironment, options.inherit ?? [], options.environment ?? {}, version);
   let ownVersion: string | undefined;
   const closing = new AbortController();
   const warm = { ...commonDefaults.warm, ...options.warm };
