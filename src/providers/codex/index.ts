@@ -85,6 +85,7 @@ export function createCodexProvider(options: CodexOptions): Provider {
   const permissions = options.permissions ?? "deny";
   const ask = permissions === "ask" && !exec;
   const timeoutMs = options.timeoutMs ?? commonDefaults.timeoutMs;
+  const warm = options.warm ?? commonDefaults.warm;
   const closing = new AbortController();
   const environment = codexEnvironment(
     options.parentEnvironment,
@@ -104,7 +105,7 @@ export function createCodexProvider(options: CodexOptions): Provider {
   const extra = options.extraArgs ?? [];
   const servers = new AppServers({
     id: options.id,
-    warm: options.warm ?? commonDefaults.warm,
+    warm,
     maxThreads: options.maxThreads ?? 8,
     drainMs: options.drainMs ?? 30_000,
     start: (mark) =>
@@ -139,7 +140,7 @@ export function createCodexProvider(options: CodexOptions): Provider {
       resume: true,
       interrupt: true,
       steer: !exec,
-      warm: !exec,
+      warm: !exec && warm.processes > 0,
       fork: false,
       reasoning: true,
       images: true,
