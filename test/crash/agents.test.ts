@@ -128,7 +128,12 @@ describe.skipIf(process.platform !== "linux")(
       codexBroker = await TestBroker.start({ config });
     });
 
-    afterEach(() => codexBroker.close());
+    afterEach(async () => {
+    // Its agents end with it.
+    await codexBroker.kill("SIGTERM");
+    expect(servers().filter(isRunning)).toEqual([]);
+    await codexBroker.close();
+  });
 
     const say = (chat: string, text: string) => dispatch(codexBroker, "codex", chat, text);
     const begun = (turns: readonly ReturnType<typeof say>[]) =>
