@@ -37,6 +37,8 @@ export interface KnownVersions {
 /** By kind. What is older than the first of them is told to be updated. */
 export const knownVersions: Readonly<Record<string, KnownVersions>> = {
   claude: { tested: ["2.1.197", "2.1.329"] },
+  codex: { tested: ["0.169.0"] },
+  gemini: { tested: ["0.61.0"] },
 };
 
 /** @param version what the agent prints, such as `2.1.329 (Claude Code)` */

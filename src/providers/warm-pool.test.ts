@@ -65,13 +65,13 @@ test("what cannot be ended lets no other be started", async () => {
   await expect(pool.take(1, "other")).rejects.toThrow(SurvivorsError);
 });
 
-test("one that ends while it is idle is forgotten", async () => {
+test("one that ends while it is idle is forgotten, and what it has started is ended", async () => {
   const pool = new WarmPool<FakeProcess>({ processes: 4, idleMs: 1000 });
   const process = idle(pool, 1);
   process.crash();
   await process.exit;
   expect(await pool.take(1, "f")).toBeUndefined();
-  expect(process.ends).toBe(0);
+  expect(process.ends).toBe(1);
 });
 
 test("one that is idle for too long is ended, and one that is busy is not", async () => {
@@ -131,4 +131,23 @@ test("after close none is kept", async () => {
   await pool.close();
   expect([kept.ends, busy.ends]).toEqual([1, 1]);
   expect(pool.giveBack(2, busy)).toBe(false);
+});
+
+test("no other is started while what an exited one has left is being ended", async () => {
+  const pool = new WarmPool<FakeProcess>({ processes: 4, idleMs: 1000 });
+  const process = idle(pool, 1);
+  let finish = () => {};
+  process.end = () => new Promise((resolve) => (finish = () => resolve({ survivors: [] })));
+  process.crash();
+  await process.exit;
+  expect(pool.size).toBe(0);
+  let taken = false;
+  const next = pool.take(1, "f").then((found) => {
+    taken = true;
+    return found;
+  });
+  await vi.advanceTimersByTimeAsync(10);
+  expect(taken).toBe(false);
+  finish();
+  expect(await next).toBeUndefined();
 });

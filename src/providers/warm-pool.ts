@@ -61,7 +61,10 @@ export class WarmPool<P extends WarmProcess> {
   /** Counts a process that was started for a turn of the session, which has no other. */
   add(recordNo: number, fingerprint: string, process: P): void {
     this.#entries.set(recordNo, { process, fingerprint });
-    void process.exit.then(() => this.#forget(recordNo, process));
+    // What it has started is ended by the session's mark, which its next process has too.
+    void process.exit.then(() => {
+      if (this.#entries.get(recordNo)?.process === process) void this.release(recordNo).catch(() => {});
+    });
     this.#makeRoom();
   }
 

@@ -681,6 +681,7 @@ describe("processes", () => {
     for (const grant of ["a", "b", "c"]) await runTurn(few, turn("one", { grant, childMark: mark }));
     await until(async () => (await marks()).length === 1);
     const none = provider({ warm: { ...warm, processes: 0 } });
+    expect(none.capabilities.warm).toBe(false);
     await runTurn(none, turn("one"));
     await until(async () => (await marks()).length === 0);
   });

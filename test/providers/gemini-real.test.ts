@@ -4,7 +4,7 @@
  * executable; see scripts/install-gemini.mjs.
  */
 import { randomUUID } from "node:crypto";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
@@ -193,6 +193,12 @@ describe.skipIf(realExecutable === "")(title, { timeout: 60_000 }, () => {
     });
   });
 
+  test.each(modes)("%s, a loop of the model is no answer", async (_, mode) => {
+    // The CLI tells one by what repeats itself; the answer has the prompt in it.
+    const { outcome } = await runTurn(provider(mode), turn("x".repeat(2_000)));
+    expect(outcome).toMatchObject({ status: "failed", code: TurnErrorCode.PROVIDER_ERROR });
+  });
+
   test("a conversation of the process that stays goes on in runs of their own, as often as one likes", async () => {
     let agent = provider();
     const again = async () => {
@@ -208,6 +214,23 @@ describe.skipIf(realExecutable === "")(title, { timeout: 60_000 }, () => {
       expect.objectContaining({ resumed: true, warm: false }),
     ]);
   });
+
+  test.each(modes)(
+    "%s, without session retention, a conversation that another process begins is left alone",
+    async (_, mode) => {
+      const nativeId = nativeIdOf(await runTurn(provider(mode), turn("one")));
+      const config = join(gemini.workspace, "..", "home", ".gemini");
+      const files = readdirSync(config, { recursive: true, encoding: "utf8" });
+      const file = files.find((each) => each.endsWith(`-${nativeId.slice(0, 8)}.jsonl`)) ?? "";
+      const [head = ""] = readFileSync(join(config, file), "utf8").split("\n");
+      // What it looks like before its first message.
+      const begun = randomUUID();
+      const begunFile = join(config, file.replace(nativeId.slice(0, 8), begun.slice(0, 8)));
+      writeFileSync(begunFile, `${head.replaceAll(nativeId, begun)}\n`);
+      await runTurn(provider(mode), turn("beside"));
+      expect(existsSync(begunFile)).toBe(true);
+    },
+  );
 
   test("asks whether it may use a tool", async () => {
     const file = `${randomUUID()}.txt`;

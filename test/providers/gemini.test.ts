@@ -223,6 +223,8 @@ describe("a run for each turn", () => {
     ["[[fail 529]]", "OVERLOADED"],
     ["[[fail 400]]", "INVALID_REQUEST"],
     ["[[cut]]", "PROVIDER_ERROR"],
+    ["[[loop]]", "PROVIDER_ERROR"],
+    ["[[empty]]", "PROVIDER_ERROR"],
     ["[[crash]]", "CRASHED"],
     ["[[exit 1]]", "CRASHED"],
     ["[[wrong]]", "PROVIDER_ERROR"],

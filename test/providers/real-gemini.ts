@@ -19,12 +19,24 @@ export interface RealGemini {
   close(): Promise<void>;
 }
 
-/** Says nothing to anybody, and asks the model once. */
+/**
+ * The prompts in an answer, as they were given: without the line that keeps a
+ * prompt from being a command, and the backslash that keeps it from naming a file.
+ */
+export function promptsOfGuarded(answer: string): readonly string[] {
+  const prompts: string[] = JSON.parse(/history=(\[.*\])$/s.exec(answer)?.[1] ?? "[]");
+  return prompts.map((prompt) => prompt.replace(/^The message of the user is:\n/, "").replace(/^\\@/, "@"));
+}
+
+/**
+ * Says nothing to anybody, asks the model once, and removes no conversation
+ * that another process has just begun; see docs/providers/gemini.md.
+ */
 const userSettings = {
   security: { auth: { selectedType: "gemini-api-key" } },
   privacy: { usageStatisticsEnabled: false },
   telemetry: { enabled: false },
-  general: { enableAutoUpdate: false, maxAttempts: 1 },
+  general: { enableAutoUpdate: false, maxAttempts: 1, sessionRetention: { enabled: false } },
 };
 
 export async function openRealGemini(): Promise<RealGemini> {

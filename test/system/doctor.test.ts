@@ -77,6 +77,15 @@ it("an agent that is given its key by the configuration can, and the key is not 
   expect(lines.join("\n")).not.toContain("sk-secret");
 });
 
+it("an agent gets what inherit names, and is judged by it", async () => {
+  const inherit = ["CLAUDE_CODE_USE_*"];
+  const { exitCode, lines } = await doctor([{ ...claude, inherit }], { CLAUDE_CODE_USE_BEDROCK: "1" });
+  expect([exitCode, lines[0]]).toEqual([
+    0,
+    expect.stringContaining("login not known (CLAUDE_CODE_USE_BEDROCK)"),
+  ]);
+});
+
 it("an old version is pointed out", async () => {
   const environment = { FAKE_CLAUDE_VERSION: "2.0.1", ANTHROPIC_API_KEY: "x" };
   const { exitCode, lines } = await doctor([
@@ -84,6 +93,67 @@ it("an old version is pointed out", async () => {
   ]);
   expect(exitCode).toBe(0);
   expect(lines[0]).toMatch(/^look {2}claude \[default\]: .*2\.0\.1 \(Claude Code\), too old/);
+});
+
+const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
+const fakeCodex = fixture("fake-codex.mjs");
+const fakeGemini = fixture("fake-gemini.mjs");
+const fakeAcp = fixture("fake-acp.mjs");
+
+it("codex is logged in by its file, or with exec by a variable", async () => {
+  const codex = { id: "codex", codex: { executable: fakeCodex } };
+  const without = await doctor([codex], { OPENAI_API_KEY: "sk-secret" });
+  expect(without.exitCode).toBe(1);
+  expect(without.lines.slice(0, 3)).toEqual([
+    `bad   codex [default]: ${fakeCodex}; codex-cli 0.169.0, tested; not logged in`,
+    "      It is not logged in.",
+    `      → Run ${fakeCodex} login as the broker's user.`,
+  ]);
+  const exec = { id: "codex", codex: { executable: fakeCodex, exec: true } };
+  expect((await doctor([exec], { CODEX_API_KEY: "sk-secret" })).lines[0]).toBe(
+    `ok    codex [default]: ${fakeCodex}; codex-cli 0.169.0, tested; logged in (CODEX_API_KEY)`,
+  );
+  const home = join(folder, "codex");
+  mkdirSync(home);
+  writeFileSync(join(home, "auth.json"), JSON.stringify({ OPENAI_API_KEY: "sk-secret" }));
+  const { exitCode, lines } = await doctor([codex], { CODEX_HOME: home });
+  expect(exitCode).toBe(0);
+  expect(lines[0]).toContain(`logged in (${join(home, "auth.json")})`);
+  expect(lines.join("\n")).not.toContain("sk-secret");
+});
+
+it("gemini is logged in by a variable, and told what to do otherwise", async () => {
+  const gemini = { id: "gemini", gemini: { executable: fakeGemini } };
+  const without = await doctor([gemini]);
+  expect(without.exitCode).toBe(1);
+  expect(without.lines.slice(1, 3)).toEqual([
+    "      It is not logged in.",
+    expect.stringMatching(/^ {6}→ Give the broker GEMINI_API_KEY, or run /),
+  ]);
+  const { exitCode, lines } = await doctor([gemini], { GEMINI_API_KEY: "secret" });
+  expect(exitCode).toBe(0);
+  expect(lines[0]).toBe(`ok    gemini [default]: ${fakeGemini}; 0.61.0, tested; logged in (GEMINI_API_KEY)`);
+});
+
+it("an agent of the Agent Client Protocol is asked what it is", async () => {
+  const acp = (command: string[], environment = {}) => ({ id: "agent", acp: { command, environment } });
+  expect(await doctor([acp([fakeAcp])])).toMatchObject({
+    exitCode: 0,
+    lines: [`ok    agent (acp) [default]: ${fakeAcp}; fake 1.2.3; login not known`, "ok    echo: in process"],
+  });
+  const missing = await doctor([acp([join(folder, "missing")])]);
+  expect([missing.exitCode, missing.lines[1]]).toEqual([1, `      There is no ${join(folder, "missing")}.`]);
+  for (const [start, said] of [
+    ["exit", "no such model: nothing"],
+    ["version", "version 7 of the Agent Client Protocol"],
+  ] as const) {
+    const { exitCode, lines } = await doctor([acp([fakeAcp], { FAKE_ACP_START: start })]);
+    expect(exitCode).toBe(1);
+    expect(lines[1]).toContain(said);
+    expect(lines[2]).toContain("→ Correct command");
+  }
+  const silent = await doctor([acp(["/bin/cat"])]);
+  expect(silent.exitCode).toBe(1);
 });
 
 it("only the default provider decides the exit code", async () => {

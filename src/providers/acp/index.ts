@@ -7,6 +7,7 @@ import { type EndingStep, endingSteps } from "../marks.js";
 import { VersionProbe } from "../version.js";
 import { WarmPool } from "../warm-pool.js";
 import type { AcpAgent } from "./agent.js";
+import { diagnoseAcp } from "./diagnose.js";
 import { runTurn } from "./run.js";
 
 export interface AcpOptions extends Partial<Omit<CommonSettings, "id">> {
@@ -35,6 +36,12 @@ export const acpKind: ProviderKind = {
       command: [executable, ...args],
       environment: childEnvironment(environment, common.inherit, added),
     });
+  },
+  async diagnose(config, environment) {
+    if (config.kind.case !== "acp") throw new TypeError("not an acp configuration");
+    const { command, environment: added } = config.kind.value;
+    const [executable = "", ...args] = command;
+    return diagnoseAcp([executable, ...args], childEnvironment(environment, config.inherit, added));
   },
 };
 

@@ -17,8 +17,11 @@ const protocolVersion = 1;
 /** What of the broker the agent may use: nothing. */
 const clientCapabilities = { fs: { readTextFile: false, writeTextFile: false }, terminal: false };
 
-/** The first request. Rejects if the agent speaks another version of the protocol. */
-export async function initialize(agent: AcpAgent): Promise<void> {
+/**
+ * The first request. Resolves with what the agent calls itself. Rejects if it
+ * speaks another version of the protocol.
+ */
+export async function initialize(agent: AcpAgent): Promise<JsonRecord> {
   const clientInfo = { name: "session-broker", version: "0" };
   const result = await agent.call("initialize", { protocolVersion, clientCapabilities, clientInfo });
   if (result.protocolVersion !== protocolVersion) {
@@ -28,6 +31,7 @@ export async function initialize(agent: AcpAgent): Promise<void> {
     );
   }
   agent.capabilities = asRecord(result.agentCapabilities) ?? {};
+  return asRecord(result.agentInfo) ?? {};
 }
 
 /** Resolves with whether it goes on with the conversation of the turn. */

@@ -37,3 +37,14 @@ test("the agent's own variables are inherited, other providers' and those of an 
     DISABLE_AUTOUPDATER: "1",
   });
 });
+
+test("what the configuration names is inherited, too, but no secret of the broker", () => {
+  const parent = { AWS_REGION: "here", AWS_PROFILE: "mine", SESSION_BROKER_TOKEN: "secret", OTHER: "x" };
+  expect(claudeEnvironment(parent, ["AWS_*", "SESSION_BROKER_*"], {}, "2.1.329")).toEqual({
+    AWS_REGION: "here",
+    AWS_PROFILE: "mine",
+    CLAUDE_CODE_DISABLE_FILE_MENTIONS: "1",
+    CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: "1",
+    DISABLE_AUTOUPDATER: "1",
+  });
+});

@@ -26,6 +26,7 @@ const defaults: Readonly<Record<string, string>> = {
  * sends any file that a message names as `@path` to the model; there all that
  * it attaches by itself is switched off, lists of skills included.
  *
+ * @param inherit further names to take from the broker's environment
  * @param version what `--version` prints; undefined if it cannot be asked
  * @param inherit further names of inherited variables, from the configuration
  * @param configured from the configuration; wins over everything else

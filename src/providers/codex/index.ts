@@ -9,6 +9,7 @@ import type { Child } from "../process.js";
 import { VersionProbe } from "../version.js";
 import { AppServer } from "./app-server.js";
 import { appServerArguments, type PermissionSetting, sandboxOf } from "./args.js";
+import { diagnoseCodex } from "./diagnose.js";
 import { codexEnvironment } from "./environment.js";
 import { type ExecSettings, runExec } from "./exec-run.js";
 import { type RunSettings, runTurn } from "./run.js";
@@ -70,6 +71,12 @@ export const codexKind: ProviderKind = {
       parentEnvironment: environment,
     });
   },
+  async diagnose(config, environment) {
+    if (config.kind.case !== "codex") throw new TypeError("not a codex configuration");
+    const { executable, arguments: extraArgs, environment: added, exec } = config.kind.value;
+    const given = codexEnvironment(environment, config.inherit, added);
+    return diagnoseCodex(executable || "codex", { environment: given, exec, extraArgs });
+  },
   find: (pathEnv) => findExecutable("codex", pathEnv),
 };
 
@@ -78,6 +85,7 @@ export function createCodexProvider(options: CodexOptions): Provider {
   const permissions = options.permissions ?? "deny";
   const ask = permissions === "ask" && !exec;
   const timeoutMs = options.timeoutMs ?? commonDefaults.timeoutMs;
+  const warm = options.warm ?? commonDefaults.warm;
   const closing = new AbortController();
   const environment = codexEnvironment(
     options.parentEnvironment,
@@ -97,7 +105,7 @@ export function createCodexProvider(options: CodexOptions): Provider {
   const extra = options.extraArgs ?? [];
   const servers = new AppServers({
     id: options.id,
-    warm: options.warm ?? commonDefaults.warm,
+    warm,
     maxThreads: options.maxThreads ?? 8,
     drainMs: options.drainMs ?? 30_000,
     start: (mark) =>
@@ -132,7 +140,7 @@ export function createCodexProvider(options: CodexOptions): Provider {
       resume: true,
       interrupt: true,
       steer: !exec,
-      warm: !exec,
+      warm: !exec && warm.processes > 0,
       fork: false,
       reasoning: true,
       images: true,

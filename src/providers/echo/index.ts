@@ -12,7 +12,9 @@ import type {
   ProviderTurn,
   TurnInputPart,
 } from "../../turns/provider.js";
-import { msOr, type ProviderKind } from "../kind.js";
+import { allowedMs, stoppedOutcome } from "../ending.js";
+import { commonDefaults, msOr, type ProviderKind } from "../kind.js";
+import { StopSwitch } from "../stop-switch.js";
 
 export interface EchoOptions {
   readonly id: string;
@@ -36,6 +38,9 @@ export const echoKind: ProviderKind = {
   diagnose: async () => ({ usable: true, found: "in process" }),
 };
 
+/** It is never silent for longer than a word takes. */
+const limits = { timeoutMs: commonDefaults.timeoutMs, silenceTimeoutMs: Number.POSITIVE_INFINITY };
+
 export function createEchoProvider(options: EchoOptions): Provider {
   const delayMs = options.delayMs ?? 0;
   const closing = new AbortController();
@@ -57,7 +62,7 @@ export function createEchoProvider(options: EchoOptions): Provider {
       permissionRequests: false,
     },
     models: [],
-    timeoutMs: 30 * 60_000,
+    timeoutMs: limits.timeoutMs,
     maxRunning: options.maxRunning ?? 64,
     permissionMs: 0,
     run: (turn) => echo(turn, delayMs, closing.signal),
@@ -74,7 +79,7 @@ export function echoAnswer(turn: Pick<ProviderTurn, "turnNumber" | "input">): st
 
 function echo(turn: ProviderTurn, delayMs: number, closing: AbortSignal): ProviderRun {
   const answer = new Answer(echoAnswer(turn));
-  const run = repeat(answer, turn, delayMs, AbortSignal.any([turn.signal, closing]));
+  const run = repeat(answer, turn, delayMs, closing);
   return Object.assign(run, {
     steer: async (input: readonly TurnInputPart[]) => answer.append(textOf(input)),
   });
@@ -84,18 +89,27 @@ async function* repeat(
   answer: Answer,
   turn: ProviderTurn,
   delayMs: number,
-  stop: AbortSignal,
+  closing: AbortSignal,
 ): AsyncGenerator<ProviderEvent> {
+  const stop = new StopSwitch([turn.signal, closing], allowedMs(limits, turn));
+  const waking = new AbortController();
+  stop.attach(() => waking.abort());
   const nativeId = turn.binding.nativeId ?? randomUUID();
-  yield { kind: "started", nativeId, resumed: turn.binding.state === "bound", warm: true };
-  for (const word of answer.words()) {
-    // Readers and cancellations get their turn between two words even without a delay.
-    await (delayMs > 0 ? delay(delayMs, undefined, { signal: stop }).catch(() => {}) : immediate());
-    if (stop.aborted) {
-      yield { kind: "end", outcome: { status: "cancelled" } };
-      return;
+  try {
+    yield { kind: "started", nativeId, resumed: turn.binding.state === "bound", warm: true };
+    for (const word of answer.words()) {
+      // Readers and cancellations get their turn between two words even without a delay.
+      await (delayMs > 0
+        ? delay(delayMs, undefined, { signal: waking.signal }).catch(() => {})
+        : immediate());
+      if (stop.reason !== undefined) {
+        yield { kind: "end", outcome: stoppedOutcome(stop.reason, limits, turn) };
+        return;
+      }
+      yield { kind: "text", text: word };
     }
-    yield { kind: "text", text: word };
+  } finally {
+    stop.dispose();
   }
   yield {
     kind: "end",

@@ -23,6 +23,18 @@ test("a captured tool call has its result", () => {
   ]);
 });
 
+test("a complaint stands until something follows it", () => {
+  const reader = new EventReader();
+  const said = { type: "message", role: "assistant", content: "half", delta: true };
+  reader.read(said);
+  expect(reader.complaint).toBeUndefined();
+  const loop = { type: "error", severity: "warning", message: "Loop detected, stopping execution" };
+  expect(reader.read(loop)).toEqual([{ kind: "notice", message: loop.message }]);
+  expect(reader.complaint).toBe(loop.message);
+  reader.read(said);
+  expect(reader.complaint).toBeUndefined();
+});
+
 test("usage is the run's, each token in one field", () => {
   const result = geminiCapture("first").records.at(-1) ?? {};
   const usage = usageOf(result);

@@ -5,10 +5,13 @@ import { asRecord, asString, type JsonRecord } from "../json.js";
 export class EventReader {
   /** All text events, one after another. */
   text = "";
+  /** The last complaint, if nothing has followed it. */
+  complaint: string | undefined;
   #toolSinceText = false;
 
   /** The records before the terminal one. */
   read(record: JsonRecord): ProviderEvent[] {
+    this.complaint = undefined;
     switch (record.type) {
       case "message":
         return record.role === "assistant" ? this.#readText(asString(record.content) ?? "") : [];
@@ -32,7 +35,8 @@ export class EventReader {
           },
         ];
       case "error":
-        return [{ kind: "notice", message: asString(record.message) ?? "The agent reports an error." }];
+        this.complaint = asString(record.message) ?? "The agent reports an error.";
+        return [{ kind: "notice", message: this.complaint }];
       default:
         return [];
     }

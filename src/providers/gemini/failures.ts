@@ -69,6 +69,12 @@ export function classifyFailure(run: FailedRun): Failure {
   };
 }
 
+/** A run that ends as a success in the middle of its answer, or before it. */
+export function brokenOff(complaint: string | undefined): Failure {
+  const message = complaint ?? "The agent ended without an answer.";
+  return { code: TurnErrorCode.PROVIDER_ERROR, message, retryable: true, modelNotAsked: false };
+}
+
 function classifyErrorResult(result: JsonRecord, exit: ChildExit | undefined): Failure {
   const said = asString(asRecord(result.error)?.message) ?? "The agent failed.";
   const told = /^\[API Error: ([\s\S]*?)\]/.exec(said)?.[1] ?? said;

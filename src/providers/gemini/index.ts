@@ -11,6 +11,7 @@ import type { OutputLimits } from "../lines.js";
 import { type EndingStep, endingSteps } from "../marks.js";
 import type { Child } from "../process.js";
 import { warmArguments } from "./args.js";
+import { diagnoseGemini } from "./diagnose.js";
 import { geminiEnvironment } from "./environment.js";
 import { type OnceSettings, runOnce } from "./once.js";
 
@@ -44,6 +45,11 @@ export const geminiKind: ProviderKind = {
       environment: added,
       parentEnvironment: environment,
     });
+  },
+  async diagnose(config, environment) {
+    if (config.kind.case !== "gemini") throw new TypeError("not a gemini configuration");
+    const { executable, environment: added } = config.kind.value;
+    return diagnoseGemini(executable || "gemini", geminiEnvironment(environment, config.inherit, added));
   },
   find: (pathEnv) => findExecutable("gemini", pathEnv),
 };

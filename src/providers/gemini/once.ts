@@ -14,7 +14,7 @@ import { type Child, type ChildEnd, SpawnError, settlesWithin, startChild } from
 import { StopSwitch } from "../stop-switch.js";
 import { type ConversationStart, onceArguments } from "./args.js";
 import { EventReader } from "./events.js";
-import { classifyFailure } from "./failures.js";
+import { brokenOff, classifyFailure } from "./failures.js";
 import { modelOf, usageOf } from "./usage.js";
 
 export interface OnceSettings {
@@ -129,6 +129,10 @@ async function* runCli(
     const usage = result === undefined ? undefined : usageOf(result);
     const spent = usage === undefined ? {} : { usage };
     if (result?.status === "success" && end.exit?.code === 0 && begun) {
+      // The CLI calls it a success, too, when it ends a loop of the model, or has no room left to ask it.
+      if (reader.complaint !== undefined || reader.text === "") {
+        return { ...failedOutcome(brokenOff(reader.complaint)), ...spent };
+      }
       const model = modelOf(result);
       return {
         status: "completed",

@@ -1,0 +1,84 @@
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { createCodexProvider } from "../../src/providers/codex/index.js";
+import { describeConformance, type Subject } from "./conformance.js";
+import { openRealCodex, realCodexExecutable } from "./real-codex.js";
+
+const promptsOf = (answer: string) => JSON.parse(/history=(\[.*\])$/s.exec(answer)?.[1] ?? "[]");
+
+async function openFake(exec: boolean): Promise<Subject> {
+  const root = mkdtempSync(join(tmpdir(), "codex-conformance-"));
+  const workspace = join(root, "workspace");
+  const config = join(root, "config");
+  mkdirSync(workspace);
+  return {
+    workspace,
+    provider: (settings = {}) =>
+      createCodexProvider({
+        id: "codex",
+        executable: fileURLToPath(new URL("../fixtures/fake-codex.mjs", import.meta.url)),
+        models: [],
+        exec,
+        environment: { CODEX_HOME: config },
+        parentEnvironment: process.env,
+        ...settings,
+      }),
+    promptsOf,
+    // It tells its answer as a whole.
+    ...(exec ? { hangsAfter: "reasoning" } : {}),
+    words: {
+      hang: "[[hang]]",
+      crash: "[[crash]]",
+      silent: "[[silent]]",
+      flood: "[[flood 2000]]",
+      bytes: "[[bytes]]",
+      orphan: (file) => `[[orphan ${file}]]`,
+      fail: (status) => `[[fail ${status}]]`,
+      cut: "[[cut]]",
+    },
+    lose: (nativeId) => rmSync(join(config, "threads", `${nativeId}.jsonl`)),
+    close: async () => rmSync(root, { recursive: true, force: true }),
+  };
+}
+
+async function openReal(exec: boolean): Promise<Subject> {
+  const real = await openRealCodex();
+  return {
+    workspace: real.workspace,
+    provider: (settings = {}) => real.provider({ exec, permissions: "allow", ...settings }),
+    promptsOf: (answer) => promptsOf(answer.replace(/ tool=.*$/s, "")),
+    ...(exec ? { hangsAfter: "reasoning" } : {}),
+    words: {
+      hang: exec ? "[[think hm]] [[hang]]" : "[[hang]]",
+      silent: "[[chunks 2]] [[slow 60000]]",
+      orphan: (file) => {
+        const cmd = `setsid tail -f /dev/null >/dev/null 2>&1 & echo $! > ${file}`;
+        return `[[tool exec_command ${JSON.stringify({ cmd })}]]`;
+      },
+      fail: (status) => `[[status ${status} refused]]`,
+      cut: "[[cut]]",
+    },
+    lose: (nativeId) => removeRollouts(join(real.workspace, "..", "config"), nativeId),
+    close: real.close,
+  };
+}
+
+/** A conversation is a file with its id in its name, in a folder for each day. */
+function removeRollouts(config: string, nativeId: string): void {
+  const files = readdirSync(config, { recursive: true, encoding: "utf8" });
+  for (const file of files.filter((each) => each.includes(nativeId))) rmSync(join(config, file));
+}
+
+for (const [way, exec] of [
+  ["as app servers", false],
+  ["as one exec a turn", true],
+] as const) {
+  describeConformance({ name: `the fake Codex CLI, ${way}`, skip: false, open: () => openFake(exec) });
+  describeConformance({
+    name: `Codex CLI itself, ${way}`,
+    skip: realCodexExecutable === "",
+    open: () => openReal(exec),
+  });
+}
