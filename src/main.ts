@@ -1,13 +1,20 @@
 #!/usr/bin/env node
 /** The command line. Exit codes: 0 done, 1 failed, 2 called or configured wrongly. */
 import { readCall } from "./commands/call.js";
+import { pruneCommand, sessionCommands, turnCommands } from "./commands/definitions/administration.js";
 import type { Command } from "./commands/definitions/definition.js";
 import { serverCommands } from "./commands/definitions/servers.js";
 import { transferCommands } from "./commands/definitions/transfer.js";
 import { helpOf, overview } from "./commands/help.js";
 import { version } from "./version.js";
 
-const commands: readonly Command[] = [...serverCommands, ...transferCommands];
+const commands: readonly Command[] = [
+  ...serverCommands,
+  ...sessionCommands,
+  ...turnCommands,
+  pruneCommand,
+  ...transferCommands,
+];
 
 async function main(words: readonly string[]): Promise<number> {
   const call = readCall(commands, words, process.env);
