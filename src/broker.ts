@@ -5,6 +5,7 @@ import type { Logger } from "pino";
 import { Background } from "./background.js";
 import { type Clock, ClockGuard, systemClock } from "./clock.js";
 import type { Settings } from "./config/config.js";
+import { LiveSettings, type Reloaded } from "./config/live.js";
 import { defaultCredentials, prepareData, signingKey } from "./config/tokens.js";
 import { BrokerError } from "./errors.js";
 import { MetricsRecorder } from "./metrics/record.js";
@@ -36,6 +37,10 @@ export interface Broker extends AsyncDisposable {
   readonly dispatcher: Dispatcher;
   readonly providers: ReadonlyMap<string, Provider>;
   readonly metrics: MetricsRecorder;
+  /** In force, some of them as they were read last. */
+  readonly settings: Settings;
+  /** Puts in force what can be while it runs; tokens of the data directory are read again, too. */
+  reload(settings: Settings): Reloaded;
 }
 
 export interface BrokerOptions {
@@ -54,9 +59,12 @@ const backgroundStopMs = 5_000;
 
 /** Opens the store, ends what a former process left, and lets waiting turns run. */
 export async function startBroker(options: BrokerOptions): Promise<Broker> {
-  const { settings, log, clock = systemClock } = options;
+  const { log, clock = systemClock } = options;
+  const live = new LiveSettings(options.settings);
+  const settings = live.view;
   prepareData(settings.data);
-  const credentials = new Credentials([...settings.credentials, ...defaultCredentials(settings.data)]);
+  const allCredentials = ({ credentials, data }: Settings) => [...credentials, ...defaultCredentials(data)];
+  const credentials = new Credentials(allCredentials(settings));
   const path = join(settings.data, "store");
   const providers = createProviders(settings.providers, options.environment);
   const metrics = new MetricsRecorder(
@@ -78,7 +86,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     onCommitted: (commands, tookMs) => metrics.committed(commands, tookMs),
   });
   const turns = new InternalTurns(opened.store, clock);
-  const dispatcher = createDispatcher(options, opened, turns, providers, clock, metrics);
+  const dispatcher = createDispatcher({ ...options, settings }, opened, turns, providers, clock, metrics);
   const left = await sweepEarlierLives(opened.storeId, opened.instance);
   if (left.length > 0) log.error({ pids: left }, "processes of an earlier life cannot be ended");
   await opened.store.sweep(clock.now());
@@ -127,7 +135,10 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     notMaintained,
   );
 
-  const keys = new Keys(settings.scope, new Set([...providers.keys(), ...shippedProviders]));
+  const keys = new Keys(
+    (scope) => settings.scope(scope),
+    new Set([...providers.keys(), ...shippedProviders]),
+  );
   const reserving = {
     store: opened.store,
     turns,
@@ -152,6 +163,14 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     dispatcher,
     providers,
     metrics,
+    settings,
+    reload(next) {
+      // What fails leaves everything as it was.
+      const nextCredentials = allCredentials({ ...next, data: settings.data });
+      const reloaded = live.replace(next);
+      credentials.replace(nextCredentials);
+      return reloaded;
+    },
     service: {
       ...reserving,
       onPruned,
@@ -159,7 +178,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       dispatcher,
       providers,
       signingKey: signingKey(settings.data),
-      checkDisk: diskGuard(path, settings.limits.diskReserveBytes, clock),
+      checkDisk: diskGuard(path, () => settings.limits.diskReserveBytes, clock),
       settings,
       version,
       startedAtMs: clock.now(),
@@ -193,9 +212,15 @@ function createDispatcher(
     providers,
     limits: {
       running: settings.limits.runningTurns,
-      waiting: settings.limits.waitingTurns,
-      waitingInSession: settings.limits.waitingTurnsPerSession,
-      waitingOfGrant: settings.limits.waitingTurnsPerGrant,
+      get waiting() {
+        return settings.limits.waitingTurns;
+      },
+      get waitingInSession() {
+        return settings.limits.waitingTurnsPerSession;
+      },
+      get waitingOfGrant() {
+        return settings.limits.waitingTurnsPerGrant;
+      },
       collectDebounceMs: settings.limits.collectDebounceMs,
     },
     newNativeId: randomUUID,
@@ -218,7 +243,7 @@ function createDispatcher(
 }
 
 /** Refuses turns while the disk is low; asks the system at most once a second. */
-function diskGuard(path: string, reserveBytes: number, clock: Clock): () => void {
+function diskGuard(path: string, reserveBytes: () => number, clock: Clock): () => void {
   let checkedAtMs = Number.NEGATIVE_INFINITY;
   let free = Number.POSITIVE_INFINITY;
   return () => {
@@ -226,7 +251,7 @@ function diskGuard(path: string, reserveBytes: number, clock: Clock): () => void
       checkedAtMs = clock.now();
       free = freeBytes(path);
     }
-    if (free >= reserveBytes) return;
+    if (free >= reserveBytes()) return;
     throw new BrokerError(
       "DISK_LOW",
       `the disk of the store has ${free} bytes left, less than the reserve`,

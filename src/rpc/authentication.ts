@@ -6,12 +6,14 @@ import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
 import { BrokerError } from "../errors.js";
 import { callerKey, roleIncludes } from "./caller.js";
 import type { Credentials } from "./credentials.js";
+import { untilRevoked } from "./revocation.js";
 
 /** Health and reflection are open to all. */
 export function authenticationInterceptor(credentials: () => Credentials): Interceptor {
-  return (next) => (request) => {
+  return (next) => async (request) => {
     if (request.service.typeName !== SessionBroker.typeName) return next(request);
-    const caller = credentials().find(request.header.get("authorization"));
+    const known = credentials();
+    const caller = known.find(request.header.get("authorization"));
     if (caller === undefined) {
       throw new BrokerError(
         "UNAUTHENTICATED",
@@ -31,6 +33,10 @@ export function authenticationInterceptor(credentials: () => Credentials): Inter
       );
     }
     request.contextValues.set(callerKey, caller);
-    return next(request);
+    const revoked = known.revoked(caller);
+    if (!request.stream) return next(request);
+    const response = await next({ ...request, message: untilRevoked(request.message, revoked) });
+    // One that is answered with a single message takes a stream all the same.
+    return response.stream ? { ...response, message: untilRevoked(response.message, revoked) } : response;
   };
 }

@@ -1,7 +1,7 @@
 /** The commands that serve until they are stopped, and what to ask before. */
 import { describeAddress } from "../process.js";
 import type { Command } from "./definition.js";
-import { brokerOption, settingsOf, settingsOptions } from "./settings.js";
+import { brokerOption, overridesOf, settingsOf, settingsOptions } from "./settings.js";
 
 export const serverCommands: readonly Command[] = [
   {
@@ -18,10 +18,14 @@ export const serverCommands: readonly Command[] = [
   {
     name: "serve",
     summary: "the broker: Connect, gRPC and gRPC-Web",
+    details: `SIGTERM and Ctrl-C let running turns end for 30 s first; a second one does not. SIGHUP reads
+the configuration and the tokens again: the log says what is in force and what needs a
+restart.`,
     options: settingsOptions,
     async run(given) {
       const { serve } = await import("../serve.js");
-      await serve(await settingsOf(given));
+      const { loadSettings } = await import("../../config/config.js");
+      await serve(await settingsOf(given), () => loadSettings(overridesOf(given)));
       return 0;
     },
   },
@@ -40,6 +44,23 @@ export const serverCommands: readonly Command[] = [
       const settings = await settingsOf(given);
       const broker = given.text("broker") ?? describeAddress(settings.listen);
       await openai({ listen: settings.adapterListen, broker });
+      return 0;
+    },
+  },
+  {
+    name: "check",
+    summary: "whether the configuration can be used, and what is wrong in it",
+    details: "Ends with 2 and a line for each problem if it cannot be used: file, line, column, field.",
+    options: {
+      "print-config": {
+        type: "boolean",
+        help: "print what is in force, with every default, and with\nsecrets as digests",
+      },
+      ...settingsOptions,
+    },
+    async run(given) {
+      const { check } = await import("../check.js");
+      await check(await settingsOf(given), overridesOf(given).config, given.flag("print-config"));
       return 0;
     },
   },

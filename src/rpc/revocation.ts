@@ -1,0 +1,29 @@
+/** Streams whose credential goes away while they run. */
+import { BrokerError } from "../errors.js";
+
+/** The messages, until the signal aborts: then UNAUTHENTICATED, also while none comes. */
+export async function* untilRevoked<T>(messages: AsyncIterable<T>, revoked: AbortSignal): AsyncGenerator<T> {
+  const iterator = messages[Symbol.asyncIterator]();
+  let fail: (error: Error) => void = () => {};
+  const end = () => fail(revokedError());
+  revoked.addEventListener("abort", end);
+  try {
+    for (;;) {
+      if (revoked.aborted) throw revokedError();
+      const next = await new Promise<IteratorResult<T>>((resolve, reject) => {
+        fail = reject;
+        iterator.next().then(resolve, reject);
+      });
+      if (next.done === true) return;
+      yield next.value;
+    }
+  } finally {
+    revoked.removeEventListener("abort", end);
+    // One that waits for something to happen ends when it has happened, or with its request.
+    iterator.return?.().catch(() => {});
+  }
+}
+
+function revokedError(): BrokerError {
+  return new BrokerError("UNAUTHENTICATED", "the credential of this call was taken away or changed");
+}
