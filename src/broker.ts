@@ -1,5 +1,6 @@
 /** One broker: the store, the providers, the dispatcher and the service, put together. */
 import { randomUUID } from "node:crypto";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { Background } from "./background.js";
@@ -20,9 +21,10 @@ import { maintain } from "./sessions/maintenance.js";
 import { PendingActivity } from "./sessions/pending-activity.js";
 import type { RotationReason, SessionRow } from "./sessions/session.js";
 import type { PruneReport, ReservationOutcome } from "./sessions/session-store.js";
+import { makePartial, removePartials, verifyCopy } from "./store/lmdb/backup.js";
 import { freeBytes } from "./store/lmdb/disk.js";
 import { type OpenedStore, openStore } from "./store/lmdb/open.js";
-import { schemaVersion } from "./store/lmdb/schema.js";
+import { dataFileName, schemaVersion } from "./store/lmdb/schema.js";
 import { Dispatcher } from "./turns/dispatcher.js";
 import { InternalTurns, isInternal } from "./turns/internal-turns.js";
 import type { Provider } from "./turns/provider.js";
@@ -85,6 +87,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     onLost: options.onLost,
     onCommitted: (commands, tookMs) => metrics.committed(commands, tookMs),
   });
+  // The store is this process's now, and with it what lies beside it.
+  removePartials(settings.data);
   const turns = new InternalTurns(opened.store, clock);
   const dispatcher = createDispatcher({ ...options, settings }, opened, turns, providers, clock, metrics);
   const left = await sweepEarlierLives(opened.storeId, opened.instance);
@@ -179,6 +183,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       providers,
       signingKey: signingKey(settings.data),
       checkDisk: diskGuard(path, () => settings.limits.diskReserveBytes, clock),
+      backups: backupsOf(settings, opened),
       settings,
       version,
       startedAtMs: clock.now(),
@@ -240,6 +245,33 @@ function createDispatcher(
       if (isInternal(turn.turnNo)) removeWorkspace(settings, turn, log);
     },
   });
+}
+
+/** Copies of the store, beside it while they are sent. */
+function backupsOf({ data }: Settings, opened: OpenedStore): ServiceDeps["backups"] {
+  return {
+    checkRoom: () => {
+      const needed = 2 * opened.bytes();
+      const free = freeBytes(data);
+      if (free >= needed) return;
+      throw new BrokerError(
+        "DISK_LOW",
+        `a copy of the store needs ${needed} bytes free, and there are ${free}`,
+      );
+    },
+    copy: async (onVerifying) => {
+      const directory = makePartial(data, "backup");
+      try {
+        await opened.copyTo(directory);
+        onVerifying();
+        await verifyCopy(directory);
+        return { directory, file: join(directory, dataFileName) };
+      } catch (error) {
+        rmSync(directory, { recursive: true, force: true });
+        throw error;
+      }
+    },
+  };
 }
 
 /** Refuses turns while the disk is low; asks the system at most once a second. */

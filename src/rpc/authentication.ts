@@ -33,10 +33,11 @@ export function authenticationInterceptor(credentials: () => Credentials): Inter
       );
     }
     request.contextValues.set(callerKey, caller);
-    const revoked = known.revoked(caller);
     if (!request.stream) return next(request);
-    const response = await next({ ...request, message: untilRevoked(request.message, revoked) });
+    const guarded = <T>(messages: AsyncIterable<T>) =>
+      untilRevoked(messages, known.revoked(caller), request.signal);
+    const response = await next({ ...request, message: guarded(request.message) });
     // One that is answered with a single message takes a stream all the same.
-    return response.stream ? { ...response, message: untilRevoked(response.message, revoked) } : response;
+    return response.stream ? { ...response, message: guarded(response.message) } : response;
   };
 }

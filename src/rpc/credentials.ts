@@ -1,5 +1,6 @@
 /** Which credential a bearer token belongs to. */
 import { timingSafeEqual } from "node:crypto";
+import { setMaxListeners } from "node:events";
 import type { CredentialSettings } from "../config/config.js";
 import { sha256 } from "../config/tokens.js";
 import { baseScopeOf, type Caller } from "./caller.js";
@@ -30,6 +31,8 @@ export class Credentials {
       if (kept !== undefined) return kept;
       const caller = { name, role, scopes, baseScope: baseScopeOf(scopes) };
       const revoked = new AbortController();
+      // Each stream that runs listens to it.
+      setMaxListeners(0, revoked.signal);
       this.#revocations.set(caller, revoked.signal);
       return { settings: text, digest: Buffer.from(tokenSha256, "hex"), caller, revoked };
     });

@@ -1,12 +1,22 @@
 /** Streams whose credential goes away while they run. */
 import { BrokerError } from "../errors.js";
 
-/** The messages, until the signal aborts: then UNAUTHENTICATED, also while none comes. */
-export async function* untilRevoked<T>(messages: AsyncIterable<T>, revoked: AbortSignal): AsyncGenerator<T> {
+/**
+ * The messages, until they are revoked: then UNAUTHENTICATED, also while none comes.
+ *
+ * @param left aborted when the caller has left: nobody may read on then, or end what is read
+ */
+export async function* untilRevoked<T>(
+  messages: AsyncIterable<T>,
+  revoked: AbortSignal,
+  left: AbortSignal,
+): AsyncGenerator<T> {
   const iterator = messages[Symbol.asyncIterator]();
   let fail: (error: Error) => void = () => {};
   const end = () => fail(revokedError());
+  const forget = () => revoked.removeEventListener("abort", end);
   revoked.addEventListener("abort", end);
+  left.addEventListener("abort", forget);
   try {
     for (;;) {
       if (revoked.aborted) throw revokedError();
@@ -18,7 +28,8 @@ export async function* untilRevoked<T>(messages: AsyncIterable<T>, revoked: Abor
       yield next.value;
     }
   } finally {
-    revoked.removeEventListener("abort", end);
+    forget();
+    left.removeEventListener("abort", forget);
     // One that waits for something to happen ends when it has happened, or with its request.
     iterator.return?.().catch(() => {});
   }

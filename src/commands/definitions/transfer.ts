@@ -1,7 +1,7 @@
 /** The commands that move sessions, and the one that sums up what they took. */
 import { type Format, formats } from "../import/formats.js";
 import { type Command, UsageError } from "./definition.js";
-import { accessOf, brokerOption, jsonOption, settingsOptions, tokenNote } from "./settings.js";
+import { accessOf, brokerOption, jsonOption, settingsOf, settingsOptions, tokenNote } from "./settings.js";
 
 export const transferCommands: readonly Command[] = [
   {
@@ -45,6 +45,34 @@ export const transferCommands: readonly Command[] = [
         includeArchived: given.flag("archived"),
       };
       await exportSessions({ access: await accessOf(given), filter, output: given.text("output") });
+      return 0;
+    },
+  },
+  {
+    name: "backup",
+    operands: ["FILE"],
+    summary: "a consistent copy of the store of a running broker, as a file",
+    details: `The file is there only if it is whole, on disk, and was read once. One that exists already
+stays as it is. A credential with the role admin and the scope "*" is needed.
+
+${tokenNote}`,
+    options: { ...brokerOption, ...settingsOptions },
+    async run(given) {
+      const { backup } = await import("../backup.js");
+      await backup(await accessOf(given), given.operands[0] ?? "");
+      return 0;
+    },
+  },
+  {
+    name: "restore",
+    operands: ["FILE"],
+    summary: "makes the store of a data directory from a backup",
+    details: `No broker runs there meanwhile, and the directory has no store yet. Turns that had not
+ended in the backup end INTERRUPTED, reason RESTORED; tokens are not part of it.`,
+    options: settingsOptions,
+    async run(given) {
+      const { restore } = await import("../restore.js");
+      await restore(await settingsOf(given), given.operands[0] ?? "");
       return 0;
     },
   },
