@@ -13,6 +13,7 @@ import type { Reloaded } from "./config/live.js";
 import { listenForMetrics, type MetricsListening } from "./metrics/listen.js";
 import type { EndedRpc } from "./metrics/record.js";
 import { createHealth, type HealthState, ServingStatus } from "./rpc/health.js";
+import { withHttpMethods } from "./rpc/http-methods.js";
 import { readMalformedTextAsReplacement } from "./rpc/malformed-text.js";
 import { metricsInterceptor, unknownMethodHandler } from "./rpc/metrics.js";
 import { reflectionRoutes } from "./rpc/reflection.js";
@@ -93,27 +94,27 @@ async function openDoors(
   const reflection = reflectionRoutes([SessionBroker, Health]);
   const service = serviceRoutes(broker.service);
   const onEnded = (rpc: EndedRpc) => broker.metrics.rpcEnded(rpc);
-  const handler = withPlainGrpcMessages(
-    connectNodeAdapter({
-      routes: (router) => {
-        service(router);
-        health.routes(router);
-        reflection(router);
-      },
-      interceptors: [
-        metricsInterceptor([SessionBroker, Health, ServerReflection, ServerReflectionAlpha], onEnded),
-        ...serviceInterceptors(
-          () => broker.credentials,
-          (method, error) => log.error({ method, err: error }, "a request failed unexpectedly"),
-        ),
-      ],
-      fallback: unknownMethodHandler(onEnded),
-      // A misspelt field is told instead of being passed over.
-      jsonOptions: { ignoreUnknownFields: false },
-      readMaxBytes: settings.limits.messageBytes,
-      shutdownSignal,
-    }),
-  );
+  const services = [SessionBroker, Health, ServerReflection, ServerReflectionAlpha];
+  const rpcs = connectNodeAdapter({
+    routes: (router) => {
+      service(router);
+      health.routes(router);
+      reflection(router);
+    },
+    interceptors: [
+      metricsInterceptor(services, onEnded),
+      ...serviceInterceptors(
+        () => broker.credentials,
+        (method, error) => log.error({ method, err: error }, "a request failed unexpectedly"),
+      ),
+    ],
+    fallback: unknownMethodHandler(onEnded),
+    // A misspelt field is told instead of being passed over.
+    jsonOptions: { ignoreUnknownFields: false },
+    readMaxBytes: settings.limits.messageBytes,
+    shutdownSignal,
+  });
+  const handler = withHttpMethods(services, withPlainGrpcMessages(rpcs));
   const reachable = reachableAddresses(settings.listen.host);
   const rules = () => ({ hosts: [...settings.hosts, ...reachable], origins: [] });
   return listen({
