@@ -1,10 +1,12 @@
 /** One broker: the store, the providers, the dispatcher and the service, put together. */
 import { randomUUID } from "node:crypto";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { Background } from "./background.js";
 import { type Clock, ClockGuard, systemClock } from "./clock.js";
 import type { Settings } from "./config/config.js";
+import { LiveSettings, type Reloaded } from "./config/live.js";
 import { defaultCredentials, prepareData, signingKey } from "./config/tokens.js";
 import { BrokerError } from "./errors.js";
 import { MetricsRecorder } from "./metrics/record.js";
@@ -20,9 +22,10 @@ import { maintain } from "./sessions/maintenance.js";
 import { PendingActivity } from "./sessions/pending-activity.js";
 import type { RotationReason, SessionRow } from "./sessions/session.js";
 import type { PruneReport, ReservationOutcome } from "./sessions/session-store.js";
+import { makePartial, removePartials, verifyCopy } from "./store/lmdb/backup.js";
 import { freeBytes } from "./store/lmdb/disk.js";
 import { type OpenedStore, openStore } from "./store/lmdb/open.js";
-import { schemaVersion } from "./store/lmdb/schema.js";
+import { dataFileName, schemaVersion } from "./store/lmdb/schema.js";
 import { Chain } from "./turns/chain.js";
 import { Dispatcher } from "./turns/dispatcher.js";
 import { InternalTurns, isInternal } from "./turns/internal-turns.js";
@@ -38,6 +41,10 @@ export interface Broker extends AsyncDisposable {
   readonly dispatcher: Dispatcher;
   readonly providers: ReadonlyMap<string, Provider>;
   readonly metrics: MetricsRecorder;
+  /** In force, some of them as they were read last. */
+  readonly settings: Settings;
+  /** Puts in force what can be while it runs; tokens of the data directory are read again, too. */
+  reload(settings: Settings): Reloaded;
 }
 
 export interface BrokerOptions {
@@ -56,9 +63,12 @@ const backgroundStopMs = 5_000;
 
 /** Opens the store, ends what a former process left, and lets waiting turns run. */
 export async function startBroker(options: BrokerOptions): Promise<Broker> {
-  const { settings, log, clock = systemClock } = options;
+  const { log, clock = systemClock } = options;
+  const live = new LiveSettings(options.settings);
+  const settings = live.view;
   prepareData(settings.data);
-  const credentials = new Credentials([...settings.credentials, ...defaultCredentials(settings.data)]);
+  const allCredentials = ({ credentials, data }: Settings) => [...credentials, ...defaultCredentials(data)];
+  const credentials = new Credentials(allCredentials(settings));
   const path = join(settings.data, "store");
   const providers = createProviders(settings.providers, options.environment);
   const metrics = new MetricsRecorder(
@@ -79,12 +89,23 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     onLost: options.onLost,
     onCommitted: (commands, tookMs) => metrics.committed(commands, tookMs),
   });
+  // The store is this process's now, and with it what lies beside it.
+  removePartials(settings.data);
   const turns = new InternalTurns(opened.store, clock);
   const chain = new Chain(signingKey(settings.data));
   let left: readonly LiveProcess[] = [];
   const leftBehind = (sessionId: string) =>
     left.filter(({ mark }) => mark?.endsWith(`/${sessionId}`)).map(({ pid }) => pid);
-  const dispatcher = createDispatcher(options, opened, turns, providers, clock, metrics, leftBehind, chain);
+  const dispatcher = createDispatcher(
+    { ...options, settings },
+    opened,
+    turns,
+    providers,
+    clock,
+    metrics,
+    leftBehind,
+    chain,
+  );
   left = await sweepEarlierLives(opened.storeId, opened.instance);
   if (left.length > 0) log.error({ left }, "processes of an earlier life cannot be ended");
   await opened.store.sweep(clock.now());
@@ -133,7 +154,10 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     notMaintained,
   );
 
-  const keys = new Keys(settings.scope, new Set([...providers.keys(), ...shippedProviders]));
+  const keys = new Keys(
+    (scope) => settings.scope(scope),
+    new Set([...providers.keys(), ...shippedProviders]),
+  );
   const reserving = {
     store: opened.store,
     turns,
@@ -158,6 +182,14 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     dispatcher,
     providers,
     metrics,
+    settings,
+    reload(next) {
+      // What fails leaves everything as it was.
+      const nextCredentials = allCredentials({ ...next, data: settings.data });
+      const reloaded = live.replace(next);
+      credentials.replace(nextCredentials);
+      return reloaded;
+    },
     service: {
       ...reserving,
       onPruned,
@@ -166,7 +198,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       chain,
       providers,
       signingKey: signingKey(settings.data),
-      checkDisk: diskGuard(path, settings.limits.diskReserveBytes, clock),
+      checkDisk: diskGuard(path, () => settings.limits.diskReserveBytes, clock),
+      backups: backupsOf(settings, opened),
       settings,
       version,
       startedAtMs: clock.now(),
@@ -204,9 +237,15 @@ function createDispatcher(
     providers,
     limits: {
       running: settings.limits.runningTurns,
-      waiting: settings.limits.waitingTurns,
-      waitingInSession: settings.limits.waitingTurnsPerSession,
-      waitingOfGrant: settings.limits.waitingTurnsPerGrant,
+      get waiting() {
+        return settings.limits.waitingTurns;
+      },
+      get waitingInSession() {
+        return settings.limits.waitingTurnsPerSession;
+      },
+      get waitingOfGrant() {
+        return settings.limits.waitingTurnsPerGrant;
+      },
       collectDebounceMs: settings.limits.collectDebounceMs,
     },
     newNativeId: randomUUID,
@@ -228,8 +267,35 @@ function createDispatcher(
   });
 }
 
+/** Copies of the store, beside it while they are sent. */
+function backupsOf({ data }: Settings, opened: OpenedStore): ServiceDeps["backups"] {
+  return {
+    checkRoom: () => {
+      const needed = 2 * opened.bytes();
+      const free = freeBytes(data);
+      if (free >= needed) return;
+      throw new BrokerError(
+        "DISK_LOW",
+        `a copy of the store needs ${needed} bytes free, and there are ${free}`,
+      );
+    },
+    copy: async (onVerifying) => {
+      const directory = makePartial(data, "backup");
+      try {
+        await opened.copyTo(directory);
+        onVerifying();
+        await verifyCopy(directory);
+        return { directory, file: join(directory, dataFileName) };
+      } catch (error) {
+        rmSync(directory, { recursive: true, force: true });
+        throw error;
+      }
+    },
+  };
+}
+
 /** Refuses turns while the disk is low; asks the system at most once a second. */
-function diskGuard(path: string, reserveBytes: number, clock: Clock): () => void {
+function diskGuard(path: string, reserveBytes: () => number, clock: Clock): () => void {
   let checkedAtMs = Number.NEGATIVE_INFINITY;
   let free = Number.POSITIVE_INFINITY;
   return () => {
@@ -237,7 +303,7 @@ function diskGuard(path: string, reserveBytes: number, clock: Clock): () => void
       checkedAtMs = clock.now();
       free = freeBytes(path);
     }
-    if (free >= reserveBytes) return;
+    if (free >= reserveBytes()) return;
     throw new BrokerError(
       "DISK_LOW",
       `the disk of the store has ${free} bytes left, less than the reserve`,

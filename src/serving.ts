@@ -9,9 +9,11 @@ import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflectio
 import { SessionBroker } from "../gen/sessionbroker/v1/session_broker_pb.js";
 import { type Broker, type BrokerOptions, startBroker } from "./broker.js";
 import type { Address, Settings } from "./config/config.js";
+import type { Reloaded } from "./config/live.js";
 import { listenForMetrics, type MetricsListening } from "./metrics/listen.js";
 import type { EndedRpc } from "./metrics/record.js";
 import { createHealth, type HealthState, ServingStatus } from "./rpc/health.js";
+import { withHttpMethods } from "./rpc/http-methods.js";
 import { readMalformedTextAsReplacement } from "./rpc/malformed-text.js";
 import { metricsInterceptor, unknownMethodHandler } from "./rpc/metrics.js";
 import { reflectionRoutes } from "./rpc/reflection.js";
@@ -27,6 +29,8 @@ export interface Serving {
   readonly metricsAddress?: Address;
   /** Refuses new turns, lets the running ones end by the deadline, and closes everything. */
   stop(drainMs: number): Promise<void>;
+  /** Puts settings in force that can be changed while it runs. */
+  reload(settings: Settings): Reloaded;
   /** Stops waiting for running turns. */
   hurry(): void;
 }
@@ -43,8 +47,8 @@ export async function serveBroker(options: BrokerOptions): Promise<Serving> {
   let metrics: MetricsListening | undefined;
   let listening: Listening;
   try {
-    metrics = await openMetrics(options.settings, broker, options.log);
-    listening = await openDoors(options.settings, broker, health, shutdown.signal, options.log);
+    metrics = await openMetrics(broker, options.log);
+    listening = await openDoors(broker, health, shutdown.signal, options.log);
   } catch (error) {
     await metrics?.close();
     await broker[Symbol.asyncDispose]();
@@ -54,6 +58,7 @@ export async function serveBroker(options: BrokerOptions): Promise<Serving> {
   return {
     address: { host: listening.address, port: listening.port },
     ...(metrics === undefined ? {} : { metricsAddress: metrics.address }),
+    reload: (settings) => broker.reload(settings),
     hurry: () => broker.dispatcher.stopNow(),
     async stop(drainMs) {
       health.set(ServingStatus.NOT_SERVING);
@@ -67,52 +72,51 @@ export async function serveBroker(options: BrokerOptions): Promise<Serving> {
   };
 }
 
-async function openMetrics(
-  { metricsListen, hosts }: Settings,
-  broker: Broker,
-  log: Logger,
-): Promise<MetricsListening | undefined> {
+async function openMetrics(broker: Broker, log: Logger): Promise<MetricsListening | undefined> {
+  const { settings } = broker;
+  const { metricsListen } = settings;
   if (metricsListen === undefined) return undefined;
   return listenForMetrics({
     listen: metricsListen,
-    hosts,
+    hosts: () => settings.hosts,
     registry: broker.metrics.registry,
     onError: (error) => log.error({ err: error }, "the metrics could not be shown"),
   });
 }
 
 async function openDoors(
-  settings: Settings,
   broker: Broker,
   health: HealthState,
   shutdownSignal: AbortSignal,
   log: Logger,
 ): Promise<Listening> {
+  const { settings } = broker;
   const reflection = reflectionRoutes([SessionBroker, Health]);
   const service = serviceRoutes(broker.service);
   const onEnded = (rpc: EndedRpc) => broker.metrics.rpcEnded(rpc);
-  const handler = withPlainGrpcMessages(
-    connectNodeAdapter({
-      routes: (router) => {
-        service(router);
-        health.routes(router);
-        reflection(router);
-      },
-      interceptors: [
-        metricsInterceptor([SessionBroker, Health, ServerReflection, ServerReflectionAlpha], onEnded),
-        ...serviceInterceptors(
-          () => broker.credentials,
-          (method, error) => log.error({ method, err: error }, "a request failed unexpectedly"),
-        ),
-      ],
-      fallback: unknownMethodHandler(onEnded),
-      // A misspelt field is told instead of being passed over.
-      jsonOptions: { ignoreUnknownFields: false },
-      readMaxBytes: settings.limits.messageBytes,
-      shutdownSignal,
-    }),
-  );
-  const rules = { hosts: [...settings.hosts, ...reachableAddresses(settings.listen.host)], origins: [] };
+  const services = [SessionBroker, Health, ServerReflection, ServerReflectionAlpha];
+  const rpcs = connectNodeAdapter({
+    routes: (router) => {
+      service(router);
+      health.routes(router);
+      reflection(router);
+    },
+    interceptors: [
+      metricsInterceptor(services, onEnded),
+      ...serviceInterceptors(
+        () => broker.credentials,
+        (method, error) => log.error({ method, err: error }, "a request failed unexpectedly"),
+      ),
+    ],
+    fallback: unknownMethodHandler(onEnded),
+    // A misspelt field is told instead of being passed over.
+    jsonOptions: { ignoreUnknownFields: false },
+    readMaxBytes: settings.limits.messageBytes,
+    shutdownSignal,
+  });
+  const handler = withHttpMethods(services, withPlainGrpcMessages(rpcs));
+  const reachable = reachableAddresses(settings.listen.host);
+  const rules = () => ({ hosts: [...settings.hosts, ...reachable], origins: [] });
   return listen({
     ...settings.listen,
     socketPath: settings.socket,

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { type Client, Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
+import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
 import { ConfigError, type Settings } from "../config/config.js";
 import { adminTokenFile } from "../config/tokens.js";
@@ -66,6 +67,39 @@ export function brokerClient({ broker, token }: BrokerAccess): Client<typeof Ses
   return createClient(SessionBroker, transport);
 }
 
+/** Asks once; what goes wrong is told in words for who typed the command. @throws CommandError */
+export async function askBroker<T>(
+  access: BrokerAccess,
+  call: (client: Client<typeof SessionBroker>) => Promise<T>,
+): Promise<T> {
+  try {
+    return await call(brokerClient(access));
+  } catch (error) {
+    throw explainCall(error, access);
+  }
+}
+
+const mostPageRows = 1000;
+
+/** Rows of a listing, page after page. @param limit of rows; 0: all */
+export async function pagesOf<T>(
+  limit: number,
+  ask: (
+    pageSize: number,
+    pageToken: string,
+  ) => Promise<{ readonly rows: T[]; readonly nextPageToken: string }>,
+): Promise<{ readonly rows: readonly T[]; readonly more: boolean }> {
+  const rows: T[] = [];
+  let pageToken = "";
+  do {
+    const pageSize = limit === 0 ? mostPageRows : Math.min(limit - rows.length, mostPageRows);
+    const page = await ask(pageSize, pageToken);
+    rows.push(...page.rows);
+    pageToken = page.nextPageToken;
+  } while (pageToken !== "" && (limit === 0 || rows.length < limit));
+  return { rows, more: pageToken !== "" };
+}
+
 /** No broker answers, or it went away. */
 export class BrokerUnreachable extends CommandError {}
 
@@ -81,12 +115,30 @@ export function explainCall(error: unknown, { broker, tokenSource }: BrokerAcces
       return new CommandError(`the broker at ${broker} does not know the token of ${tokenSource}: ${reason}`);
     case Code.PermissionDenied:
       return new CommandError(`the token of ${tokenSource} does not allow it: ${reason}`);
-    default:
-      return new CommandError(`the broker at ${broker} could not do it: ${reason}`);
+    default: {
+      const what = error.findDetails(ErrorInfoSchema)[0]?.reason ?? "";
+      const hint = advice[what];
+      return new CommandError(
+        `the broker at ${broker} could not do it: ${reason}${hint === undefined ? "" : `; ${hint}`}`,
+      );
+    }
   }
 }
 
-function isLost({ code, cause }: ConnectError): boolean {
+/** What to do, by the reason of an error. */
+const advice: Readonly<Record<string, string>> = {
+  SESSION_BUSY: "wait for its turns, end them with `session-broker turns cancel`, or use --force",
+  SESSION_NOT_FOUND: "`session-broker sessions list` shows those that there are",
+  TURN_NOT_FOUND: "`session-broker turns list` shows those that there are",
+  AMBIGUOUS_ID: "that is done with --scope, --external-id and --provider",
+  STALE_GENERATION: "look at it again with `session-broker sessions show`",
+  EVENTS_EXPIRED: "`session-broker turns show` still tells how it ended",
+};
+
+function isLost(error: ConnectError): boolean {
+  const { code, cause } = error;
+  // A session that is busy is told with the code of a broken stream, and with a reason.
+  if (error.findDetails(ErrorInfoSchema).length > 0) return code === Code.Unavailable;
   if ([Code.Unavailable, Code.Aborted, Code.Canceled].includes(code)) return true;
   return cause instanceof Error && "syscall" in cause;
 }

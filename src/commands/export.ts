@@ -1,13 +1,13 @@
 /** `session-broker export`: the sessions of a running broker, one JSON object a line. */
 import { randomUUID } from "node:crypto";
 import { open, rename, rm } from "node:fs/promises";
-import type { Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { type MessageInitShape, toJsonString } from "@bufbuild/protobuf";
 import type { ExportSessionsRequestSchema } from "../../gen/sessionbroker/v1/admin_pb.js";
 import { SessionSchema } from "../../gen/sessionbroker/v1/session_pb.js";
 import { type BrokerAccess, brokerClient, explainCall } from "./broker-client.js";
 import { CommandError } from "./command-error.js";
+import { writeText } from "./output.js";
 import { Progress } from "./progress.js";
 
 export interface ExportOptions {
@@ -21,7 +21,7 @@ export async function exportSessions({ access, filter, output }: ExportOptions):
   const progress = new Progress("exported");
   const lines = sessionLines(access, filter, progress);
   try {
-    if (output === undefined) await writeTo(process.stdout, lines);
+    if (output === undefined) for await (const line of lines) await writeText(line);
     else await writeFile(output, lines);
   } finally {
     progress.end();
@@ -41,20 +41,6 @@ async function* sessionLines(
     }
   } catch (error) {
     throw explainCall(error, access);
-  }
-}
-
-async function writeTo(out: Writable, lines: AsyncIterable<string>): Promise<void> {
-  // The write that fails says so itself.
-  out.on("error", () => {});
-  const write = (text: string) =>
-    new Promise<void>((resolve, reject) => {
-      out.write(text, (error) => (error ? reject(error) : resolve()));
-    });
-  for await (const line of lines) {
-    await write(line).catch((error: Error) => {
-      throw new CommandError(`the output cannot be written: ${error.message}`);
-    });
   }
 }
 

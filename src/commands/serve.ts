@@ -1,14 +1,15 @@
 /** `session-broker serve`: the broker, until it is told to stop. */
-import { pino } from "pino";
+import { type Logger, pino } from "pino";
 import type { Settings } from "../config/config.js";
 import { tokenFile } from "../config/tokens.js";
 import { keepHeapSmall } from "../heap.js";
-import { serveBroker } from "../serving.js";
+import { type Serving, serveBroker } from "../serving.js";
 import { describeAddress, untilStopped } from "./process.js";
 
 const drainMs = 30_000;
 
-export async function serve(settings: Settings): Promise<void> {
+/** @param reread reads the settings once more. @throws ConfigError */
+export async function serve(settings: Settings, reread: () => Settings): Promise<void> {
   keepHeapSmall();
   const log = pino(
     { name: "session-broker", level: process.env.SESSION_BROKER_LOG_LEVEL ?? "info" },
@@ -24,6 +25,7 @@ export async function serve(settings: Settings): Promise<void> {
       process.exit(1);
     },
   });
+  process.on("SIGHUP", () => reload(serving, reread, log));
   const { metricsAddress } = serving;
   const metrics =
     metricsAddress === undefined ? "" : `; metrics at ${describeAddress(metricsAddress)}/metrics`;
@@ -35,4 +37,15 @@ export async function serve(settings: Settings): Promise<void> {
   log.info("stopping: running turns may end, new ones are refused");
   stop.second.then(() => serving.hurry());
   await serving.stop(drainMs);
+}
+
+/** SIGHUP: whatever is wrong, the broker goes on with what it had. */
+function reload(serving: Serving, reread: () => Settings, log: Logger): void {
+  try {
+    const { changed, needsRestart } = serving.reload(reread());
+    log.info({ changed, needsRestart }, "the configuration was read again, credentials as well");
+    if (needsRestart.length > 0) log.warn(`in force after a restart: ${needsRestart.join(", ")}`);
+  } catch (error) {
+    log.error(`the configuration stays as it was: ${(error as Error).message}`);
+  }
 }

@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Settings } from "../config/config.js";
-import { tokenFile } from "../config/tokens.js";
+import { headerFile, tokenFile } from "../config/tokens.js";
 import { createProviders } from "../providers/registry.js";
 import { describeAddress, stopWithInput, untilStopped } from "./process.js";
 
@@ -75,7 +75,7 @@ function signalAll(children: readonly ChildProcess[]): void {
 
 function greeting(settings: Settings): string {
   const [agent] = createProviders(settings.providers, process.env).keys();
-  const token = relative(process.cwd(), tokenFile(settings.data));
+  const header = relative(process.cwd(), headerFile(tokenFile(settings.data)));
   const body = JSON.stringify({ model: agent, messages: [{ role: "user", content: "My name is Ada." }] });
   const other = agent === "echo" ? "" : ` Say "model":"echo" to be answered without an agent.`;
   return [
@@ -83,7 +83,7 @@ function greeting(settings: Settings): string {
     `session-broker answers on ${describeAddress(settings.listen)} (Connect, gRPC, gRPC-Web) and ${describeAddress(settings.adapterListen)}/v1 (OpenAI).`,
     `The agent is ${agent}.${other} Try, twice:`,
     "",
-    `curl -sS ${describeAddress(settings.adapterListen)}/v1/chat/completions -H "Authorization: Bearer $(cat ${quoted(token)})" -H "Content-Type: application/json" -H "X-Session-Broker-Key: first-chat" -d '${body}'`,
+    `curl -sS ${describeAddress(settings.adapterListen)}/v1/chat/completions -H @${quoted(header)} -H "Content-Type: application/json" -H "X-Session-Broker-Key: first-chat" -d '${body}'`,
     "",
     "",
   ].join("\n");

@@ -8,6 +8,7 @@ import {
 } from "../../gen/sessionbroker/v1/usage_pb.js";
 import { type BrokerAccess, brokerClient, explainCall } from "./broker-client.js";
 import { printable } from "./printable.js";
+import { tableLines } from "./table.js";
 
 export interface UsageOptions {
   readonly access: BrokerAccess;
@@ -50,34 +51,16 @@ async function allRows(
   return rows;
 }
 
-const head = [
-  "day",
-  "scope",
-  "provider",
-  "turns",
-  "input",
-  "cache read",
-  "cache write",
-  "output",
-  "reasoning",
-  "cost",
-];
-const words = 3;
+const words = ["day", "scope", "provider"];
+const numbers = ["turns", "input", "cache read", "cache write", "output", "reasoning", "cost"];
+const columns = [...words.map((name) => ({ name })), ...numbers.map((name) => ({ name, right: true }))];
 
 /** A line a row, and the sum below if there are several. */
 export function usageTable(rows: readonly UsageRow[]): string[] {
   if (rows.length === 0) return ["No turn has ended in these days."];
-  const cells = [head, ...rows.map(cellsOf)];
+  const cells = rows.map(cellsOf);
   if (rows.length > 1) cells.push(["total", "", "", ...numbersOf(rows)]);
-  const widths = head.map((_, column) => Math.max(...cells.map((row) => row[column]?.length ?? 0)));
-  return cells.map((row) =>
-    row
-      .map((cell, column) =>
-        column < words ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
-      )
-      .join("  ")
-      .trimEnd(),
-  );
+  return tableLines(columns, cells);
 }
 
 function cellsOf(row: UsageRow): string[] {

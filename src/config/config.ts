@@ -1,24 +1,17 @@
 /** The settings in force: the file, then flags and environment over it, then defaults. */
-import { readFileSync } from "node:fs";
 import { basename, dirname, join, relative, resolve } from "node:path";
-import { create, fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { type Duration, durationMs } from "@bufbuild/protobuf/wkt";
-import { createValidator } from "@bufbuild/protovalidate";
-import { parseDocument } from "yaml";
-import {
-  type Config,
-  ConfigSchema,
-  KeyScheme,
-  type Provider,
-} from "../../gen/sessionbroker/config/v1/config_pb.js";
+import { type Config, KeyScheme, type Provider } from "../../gen/sessionbroker/config/v1/config_pb.js";
 import type { Role } from "../../gen/sessionbroker/v1/options_pb.js";
 import type { ResetPolicy as ResetPolicyMessage } from "../../gen/sessionbroker/v1/session_pb.js";
-import { providerProblem } from "../providers/problems.js";
 import type { KeyScheme as Scheme } from "../sessions/key-scheme.js";
 import type { MaintenanceSettings } from "../sessions/maintenance.js";
 import type { ResetPolicy } from "../sessions/session.js";
 import { type ScopePattern, scopeMatches } from "../sessions/session-store.js";
 import type { RetentionSettings } from "../turns/retention.js";
+import { ConfigError, emptyConfig, readConfig } from "./source.js";
+
+export { ConfigError };
 
 export interface Address {
   readonly host: string;
@@ -42,6 +35,8 @@ export interface CredentialSettings {
 }
 
 export interface Settings {
+  /** As it was read, without what stands beside the file. */
+  readonly config: Config;
   readonly data: string;
   readonly listen: Address;
   readonly socket: string;
@@ -78,16 +73,12 @@ export interface Overrides {
   readonly socket?: string | undefined;
 }
 
-/** A setting that cannot be used; the message names it. */
-export class ConfigError extends Error {
-  override readonly name = "ConfigError";
-}
-
 export function loadSettings(overrides: Overrides): Settings {
-  const config = overrides.config === undefined ? create(ConfigSchema) : readConfig(overrides.config);
+  const config = overrides.config === undefined ? emptyConfig() : readConfig(overrides.config);
   const data = resolve(overrides.data || config.data || ".session-broker");
   const metricsListen = overrides.metricsListen ?? config.metricsListen ?? "127.0.0.1:7412";
   const settings: Settings = {
+    config,
     data,
     listen: address("listen", overrides.listen || config.listen || "127.0.0.1:7410"),
     socket: shortPath(resolve(overrides.socket || config.socket || join(data, "broker.sock"))),
@@ -154,39 +145,6 @@ const thirtyDaysMs = 30 * 24 * 3_600_000;
 
 function spanMs(span: Duration | undefined, otherwise: number): number {
   return span === undefined ? otherwise : durationMs(span);
-}
-
-function readConfig(path: string): Config {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch (error) {
-    throw new ConfigError(`the configuration ${path} cannot be read: ${(error as Error).message}`);
-  }
-  const document = parseDocument(text);
-  const [problem] = document.errors;
-  if (problem !== undefined) throw new ConfigError(`${path}: ${problem.message}`);
-  let config: Config;
-  try {
-    config = fromJson(ConfigSchema, (document.toJS() ?? {}) as JsonValue);
-  } catch (error) {
-    throw new ConfigError(`${path}: ${(error as Error).message}`);
-  }
-  const result = createValidator().validate(ConfigSchema, config);
-  if (result.kind === "valid") {
-    refuseUnusableProviders(config, path);
-    return config;
-  }
-  const what = result.kind === "invalid" ? result.violations.map(String).join("; ") : result.error.message;
-  throw new ConfigError(`${path}: ${what}`);
-}
-
-/** What the rules of the schema cannot say of a provider. */
-function refuseUnusableProviders(config: Config, path: string): void {
-  for (const [index, provider] of config.providers.entries()) {
-    const problem = providerProblem(provider);
-    if (problem !== undefined) throw new ConfigError(`${path}: providers[${index}].${problem}`);
-  }
 }
 
 function scopeSettings(config: Config): (scope: string) => ScopeSettings {

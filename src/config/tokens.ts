@@ -7,6 +7,7 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  rmSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
@@ -29,16 +30,21 @@ export function adminTokenFile(data: string): string {
   return join(data, "admin-token");
 }
 
+/** The token of a file as a header, for `curl -H @<file>`: so it is in no command line. */
+export function headerFile(ofToken: string): string {
+  return `${ofToken}.header`;
+}
+
 /** The token of `<data>/token` may dispatch and read, that of `<data>/admin-token` everything. */
 export function defaultCredentials(data: string): CredentialSettings[] {
+  const credential = (name: string, file: string, role: Role) => {
+    const token = readOrMake(file);
+    writeHeader(headerFile(file), token);
+    return { name, tokenSha256: sha256(token), role, scopes: ["*"] };
+  };
   return [
-    { name: "token", tokenSha256: sha256(readOrMake(tokenFile(data))), role: Role.DISPATCH, scopes: ["*"] },
-    {
-      name: "admin-token",
-      tokenSha256: sha256(readOrMake(adminTokenFile(data))),
-      role: Role.ADMIN,
-      scopes: ["*"],
-    },
+    credential("token", tokenFile(data), Role.DISPATCH),
+    credential("admin-token", adminTokenFile(data), Role.ADMIN),
   ];
 }
 
@@ -51,13 +57,26 @@ export function sha256(text: string): string {
   return createHash("sha256").update(text).digest("hex");
 }
 
+/** Written anew if the token was changed by hand. */
+function writeHeader(file: string, token: string): void {
+  const header = `Authorization: Bearer ${token}\n`;
+  if (existsSync(file) && readFileSync(file, "utf8") === header) return;
+  rmSync(file, { force: true });
+  makeFile(file, header);
+}
+
+/** For this user alone. @throws EEXIST if something is there, a link as well */
+function makeFile(file: string, text: string): void {
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+  const handle = openSync(file, flags, 0o600);
+  writeSync(handle, text);
+  closeSync(handle);
+}
+
 function readOrMake(file: string): string {
   try {
-    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-    const handle = openSync(file, flags, 0o600);
     const token = randomBytes(32).toString("base64url");
-    writeSync(handle, token);
-    closeSync(handle);
+    makeFile(file, token);
     return token;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;

@@ -10,7 +10,7 @@ import { toListenError } from "../server/listen-error.js";
 export interface MetricsListenOptions {
   readonly listen: Address;
   /** Names of this server, besides loopback and the bound address, that a Host header may hold. */
-  readonly hosts: readonly string[];
+  readonly hosts: () => readonly string[];
   readonly registry: Registry;
   readonly onError: (error: unknown) => void;
 }
@@ -27,7 +27,8 @@ const requestMs = 10_000;
 /** Adds the metrics of the process as well. @throws ListenError */
 export async function listenForMetrics(options: MetricsListenOptions): Promise<MetricsListening> {
   const { listen, registry, onError } = options;
-  const rules = { hosts: [...options.hosts, ...reachableAddresses(listen.host)], origins: [] };
+  const reachable = reachableAddresses(listen.host);
+  const rules = () => ({ hosts: [...options.hosts(), ...reachable], origins: [] });
   const guarded = guardHost(
     (req, res) => {
       answer(registry, req as IncomingMessage, res as ServerResponse).catch((error: unknown) => {

@@ -6,12 +6,14 @@ import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
 import { BrokerError } from "../errors.js";
 import { callerKey, roleIncludes } from "./caller.js";
 import type { Credentials } from "./credentials.js";
+import { untilRevoked } from "./revocation.js";
 
 /** Health and reflection are open to all. */
 export function authenticationInterceptor(credentials: () => Credentials): Interceptor {
-  return (next) => (request) => {
+  return (next) => async (request) => {
     if (request.service.typeName !== SessionBroker.typeName) return next(request);
-    const caller = credentials().find(request.header.get("authorization"));
+    const known = credentials();
+    const caller = known.find(request.header.get("authorization"));
     if (caller === undefined) {
       throw new BrokerError(
         "UNAUTHENTICATED",
@@ -31,6 +33,11 @@ export function authenticationInterceptor(credentials: () => Credentials): Inter
       );
     }
     request.contextValues.set(callerKey, caller);
-    return next(request);
+    if (!request.stream) return next(request);
+    const guarded = <T>(messages: AsyncIterable<T>) =>
+      untilRevoked(messages, known.revoked(caller), request.signal);
+    const response = await next({ ...request, message: guarded(request.message) });
+    // One that is answered with a single message takes a stream all the same.
+    return response.stream ? { ...response, message: guarded(response.message) } : response;
   };
 }

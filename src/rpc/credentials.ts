@@ -1,17 +1,42 @@
 /** Which credential a bearer token belongs to. */
 import { timingSafeEqual } from "node:crypto";
+import { setMaxListeners } from "node:events";
 import type { CredentialSettings } from "../config/config.js";
 import { sha256 } from "../config/tokens.js";
 import { baseScopeOf, type Caller } from "./caller.js";
 
+interface Known {
+  readonly settings: string;
+  readonly digest: Buffer;
+  readonly caller: Caller;
+  readonly revoked: AbortController;
+}
+
 export class Credentials {
-  readonly #known: readonly { readonly digest: Buffer; readonly caller: Caller }[];
+  #known: readonly Known[] = [];
+  readonly #revocations = new WeakMap<Caller, AbortSignal>();
 
   constructor(settings: readonly CredentialSettings[]) {
-    this.#known = settings.map(({ name, tokenSha256, role, scopes, shared = false }) => ({
-      digest: Buffer.from(tokenSha256, "hex"),
-      caller: { name, role, scopes, baseScope: baseScopeOf(scopes), shared },
-    }));
+    this.replace(settings);
+  }
+
+  /** What is no longer among them, or has another role or other scopes, is revoked at once. */
+  replace(settings: readonly CredentialSettings[]): void {
+    const before = new Map(this.#known.map((known) => [known.settings, known]));
+    this.#known = settings.map((credential) => {
+      const { name, tokenSha256, role, scopes, shared = false } = credential;
+      const text = JSON.stringify([name, tokenSha256, role, scopes, shared]);
+      const kept = before.get(text);
+      before.delete(text);
+      if (kept !== undefined) return kept;
+      const caller = { name, role, scopes, baseScope: baseScopeOf(scopes), shared };
+      const revoked = new AbortController();
+      // Each stream that runs listens to it.
+      setMaxListeners(0, revoked.signal);
+      this.#revocations.set(caller, revoked.signal);
+      return { settings: text, digest: Buffer.from(tokenSha256, "hex"), caller, revoked };
+    });
+    for (const { revoked } of before.values()) revoked.abort();
   }
 
   /** From the value of an Authorization header. */
@@ -25,5 +50,12 @@ export class Credentials {
       if (timingSafeEqual(known, digest)) found = caller;
     }
     return found;
+  }
+
+  /** Aborted once the credential that the caller had is no longer one. */
+  revoked(caller: Caller): AbortSignal {
+    const signal = this.#revocations.get(caller);
+    if (signal === undefined) throw new TypeError("the caller was found by other credentials");
+    return signal;
   }
 }

@@ -3,6 +3,7 @@ import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
 import { createValidateInterceptor } from "@connectrpc/validate";
 import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
 import { authenticationInterceptor } from "./authentication.js";
+import { type BackupDeps, backup } from "./backup.js";
 import { callerOf } from "./caller.js";
 import type { Credentials } from "./credentials.js";
 import { errorInterceptor } from "./errors.js";
@@ -21,9 +22,9 @@ export type ServiceDeps = SessionRpcDeps &
   TurnRpcDeps &
   TurnListDeps &
   UsageRpcDeps &
-  ServerInfoDeps;
+  ServerInfoDeps &
+  BackupDeps;
 
-/** Methods that are missing here answer UNIMPLEMENTED. */
 export function serviceRoutes(deps: ServiceDeps): (router: ConnectRouter) => void {
   return (router) => {
     router.service(SessionBroker, {
@@ -36,6 +37,7 @@ export function serviceRoutes(deps: ServiceDeps): (router: ConnectRouter) => voi
       ...laneMethods(deps),
       listTurns: (request, context) => listTurns(deps, callerOf(context), request),
       listUsage: (request, context) => listUsage(deps, callerOf(context), request),
+      backup: (request, context) => backup(deps, request, context),
       ...serverInfoMethod(deps),
     });
   };

@@ -45,7 +45,7 @@ export function judgeHost(facts: HostFacts, rules: HostRules): HostVerdict {
 /** Answers a request that is not allowed with 403, in the form of a Connect error. */
 export function guardHost(
   handler: RequestHandler,
-  rules: HostRules,
+  rules: () => HostRules,
   isValidToken: (authorization: string) => boolean,
 ): RequestHandler {
   return (req, res) => {
@@ -58,7 +58,7 @@ export function guardHost(
         fromBrowser: origin !== undefined || req.headers["sec-fetch-site"] !== undefined,
         hasValidToken: () => authorization !== undefined && isValidToken(authorization),
       },
-      rules,
+      rules(),
     );
     if (verdict.allowed) return handler(req, res);
     const body = JSON.stringify({ code: "permission_denied", message: verdict.message });

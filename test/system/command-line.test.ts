@@ -26,20 +26,21 @@ async function run(...args: readonly string[]) {
   return { exitCode, stdout, stderr };
 }
 
-it.each([["--help"], ["-h"], ["serve", "--help"]])("%s shows how it is called", async (...args) => {
-  const { exitCode, stdout, stderr } = await run(...args);
+it.each(["--help", "-h"])("%s lists the commands, each of which has a help of its own", async (flag) => {
+  const { exitCode, stdout, stderr } = await run(flag);
   expect([exitCode, stderr]).toEqual([0, ""]);
-  for (const word of [
-    "start",
-    "serve",
-    "openai",
-    "--config",
-    "--data",
-    "--listen",
-    "--openai-listen",
-    "--metrics-listen",
-  ])
-    expect(stdout).toContain(word);
+  const options = ["--config", "--data", "--listen", "--openai-listen", "--metrics-listen"];
+  for (const option of options) expect(stdout).toContain(option);
+  const listed = /^Commands.*\n((?: {2}.*\n)+)/m.exec(stdout)?.[1] ?? "";
+  const commands = [...listed.matchAll(/^ {2}(\w+(?: [a-z]+)?)/gm)].map(([, name = ""]) => name);
+  expect(commands).toEqual(expect.arrayContaining(["start", "serve", "openai", "usage", "import"]));
+  const helps = await Promise.all(commands.map((command) => run(...command.split(" "), flag)));
+  for (const [index, help] of helps.entries()) {
+    expect(help).toMatchObject({ exitCode: 0, stderr: "" });
+    expect(help.stdout).toMatch(new RegExp(`^Usage: session-broker ${commands[index]} `));
+    for (const option of options) expect(help.stdout).toContain(option);
+    expect(Math.max(...help.stdout.split("\n").map((line) => line.length))).toBeLessThanOrEqual(100);
+  }
 });
 
 it("--version says the version of the package", async () => {
@@ -53,6 +54,9 @@ describe("a wrong call ends with code 2 and says why", { timeout: 60_000 }, () =
     [["serve", "twice"], 'unexpected "twice"'],
     [["serve", "--dance"], "--dance"],
     [["serve", "--data"], "--data"],
+    [["serve", "--since", "2026-01-31"], "serve has no option --since"],
+    [["--since", "2026-01-31", "serve"], "serve has no option --since"],
+    [["import"], "import needs FILE"],
     [["start", "--openai-listen", "7411"], 'adapter_listen: "7411"'],
     [["serve", "--listen", "nonsense"], "listen"],
     [["serve", "--listen", "127.0.0.1:99999"], "listen"],

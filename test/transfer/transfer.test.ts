@@ -586,7 +586,7 @@ describe("an export that fails", () => {
 
 describe("without what it needs, a command says what is missing", () => {
   it.each<[readonly string[], number, string]>([
-    [["import"], 2, "import needs a file"],
+    [["import"], 2, "import needs FILE"],
     [["import", "a", "b"], 2, 'unexpected "b"'],
     [["export", "a"], 2, 'unexpected "a"'],
     [["import", "a", "--format", "csv"], 2, 'there is no format "csv"'],

@@ -391,7 +391,11 @@ describe("buf curl", () => {
         health.routes(router);
       },
     });
-    const guarded = guardHost(handler, { hosts: [], origins: [] }, () => false);
+    const guarded = guardHost(
+      handler,
+      () => ({ hosts: [], origins: [] }),
+      () => false,
+    );
     server = await listen({
       host: "127.0.0.1",
       port: 0,

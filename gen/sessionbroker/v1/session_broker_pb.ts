@@ -284,7 +284,9 @@ export const SessionBroker: GenService<{
     output: typeof ImportSessionsResponseSchema;
   },
   /**
-   * Writes a consistent copy of the store while serving.
+   * Sends a consistent copy of the store, made while serving: a file that
+   * `session-broker restore` takes. It holds every scope, so that only a
+   * credential with the scope "*" gets it. Without DONE it is not whole.
    *
    * @generated from rpc sessionbroker.v1.SessionBroker.Backup
    */

@@ -27,7 +27,10 @@ export interface Marker {
 export class DamagedStore extends Error {
   override readonly name = "DamagedStore";
 
-  constructor(path: string, what: string) {
+  constructor(
+    path: string,
+    readonly what: string,
+  ) {
     super(
       `the store ${path} is damaged: ${what}. ` +
         "Move the directory away and restore a backup, or start with another --data",

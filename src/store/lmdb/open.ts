@@ -8,6 +8,7 @@ import { randomUUID } from "node:crypto";
 import { mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { open, type RootDatabase } from "lmdb";
+import { sealJson } from "./codec.js";
 import { type Marker, readMarker, writeMarker } from "./marker.js";
 import { heartbeatEveryMs, takeOwnership } from "./owner.js";
 import { preflight } from "./preflight.js";
@@ -38,6 +39,8 @@ export interface OpenedStore extends AsyncDisposable {
   readonly instance: string;
   /** Size of the data file in bytes. */
   bytes(): number;
+  /** Writes a consistent copy into an empty directory, as its data.mdb, while all goes on. */
+  copyTo(directory: string): Promise<void>;
 }
 
 /** A reader of a killed process pins old pages until somebody looks. */
@@ -88,6 +91,8 @@ function startCreating(path: string): Marker {
 function own(tables: Tables, instance: string, path: string, nowMs: number, marker: Marker): void {
   tables.root.transactionSync(() => {
     takeOwnership(tables, instance, path, nowMs);
+    // The marker says so as well; this one goes with a copy of the data file.
+    tables.put("meta", "schema", sealJson({ schemaVersion }));
     // Done again if the marker could not be written afterwards.
     if (marker.schemaVersion < 2) countAllUsage(tables);
     // Fences of an earlier life stay behind every one of this life.
@@ -124,6 +129,8 @@ function serve(
     storeId: marker.storeId,
     instance,
     bytes: () => statSync(join(path, "data.mdb")).size,
+    // Compacted: what is free in the store takes no room in the copy.
+    copyTo: (directory) => root.backup(directory, true),
     async [Symbol.asyncDispose]() {
       for (const timer of timers) clearInterval(timer);
       await writer.close(!lost);

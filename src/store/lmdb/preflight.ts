@@ -17,15 +17,22 @@ const versionOffset = 28;
 const version = 2;
 const pageSizeOffset = 48;
 
-/** @param schemaVersion of the store */
-export async function preflight(path: string, schemaVersion: number): Promise<void> {
+/**
+ * @param schemaVersion of the store
+ * @param extent `ends` (default): the first and the last entry of each database; `all`: every entry
+ */
+export async function preflight(
+  path: string,
+  schemaVersion: number,
+  extent: "ends" | "all" = "ends",
+): Promise<void> {
   checkHead(path);
   const child = fileURLToPath(compiledSibling("preflight-child"));
   const problem = await new Promise<string | undefined>((resolve) => {
     execFile(
       process.execPath,
-      [child, path, String(schemaVersion)],
-      { timeout: 120_000 },
+      [child, path, String(schemaVersion), extent],
+      { timeout: extent === "all" ? 0 : 120_000 },
       (error, _stdout, stderr) => {
         if (error === null) return resolve(undefined);
         const said = stderr.trim().split("\n").at(-1) ?? "";

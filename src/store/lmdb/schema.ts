@@ -7,6 +7,9 @@ import type { RootDatabaseOptionsWithPath } from "lmdb";
 /** Raised with every change of keys or records; opening a newer store refuses. */
 export const schemaVersion = 2;
 
+/** The data file of a directory of a store. */
+export const dataFileName = "data.mdb";
+
 export const databaseNames = {
   /** "owner" | "counters" | "schema" → JSON */
   meta: "meta",

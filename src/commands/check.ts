@@ -1,0 +1,26 @@
+/** `session-broker check`: settings that could be read, in words or as a file. */
+import type { Settings } from "../config/config.js";
+import { effectiveText } from "../config/effective.js";
+import { writeLines, writeText } from "./output.js";
+import { describeAddress } from "./process.js";
+import { factLines } from "./table.js";
+
+/** @param file where they are from, if there is one */
+export async function check(settings: Settings, file: string | undefined, print: boolean): Promise<void> {
+  if (print) return writeText(effectiveText(settings));
+  const { metricsListen, config } = settings;
+  await writeLines([
+    `${file ?? "The configuration, without a file,"} can be used.`,
+    "",
+    ...factLines([
+      ["data", settings.data],
+      ["broker", `${describeAddress(settings.listen)}, ${settings.socket}`],
+      ["adapter", describeAddress(settings.adapterListen)],
+      ["metrics", metricsListen === undefined ? "nowhere" : `${describeAddress(metricsListen)}/metrics`],
+      ["workspaces", settings.workspaces],
+      ["providers", config.providers.map(({ id }) => id).join(", ") || "whatever agent is found, and echo"],
+      ["credentials", config.credentials.map(({ name }) => name).join(", ")],
+      ["scope rules", config.scopes.map(({ pattern }) => pattern).join(", ")],
+    ]),
+  ]);
+}

@@ -1,0 +1,80 @@
+/** The commands that serve until they are stopped, and what to ask before. */
+import { describeAddress } from "../process.js";
+import type { Command } from "./definition.js";
+import { brokerOption, overridesOf, settingsOf, settingsOptions } from "./settings.js";
+
+export const serverCommands: readonly Command[] = [
+  {
+    name: "start",
+    summary: "the broker and the OpenAI-compatible adapter together, for a first try",
+    details: "Prints a line to paste once both answer.",
+    options: settingsOptions,
+    async run(given) {
+      const { start } = await import("../start.js");
+      await start(await settingsOf(given), given.words);
+      return 0;
+    },
+  },
+  {
+    name: "serve",
+    summary: "the broker: Connect, gRPC and gRPC-Web",
+    details: `SIGTERM and Ctrl-C let running turns end for 30 s first; a second one does not. SIGHUP reads
+the configuration and the tokens again: the log says what is in force and what needs a
+restart.`,
+    options: settingsOptions,
+    async run(given) {
+      const { serve } = await import("../serve.js");
+      const { loadSettings } = await import("../../config/config.js");
+      await serve(await settingsOf(given), () => loadSettings(overridesOf(given)));
+      return 0;
+    },
+  },
+  {
+    name: "openai",
+    summary: "the OpenAI-compatible adapter, in front of a broker",
+    options: {
+      broker: {
+        ...brokerOption.broker,
+        help: "the broker to ask: http://host:port or unix:PATH; default: the one\nthat --listen names",
+      },
+      ...settingsOptions,
+    },
+    async run(given) {
+      const { openai } = await import("../openai.js");
+      const settings = await settingsOf(given);
+      const broker = given.text("broker") ?? describeAddress(settings.listen);
+      await openai({ listen: settings.adapterListen, broker });
+      return 0;
+    },
+  },
+  {
+    name: "check",
+    summary: "whether the configuration can be used, and what is wrong in it",
+    details: "Ends with 2 and a line for each problem if it cannot be used: file, line, column, field.",
+    options: {
+      "print-config": {
+        type: "boolean",
+        help: "print what is in force, with every default, and with\nsecrets as digests",
+      },
+      ...settingsOptions,
+    },
+    async run(given) {
+      const { check } = await import("../check.js");
+      await check(await settingsOf(given), overridesOf(given).config, given.flag("print-config"));
+      return 0;
+    },
+  },
+  {
+    name: "doctor",
+    summary: "whether the providers can work here, and what to do if not",
+    details: "Ends with 1 if the default provider cannot work.",
+    options: {
+      json: { type: "boolean", help: "one JSON object a line instead of words" },
+      ...settingsOptions,
+    },
+    async run(given) {
+      const { doctor } = await import("../doctor.js");
+      return doctor(await settingsOf(given), given.environment, given.flag("json"));
+    },
+  },
+];
