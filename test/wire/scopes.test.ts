@@ -23,9 +23,8 @@ type Method = (typeof SessionBroker.methods)[number];
  * - none: an answer that nothing has this id
  * - rejected: a report in which the row is rejected
  * - value: the field names nothing, it is what the caller gives
- * - unsupported: UNIMPLEMENTED for all
  */
-type Rule = "scope" | "session" | "turn" | "none" | "rejected" | "value" | "unsupported";
+type Rule = "scope" | "session" | "turn" | "none" | "rejected" | "value";
 
 const bySession = { key: "scope", session_id: "session", scope: "scope" } as const;
 const byTurn = { turn_id: "turn", scope: "scope" } as const;
@@ -50,7 +49,7 @@ const rules: Readonly<Record<string, Readonly<Record<string, Rule>>>> = {
   PinSession: bySession,
   DeleteSession: bySession,
   Prune: byScope,
-  Dispatch: { key: "scope", session_id: "session", by_history: "unsupported", turn_id: "value" },
+  Dispatch: { key: "scope", session_id: "session", by_history: "scope", turn_id: "value" },
   Attach: byTurn,
   GetTurn: byTurn,
   ListTurns: bySession,
@@ -218,7 +217,6 @@ const denials: Readonly<Record<Rule, string>> = {
   turn: "NotFound TURN_NOT_FOUND",
   none: "answer none",
   rejected: "rejected 1",
-  unsupported: "Unimplemented UNSUPPORTED_FIELD",
   value: "",
 };
 
@@ -255,7 +253,7 @@ describe.each(cases)("%s", (_, method, name, rule) => {
       const told = [Role[role], outcome];
       if (!isEnough(role)) expect(told).toEqual([Role[role], "PermissionDenied ROLE_TOO_LOW"]);
       else if (!isMine) expect(told).toEqual([Role[role], denials[rule]]);
-      else if (rule !== "unsupported" && !(rule === "session" && name === "scope"))
+      else if (!(rule === "session" && name === "scope"))
         expect(Object.values(denials).filter((denial) => denial !== allowed(method, name))).not.toContain(
           outcome,
         );
