@@ -1,3 +1,5 @@
+import { setMaxListeners } from "node:events";
+
 export type StopReason = "cancelled" | "timeout";
 
 /** What may end a turn before its time: a signal, or the clock. The first one counts. */
@@ -10,6 +12,8 @@ export class StopSwitch {
   constructor(signals: readonly AbortSignal[], timeoutMs: number) {
     this.#signals = signals;
     this.#deadline = setTimeout(() => this.#stop("timeout"), timeoutMs);
+    // One of them is the provider's: every turn that runs listens to it.
+    setMaxListeners(0, ...signals);
     for (const signal of signals) {
       if (signal.aborted) this.#cancel();
       signal.addEventListener("abort", this.#cancel, { once: true });

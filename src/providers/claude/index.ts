@@ -2,7 +2,6 @@
  * Claude Code as an agent. The process that has answered stays for its
  * session's next turn; another one resumes the conversation by its id.
  */
-import { setMaxListeners } from "node:events";
 import type { Provider } from "../../turns/provider.js";
 import { findExecutable } from "../executables.js";
 import {
@@ -92,7 +91,6 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
   const closing = new AbortController();
   const warm = { ...commonDefaults.warm, ...options.warm };
   const pool = new WarmPool<ClaudeProcess>(warm);
-  setMaxListeners(0, closing.signal);
   const spares = new Spares<ClaudeProcess>({
     count: warm.processes > 0 ? warm.ahead : 0,
     start: (spare) => startSpare(settings, spare),
