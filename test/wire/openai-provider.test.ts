@@ -142,8 +142,8 @@ it("another broker behind its adapter is such a service", async () => {
       const events = await dispatchTurn(downstream.client(), text, { target }).ended;
       answers.push(events.at(-1)?.event.value);
     }
-    // Each request is a new session there, which is given what was said before.
-    expect(answers).toMatchObject([{ text: "turn 1: hello" }, { text: "turn 1: again" }]);
+    // Each request tells what was said before, and so finds its session there.
+    expect(answers).toMatchObject([{ text: "turn 1: hello" }, { text: "turn 2: again" }]);
   } finally {
     await downstream.close();
     await upstream.close();

@@ -235,9 +235,9 @@ async function* readRun(
         talk.versionIs(asString(record.claude_code_version));
         if (!started) {
           started = true;
-          process.hasBegun();
           const resumed = start.flag === "resume" || (start.warm && !start.isNew);
           yield { kind: "started", nativeId: start.nativeId, resumed, warm: start.warm };
+          await process.hasBegun();
         }
       }
       const asked = talk.takeControl(record);
