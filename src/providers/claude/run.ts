@@ -13,6 +13,7 @@ import { OutputLimitError, type OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
 import { type ChildEnd, SilenceError, settlesWithin, startChild } from "../process.js";
 import type { Spare, Spares } from "../spares.js";
+import { steerableRun } from "../steerable.js";
 import { StopSwitch } from "../stop-switch.js";
 import { SurvivorsError, type WarmPool } from "../warm-pool.js";
 import { claudeArguments } from "./args.js";
@@ -62,14 +63,7 @@ export interface RunSettings {
 
 /** Runs the turn. Never throws; what it started is gone, or rests in the pool, before `end` is given out. */
 export function runTurn(settings: RunSettings, turn: ProviderTurn): ProviderRun {
-  let talk: Talk | undefined;
-  const events = turnEvents(settings, turn, (begun) => {
-    talk = begun;
-  });
-  return {
-    [Symbol.asyncIterator]: () => events,
-    steer: async (input) => (await talk?.steer(input)) ?? false,
-  };
+  return steerableRun((onTalk) => turnEvents(settings, turn, onTalk));
 }
 
 /** @param onTalk told of each process that takes up the turn */

@@ -4,6 +4,7 @@ import type { ProviderEvent, ProviderRun, ProviderTurn, TurnOutcome } from "../.
 import type { Failure } from "../ending.js";
 import { allowedMs, endOf, failedOutcome, faultOf, stoppedOutcome } from "../ending.js";
 import { asRecord } from "../json.js";
+import { steerableRun } from "../steerable.js";
 import { StopSwitch } from "../stop-switch.js";
 import { SurvivorsError } from "../warm-pool.js";
 import { ServerGoneError, StartError } from "./app-server.js";
@@ -30,14 +31,7 @@ export interface RunSettings extends Limits, TalkSettings, PlaceSettings {
 
 /** Runs the turn. Never throws; nothing of the turn runs any more when `end` is given out. */
 export function runTurn(settings: RunSettings, turn: ProviderTurn): ProviderRun {
-  let talk: Talk | undefined;
-  const events = turnEvents(settings, turn, (begun) => {
-    talk = begun;
-  });
-  return {
-    [Symbol.asyncIterator]: () => events,
-    steer: async (input) => (await talk?.steer(input)) ?? false,
-  };
+  return steerableRun((onTalk) => turnEvents(settings, turn, onTalk));
 }
 
 /** @param onTalk told once the agent is asked */
