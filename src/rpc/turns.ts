@@ -9,6 +9,7 @@ import {
   CancelTurnResponse_Action,
   type DispatchRequest,
   DispatchRequestSchema,
+  type HistoryTarget,
   OnConflict,
   OnDisconnect,
   type TurnEvent,
@@ -115,8 +116,10 @@ async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest
   const target = await targetOf(deps, caller, request);
   const admission = await admitInto(deps, caller, request, hash, target);
   if (admission.kind !== "refused") return admission.turn;
-  if (admission.reason !== "CONVERSATION_MOVED_ON") throw refusalError(admission);
-  const branch = await admitInto(deps, caller, request, hash, newConversation(deps, caller, request));
+  if (admission.reason !== "CONVERSATION_MOVED_ON" || target.otherwise === undefined) {
+    throw refusalError(admission);
+  }
+  const branch = await admitInto(deps, caller, request, hash, target.otherwise);
   if (branch.kind === "refused") throw refusalError(branch);
   return branch.turn;
 }
@@ -127,6 +130,8 @@ interface Target {
   readonly onlySessionId?: string;
   readonly chain?: ChainEnd;
   readonly replayed?: NonNullable<AdmitCall["replayed"]>;
+  /** If the conversation has gone on meanwhile. */
+  readonly otherwise?: Target;
 }
 
 async function admitInto(
@@ -134,7 +139,7 @@ async function admitInto(
   caller: Caller,
   request: DispatchRequest,
   hash: Uint8Array,
-  { canonical, ...where }: Target,
+  { canonical, otherwise: _, ...where }: Target,
 ) {
   const provider = deps.providers.get(canonical.key.provider);
   if (provider === undefined) {
@@ -190,12 +195,14 @@ async function targetOf(deps: TurnRpcDeps, caller: Caller, request: DispatchRequ
     case "sessionId":
       return { canonical: await keyOfSession(deps, caller, target.value), onlySessionId: target.value };
     case "byHistory": {
-      const fresh = newConversation(deps, caller, request);
+      const { scope, provider, endUser } = target.value;
+      const canonical = deps.keys.canonical(caller, { scope, provider, externalId: `chat-${randomUUID()}` });
       // Nobody can tell which of its people says the same words.
-      if (caller.shared && target.value.endUser === "") return { canonical: fresh.canonical };
-      const chain = toldOf(deps, caller, request);
-      const row = chain.anchor && (await deps.turns.followLink(fresh.canonical.key, chain.anchor));
-      return row === undefined ? fresh : { canonical: deps.keys.ofRow(row), chain };
+      if (caller.shared && endUser === "") return { canonical };
+      const chain = toldOf(deps, caller, request, target.value);
+      const fresh = { canonical, chain: { link: chain.link } };
+      const row = chain.anchor && (await deps.turns.followLink(canonical.key, chain.anchor));
+      return row === undefined ? fresh : { canonical: deps.keys.ofRow(row), chain, otherwise: fresh };
     }
     default:
       throw new BrokerError("INVALID_FIELD", "target: key, session_id or by_history is needed");
@@ -209,15 +216,13 @@ function withHistory(deps: TurnRpcDeps, request: DispatchRequest, canonical: Can
   return { canonical, replayed: { ...end, ...(told === undefined ? {} : { told }) } };
 }
 
-/** A session that is not there yet, for a conversation that leads to no other. */
-function newConversation(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest): Target {
-  const { scope, provider } = historyTarget(request);
-  const canonical = deps.keys.canonical(caller, { scope, provider, externalId: `chat-${randomUUID()}` });
-  return { canonical, chain: { link: toldOf(deps, caller, request).link } };
-}
-
-function toldOf(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest): ChainEnd {
-  const { scope, provider, endUser } = historyTarget(request);
+/** Reads all of the history, which may be long. */
+function toldOf(
+  deps: TurnRpcDeps,
+  caller: Caller,
+  request: DispatchRequest,
+  { scope, provider, endUser }: HistoryTarget,
+): ChainEnd {
   const { model, system } = request;
   const { history, input } = readMessages(request);
   return deps.chain.of(
@@ -225,11 +230,6 @@ function toldOf(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest): Ch
     history,
     toldInput(input),
   );
-}
-
-function historyTarget({ target }: DispatchRequest) {
-  if (target.case !== "byHistory") throw new TypeError("the target is another one");
-  return target.value;
 }
 
 async function keyOfSession(deps: TurnRpcDeps, caller: Caller, sessionId: string): Promise<CanonicalKey> {

@@ -1,16 +1,13 @@
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createAcpProvider } from "../../src/providers/acp/index.js";
-import { describeConformance, type Subject } from "./conformance.js";
+import { describeConformance, fakeWords, openFolders, type Subject } from "./conformance.js";
 import { openRealGemini, promptsOfGuarded, realExecutable } from "./real-gemini.js";
 
 async function openFake(resume: string, processes: number): Promise<Subject> {
-  const root = mkdtempSync(join(tmpdir(), "acp-conformance-"));
-  const workspace = join(root, "workspace");
+  const { root, workspace, close } = openFolders("acp");
   const store = join(root, "store");
-  mkdirSync(workspace);
   return {
     workspace,
     provider: (settings = {}) =>
@@ -22,18 +19,9 @@ async function openFake(resume: string, processes: number): Promise<Subject> {
         ...settings,
       }),
     promptsOf: promptsOfGuarded,
-    words: {
-      hang: "[[hang]]",
-      crash: "[[crash]]",
-      silent: "[[silent]]",
-      flood: "[[flood 2000]]",
-      bytes: "[[bytes]]",
-      orphan: (file) => `[[orphan ${file}]]`,
-      fail: (status) => `[[fail ${status}]]`,
-      cut: "[[cut]]",
-    },
+    words: { ...fakeWords, cut: "[[cut]]" },
     lose: (nativeId) => rmSync(join(store, `${nativeId}.json`)),
-    close: async () => rmSync(root, { recursive: true, force: true }),
+    close,
   };
 }
 

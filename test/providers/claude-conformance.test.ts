@@ -1,9 +1,8 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createClaudeProvider } from "../../src/providers/claude/index.js";
-import { describeConformance, type Subject } from "./conformance.js";
+import { describeConformance, fakeWords, openFolders, promptsOf, type Subject } from "./conformance.js";
 import { openRealClaude, realExecutable } from "./real-claude.js";
 
 /** Transcripts are files named after the conversation, in a folder for each directory. */
@@ -13,13 +12,9 @@ function removeTranscripts(config: string, nativeId: string): void {
     rmSync(join(projects, folder, `${nativeId}.jsonl`), { force: true });
 }
 
-const promptsOf = (answer: string) => JSON.parse(/history=(\[.*\])$/s.exec(answer)?.[1] ?? "[]");
-
 async function openFake(processes: number): Promise<Subject> {
-  const root = mkdtempSync(join(tmpdir(), "claude-conformance-"));
-  const workspace = join(root, "workspace");
+  const { root, workspace, close } = openFolders("claude");
   const config = join(root, "config");
-  mkdirSync(workspace);
   return {
     workspace,
     provider: (settings = {}) =>
@@ -33,17 +28,9 @@ async function openFake(processes: number): Promise<Subject> {
         ...settings,
       }),
     promptsOf,
-    words: {
-      hang: "[[hang]]",
-      crash: "[[crash]]",
-      silent: "[[silent]]",
-      flood: "[[flood 2000]]",
-      bytes: "[[bytes]]",
-      orphan: (file) => `[[orphan ${file}]]`,
-      fail: (status) => `[[fail ${status}]]`,
-    },
+    words: fakeWords,
     lose: (nativeId) => removeTranscripts(config, nativeId),
-    close: async () => rmSync(root, { recursive: true, force: true }),
+    close,
   };
 }
 

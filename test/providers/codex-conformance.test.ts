@@ -1,18 +1,13 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createCodexProvider } from "../../src/providers/codex/index.js";
-import { describeConformance, type Subject } from "./conformance.js";
+import { describeConformance, fakeWords, openFolders, promptsOf, type Subject } from "./conformance.js";
 import { openRealCodex, realCodexExecutable } from "./real-codex.js";
 
-const promptsOf = (answer: string) => JSON.parse(/history=(\[.*\])$/s.exec(answer)?.[1] ?? "[]");
-
 async function openFake(exec: boolean): Promise<Subject> {
-  const root = mkdtempSync(join(tmpdir(), "codex-conformance-"));
-  const workspace = join(root, "workspace");
+  const { root, workspace, close } = openFolders("codex");
   const config = join(root, "config");
-  mkdirSync(workspace);
   return {
     workspace,
     provider: (settings = {}) =>
@@ -28,18 +23,9 @@ async function openFake(exec: boolean): Promise<Subject> {
     promptsOf,
     // It tells its answer as a whole.
     ...(exec ? { hangsAfter: "reasoning" } : {}),
-    words: {
-      hang: "[[hang]]",
-      crash: "[[crash]]",
-      silent: "[[silent]]",
-      flood: "[[flood 2000]]",
-      bytes: "[[bytes]]",
-      orphan: (file) => `[[orphan ${file}]]`,
-      fail: (status) => `[[fail ${status}]]`,
-      cut: "[[cut]]",
-    },
+    words: { ...fakeWords, cut: "[[cut]]" },
     lose: (nativeId) => rmSync(join(config, "threads", `${nativeId}.jsonl`)),
-    close: async () => rmSync(root, { recursive: true, force: true }),
+    close,
   };
 }
 

@@ -1,6 +1,7 @@
 /** What every provider does, whichever agent is behind it. */
 import { randomUUID } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, type TestContext, test } from "vitest";
 import { TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
@@ -254,4 +255,29 @@ export function describeConformance({ name, skip, isSlow = false, open }: Subjec
       expect(await chat.pids()).toEqual([]);
     });
   });
+}
+
+/** The words that the fake agents know. */
+export const fakeWords = {
+  hang: "[[hang]]",
+  crash: "[[crash]]",
+  silent: "[[silent]]",
+  flood: "[[flood 2000]]",
+  bytes: "[[bytes]]",
+  orphan: (file: string) => `[[orphan ${file}]]`,
+  fail: (status: number) => `[[fail ${status}]]`,
+} as const satisfies Subject["words"];
+
+/** The prompts that an agent tells as JSON at the end of its answer. */
+export function promptsOf(answer: string): readonly string[] {
+  return JSON.parse(/history=(\[.*\])$/s.exec(answer)?.[1] ?? "[]");
+}
+
+/** Folders of a fake agent, gone with `close`. */
+export function openFolders(name: string) {
+  const root = mkdtempSync(join(tmpdir(), `${name}-conformance-`));
+  const workspace = join(root, "workspace");
+  mkdirSync(workspace);
+  const close = async () => rmSync(root, { recursive: true, force: true });
+  return { root, workspace, close };
 }

@@ -1,18 +1,15 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createGeminiProvider } from "../../src/providers/gemini/index.js";
-import { describeConformance, type Subject } from "./conformance.js";
+import { describeConformance, fakeWords, openFolders, type Subject } from "./conformance.js";
 import { openRealGemini, promptsOfGuarded, realExecutable } from "./real-gemini.js";
 
 const warmOf = (processes: number) => ({ processes, idleMs: 60_000, ahead: 0 });
 
 async function openFake(processes: number): Promise<Subject> {
-  const root = mkdtempSync(join(tmpdir(), "gemini-conformance-"));
-  const workspace = join(root, "workspace");
+  const { root, workspace, close } = openFolders("gemini");
   const store = join(root, "store");
-  mkdirSync(workspace);
   return {
     workspace,
     provider: (settings = {}) =>
@@ -25,18 +22,9 @@ async function openFake(processes: number): Promise<Subject> {
         ...settings,
       }),
     promptsOf: promptsOfGuarded,
-    words: {
-      hang: "[[hang]]",
-      crash: "[[crash]]",
-      silent: "[[silent]]",
-      flood: "[[flood 2000]]",
-      bytes: "[[bytes]]",
-      orphan: (file) => `[[orphan ${file}]]`,
-      fail: (status) => `[[fail ${status}]]`,
-      cut: "[[cut]]",
-    },
+    words: { ...fakeWords, cut: "[[cut]]" },
     lose: (nativeId) => rmSync(join(store, `${nativeId}.json`)),
-    close: async () => rmSync(root, { recursive: true, force: true }),
+    close,
   };
 }
 
