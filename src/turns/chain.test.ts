@@ -51,7 +51,7 @@ test.each([
   ["who said it", [user("a"), user("b")]],
   ["what was said", [user("a"), assistant("c")]],
   ["where one message ends", [user("a"), assistant(""), assistant("b")]],
-  ["an attachment", [{ ...user("a"), attachments: ["00"] }, assistant("b")]],
+  ["an attachment", [{ ...user("a"), attachments: [Buffer.from("00")] }, assistant("b")]],
 ])("%s makes a difference", (_, told) => {
   const { link } = chain.of(owner, [user("a"), assistant("b")], user("x"));
   expect(chain.of(owner, told, user("x")).link).not.toEqual(link);
@@ -69,7 +69,7 @@ describe("whose it is", () => {
   });
 });
 
-test("an input is told with digests of what it carries", () => {
+test("an input is told with what it carries", () => {
   const image = { kind: "image", mediaType: "image/png", name: "a", data: Buffer.from("x") } as const;
   const told = toldInput([{ kind: "text", text: "a" }, image, { kind: "text", text: "b" }]);
   expect(told).toMatchObject({ author: "user", text: "a\nb" });

@@ -65,7 +65,12 @@ export class Chain {
 
   /** The link after one more message. */
   after(link: Uint8Array, { author, text, attachments = [] }: ToldMessage): Buffer {
-    return this.#digest([Buffer.from(link).toString("base64"), author, normalise(text), ...attachments]);
+    return this.#digest([
+      Buffer.from(link).toString("base64"),
+      author,
+      normalise(text),
+      ...attachments.map(sha256),
+    ]);
   }
 
   #digest(parts: readonly string[]): Buffer {
@@ -76,7 +81,7 @@ export class Chain {
 /** The input of a turn as a message of its caller's later histories. */
 export function toldInput(parts: readonly TurnInputPart[]): ToldMessage {
   const texts = parts.flatMap((part) => (part.kind === "text" ? [part.text] : []));
-  const attachments = parts.flatMap((part) => (part.kind === "text" ? [] : [sha256(part.data)]));
+  const attachments = parts.flatMap((part) => (part.kind === "text" ? [] : [part.data]));
   return { author: "user", text: texts.join("\n"), ...(attachments.length === 0 ? {} : { attachments }) };
 }
 

@@ -16,8 +16,8 @@ export interface KeptHistory {
 export interface ToldMessage {
   readonly author: "user" | "assistant";
   readonly text: string;
-  /** SHA-256 of each image and file, in hexadecimal. */
-  readonly attachments?: readonly string[];
+  /** The data of each image and file. */
+  readonly attachments?: readonly Uint8Array[];
 }
 
 /** On disk, of one session. */
