@@ -137,7 +137,7 @@ export const errorTable = {
     http: 409,
     openaiType: "conflict_error",
     retryable: true,
-    when: "Another turn took up the conversation that by_history leads to, and again while a new one was made.",
+    when: "Another turn took up the conversation that by_history or after_turn leads to, and again while a new one was made.",
   },
   LANE_TAKEN_OVER: {
     code: Code.Aborted,

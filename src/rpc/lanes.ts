@@ -22,7 +22,8 @@ import type { TurnRow } from "../turns/turn.js";
 import { type Caller, callerOf } from "./caller.js";
 import { reservationOf } from "./reservations.js";
 import { turnMessage } from "./turn-message.js";
-import { findTurn, queueTimeoutMs, type TurnRpcDeps } from "./turns.js";
+import { findTurn } from "./turn-target.js";
+import { queueTimeoutMs, type TurnRpcDeps } from "./turns.js";
 
 type Methods = Pick<ServiceImpl<typeof SessionBroker>, "acquireLane" | "renewLane" | "recordTurn">;
 

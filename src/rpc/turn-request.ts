@@ -74,12 +74,12 @@ export function checkTurnRequest(request: DispatchRequest, provider: Provider): 
   }
 }
 
-const targetFields = { sessionId: "session_id", byHistory: "by_history" } as const;
+const targetFields = { sessionId: "session_id", byHistory: "by_history", afterTurn: "after_turn" } as const;
 
 /** What would name a session that nothing remembers. */
 function checkInternal({ target, responseId }: DispatchRequest, { aliases }: ReserveOptions): void {
   const named =
-    target.case === "sessionId" || target.case === "byHistory"
+    target.case !== undefined && target.case !== "key"
       ? targetFields[target.case]
       : aliases.length > 0
         ? "reserve.aliases"

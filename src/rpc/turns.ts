@@ -1,6 +1,6 @@
 /** The RPCs about turns. */
 import { randomUUID } from "node:crypto";
-import { toBinary } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import { Role } from "../../gen/sessionbroker/v1/options_pb.js";
@@ -9,29 +9,26 @@ import {
   CancelTurnResponse_Action,
   type DispatchRequest,
   DispatchRequestSchema,
-  type HistoryTarget,
   OnConflict,
   OnDisconnect,
+  type ReserveOptions,
+  ReserveOptionsSchema,
   type TurnEvent,
 } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { BrokerError } from "../errors.js";
-import { type Chain, type ChainEnd, toldInput } from "../turns/chain.js";
 import { type Dispatcher, refusalError } from "../turns/dispatcher.js";
 import { type IfExpired, isTerminal } from "../turns/follow.js";
 import type { Provider } from "../turns/provider.js";
 import type { ConflictPolicy, TurnRow } from "../turns/turn.js";
-import type { AdmitCall, TurnStore } from "../turns/turn-store.js";
 import { type Caller, callerOf, whereOf } from "./caller.js";
-import type { CanonicalKey } from "./keys.js";
-import { type ReservationDeps, type Reservations, reservationOf } from "./reservations.js";
+import { type Reservations, reservationOf } from "./reservations.js";
 import { turnMessage } from "./turn-message.js";
-import { checkTurnRequest, mergeKey, payloadHash, readMessages } from "./turn-request.js";
+import { checkTurnRequest, mergeKey, payloadHash } from "./turn-request.js";
+import { findTurn, type Target, type TargetDeps, targetOf } from "./turn-target.js";
 
-export interface TurnRpcDeps extends ReservationDeps {
-  readonly turns: TurnStore;
+export interface TurnRpcDeps extends TargetDeps {
   readonly reservations: Reservations;
   readonly dispatcher: Dispatcher;
-  readonly chain: Chain;
   readonly providers: ReadonlyMap<string, Provider>;
   /** @throws BrokerError DISK_LOW */
   readonly checkDisk: () => void;
@@ -124,22 +121,12 @@ async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest
   return branch.turn;
 }
 
-/** A turn's session. */
-interface Target {
-  readonly canonical: CanonicalKey;
-  readonly onlySessionId?: string;
-  readonly chain?: ChainEnd;
-  readonly replayed?: NonNullable<AdmitCall["replayed"]>;
-  /** If the conversation has gone on meanwhile. */
-  readonly otherwise?: Target;
-}
-
 async function admitInto(
   deps: TurnRpcDeps,
   caller: Caller,
   request: DispatchRequest,
   hash: Uint8Array,
-  { canonical, otherwise: _, ...where }: Target,
+  { canonical, workspace = "", otherwise: _, ...where }: Target,
 ) {
   const provider = deps.providers.get(canonical.key.provider);
   if (provider === undefined) {
@@ -151,7 +138,7 @@ async function admitInto(
   }
   checkTurnRequest(request, provider);
   deps.checkDisk();
-  const reserve = deps.reservations.callOf(reservationOf(canonical, request.reserve));
+  const reserve = deps.reservations.callOf(reservationOf(canonical, optionsIn(workspace, request)));
   const admission = await deps.dispatcher.admit({
     ...where,
     reserve,
@@ -174,6 +161,12 @@ async function admitInto(
   return admission;
 }
 
+/** The workspace of the session that the new one comes from, unless the request names another. */
+function optionsIn(workspace: string, { reserve }: DispatchRequest): ReserveOptions | undefined {
+  if (workspace === "" || reserve?.workspace) return reserve;
+  return { ...(reserve ?? create(ReserveOptionsSchema)), workspace };
+}
+
 /** The turn of an earlier try, however its session has changed since. */
 async function repeatedTurn(
   deps: TurnRpcDeps,
@@ -182,82 +175,12 @@ async function repeatedTurn(
   hash: Uint8Array,
 ): Promise<TurnRow | undefined> {
   if (turnId === "" || target.case === "key") return undefined;
-  const scope = target.case === "byHistory" ? target.value.scope : "";
+  const scope = target.case === "byHistory" || target.case === "afterTurn" ? target.value.scope : "";
   const turn = await deps.turns.byTurnId(turnId, whereOf(caller, scope));
   return turn !== undefined && Buffer.compare(turn.payloadHash, hash) === 0 ? turn : undefined;
-}
-
-async function targetOf(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest): Promise<Target> {
-  const { target } = request;
-  switch (target.case) {
-    case "key":
-      return withHistory(deps, request, deps.keys.canonical(caller, target.value));
-    case "sessionId":
-      return { canonical: await keyOfSession(deps, caller, target.value), onlySessionId: target.value };
-    case "byHistory": {
-      const { scope, provider, endUser } = target.value;
-      const canonical = deps.keys.canonical(caller, { scope, provider, externalId: `chat-${randomUUID()}` });
-      // Nobody can tell which of its people says the same words.
-      if (caller.shared && endUser === "") return { canonical };
-      const chain = toldOf(deps, caller, request, target.value);
-      const fresh = { canonical, chain: { link: chain.link } };
-      const row = chain.anchor && (await deps.turns.followLink(canonical.key, chain.anchor));
-      return row === undefined ? fresh : { canonical: deps.keys.ofRow(row), chain, otherwise: fresh };
-    }
-    default:
-      throw new BrokerError("INVALID_FIELD", "target: key, session_id or by_history is needed");
-  }
-}
-
-function withHistory(deps: TurnRpcDeps, request: DispatchRequest, canonical: CanonicalKey): Target {
-  if (!request.historyReplayed) return { canonical };
-  const told = readMessages(request).history.findLast(({ author }) => author === "assistant")?.text;
-  const end = deps.chain.ofKey(canonical.key, told);
-  return { canonical, replayed: { ...end, ...(told === undefined ? {} : { told }) } };
-}
-
-/** Reads all of the history, which may be long. */
-function toldOf(
-  deps: TurnRpcDeps,
-  caller: Caller,
-  request: DispatchRequest,
-  { scope, provider, endUser }: HistoryTarget,
-): ChainEnd {
-  const { model, system } = request;
-  const { history, input } = readMessages(request);
-  return deps.chain.of(
-    { credential: caller.name, scope, provider, model, system, endUser },
-    history,
-    toldInput(input),
-  );
-}
-
-async function keyOfSession(deps: TurnRpcDeps, caller: Caller, sessionId: string): Promise<CanonicalKey> {
-  const views = await deps.store.byId({ kind: "session-id", id: sessionId }, whereOf(caller, ""), 64);
-  const live = views.filter(({ row }) => row.archived === undefined);
-  const [view] = live;
-  if (view === undefined) {
-    if (views.length > 0)
-      throw new BrokerError("ARCHIVED", `session_id: ${sessionId} is archived and takes no turns`);
-    throw new BrokerError("SESSION_NOT_FOUND", `no session has the id ${sessionId}`);
-  }
-  if (live.length > 1) {
-    throw new BrokerError("AMBIGUOUS_ID", "session_id: it names several sessions; name one by its key");
-  }
-  return deps.keys.ofRow(view.row);
 }
 
 /** How long a turn may wait for its lane. */
 export function queueTimeoutMs({ queueTimeout }: Pick<DispatchRequest, "queueTimeout">): number {
   return queueTimeout === undefined ? defaultQueueTimeoutMs : durationMs(queueTimeout);
-}
-
-export async function findTurn(
-  deps: TurnRpcDeps,
-  caller: Caller,
-  request: { readonly turnId: string; readonly scope: string },
-): Promise<TurnRow> {
-  const turn = await deps.turns.byTurnId(request.turnId, whereOf(caller, request.scope));
-  if (turn !== undefined) return turn;
-  throw new BrokerError("TURN_NOT_FOUND", `no turn has the id ${request.turnId}`);
 }

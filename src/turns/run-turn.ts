@@ -123,9 +123,11 @@ class TurnRun {
       if (said.truncated) this.#announceCut();
       return said.exchanges;
     }
+    // A conversation that nobody has begun is given all that was said where it comes from.
+    if (nativeStateBefore === "unbound" && session.turnCount === 1) {
+      return [...(await this.#keptHistory()).exchanges, ...exchangesOf(history)];
+    }
     if (history.length === 0) return [];
-    // A conversation that nobody has begun is given all that the caller remembers.
-    if (nativeStateBefore === "unbound" && session.turnCount === 1) return exchangesOf(history);
     const lastAnswer = await this.deps.store.lastAnswer(session.recordNo);
     return exchangesOf(unseenMessages(history, lastAnswer));
   }

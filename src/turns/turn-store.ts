@@ -20,6 +20,10 @@ export interface AdmitCall {
   readonly identity: KeyIdentity;
   /** Only a live session with this id will do; nothing is created. */
   readonly onlySessionId?: string;
+  /** Only in this turn's session, while nothing was said in it since. */
+  readonly after?: AfterTurn;
+  /** The key is new: its session is given what was said up to this turn. */
+  readonly forkOf?: AfterTurn;
   readonly turnId: string;
   readonly clientChoseId: boolean;
   readonly payloadHash: Uint8Array;
@@ -46,6 +50,9 @@ export interface AdmitCall {
   /** Gives the turn the lane with its admission, if no other turn runs or waits in it. */
   readonly grantIfFree?: Omit<GrantCall, "turnNo">;
 }
+
+/** A turn by its place in the store. */
+export type AfterTurn = Pick<TurnRow, "turnNo" | "recordNo">;
 
 export type Admission =
   | {

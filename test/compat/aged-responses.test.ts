@@ -45,8 +45,9 @@ it("age does not put a new session in the place of a response's", async () => {
   clock.advance(2 * 3_600_000);
   // The key alone goes to a new session, as its policy says.
   expect((await ask("three", null, named)).data.output_text).toBe("turn 1: three");
-  // The old one is archived, and nothing is begun anew in its place.
-  await expect(ask("four", data.id)).rejects.toMatchObject({ status: 400, code: "archived" });
+  // The old one is archived: what was said in it is gone on with in another.
+  const fork = await ask("four", data.id);
+  expect(fork.response.headers.get("x-session-broker-outcome")).toBe("created");
 });
 
 it("a response keeps its text when the turn's events are no longer kept", async () => {

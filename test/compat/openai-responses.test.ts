@@ -228,7 +228,7 @@ describe("previous_response_id", () => {
     await expect(client.responses.retrieve(id)).rejects.toMatchObject({ status: 404 });
   });
 
-  it("contradicting the key, the model or the newest response is 400", async () => {
+  it("contradicting the key or the model is 400", async () => {
     const keyed = await ask("say one", {}, { "x-session-broker-key": "k1" });
     const again = await ask("say two", { previous_response_id: keyed.id }, { "x-session-broker-key": "k1" });
     const refused = { status: 400, param: "previous_response_id" };
@@ -236,7 +236,35 @@ describe("previous_response_id", () => {
     await expect(ask("x", late, { "x-session-broker-key": "k2" })).rejects.toMatchObject(refused);
     await expect(ask("x", { ...late, conversation: "c" })).rejects.toMatchObject(refused);
     await expect(ask("x", { ...late, model: "echo" })).rejects.toMatchObject({ status: 400, param: "model" });
-    await expect(ask("x", { previous_response_id: keyed.id })).rejects.toMatchObject(refused);
+  });
+
+  it("that is not its session's newest forks a session that is given what was said until then", async () => {
+    const first = await ask("say one");
+    const second = await ask("say two", { previous_response_id: first.id });
+    await ask("say three", { previous_response_id: second.id });
+    const create = { model: "scripted", input: "say other", previous_response_id: second.id };
+    const { data: fork, response } = await client.responses.create(create).withResponse();
+    const said = [
+      ...[{ content: "say one" }, { content: "one" }],
+      ...[{ content: "say two" }, { content: "two" }],
+      { content: "say other" },
+    ];
+    expect(lastMessages()).toMatchObject(said);
+    expect(response.headers.get("x-session-broker-outcome")).toBe("created");
+    await ask("say more", { previous_response_id: fork.id });
+    expect(lastMessages()).toMatchObject([...said, { content: "other" }, { content: "say more" }]);
+  });
+
+  it("given twice at once goes on once, and forks once", async () => {
+    const first = await ask("say one");
+    const both = await Promise.all(
+      ["say a", "say b"].map((input) =>
+        client.responses.create({ model: "scripted", input, previous_response_id: first.id }).withResponse(),
+      ),
+    );
+    const outcomes = both.map(({ response }) => response.headers.get("x-session-broker-outcome")).sort();
+    expect(outcomes).toEqual(["created", "existing"]);
+    expect(both.map(({ data }) => data.output_text)).toEqual(["a", "b"]);
   });
 
   it("may be given again after a response that failed", async () => {
@@ -252,19 +280,18 @@ describe("previous_response_id", () => {
     const before = service.asked.length;
     expect((await ask("say two", { previous_response_id: first.id }, retried)).id).toBe(second.id);
     expect(service.asked).toHaveLength(before);
-    const other = ask("say three", { previous_response_id: first.id }, retried);
-    await expect(other).rejects.toMatchObject({ status: 400 });
+    await ask("say three", { previous_response_id: first.id }, retried);
+    expect(service.asked).toHaveLength(before + 1);
   });
 
-  it("of a session that was reset is 400", async () => {
+  it("of a session that was reset forks from there, and leaves the new session alone", async () => {
     const first = await ask("say one", { conversation: "reset" });
     const key = { scope: "responses", externalId: "reset", provider: "scripted" };
-    await broker.client().resetSession({ selector: { case: "key", value: key }, expectedGeneration: 1 });
-    await expect(ask("x", { previous_response_id: first.id })).rejects.toMatchObject({
-      status: 400,
-      code: "archived",
-    });
-    expect(await client.responses.retrieve(first.id)).toMatchObject({ status: "completed" });
+    const selector = { case: "key" as const, value: key };
+    await broker.client().resetSession({ selector, expectedGeneration: 1 });
+    expect((await ask("say two", { previous_response_id: first.id })).output_text).toBe("two");
+    expect(lastMessages()).toHaveLength(3);
+    expect((await broker.client().getSession({ selector })).session?.turnCount).toBe(0);
   });
 
   it("with an idempotency-key runs once, although it is no longer the newest", async () => {
@@ -344,7 +371,8 @@ describe("responses that become one", () => {
       });
     }
     expect((await ask("say c", { previous_response_id: two?.id ?? "" })).output_text).toBe("c");
-    expect(await ask("x", { previous_response_id: one?.id ?? "" }).catch(({ status }) => status)).toBe(400);
+    expect((await ask("say d", { previous_response_id: one?.id ?? "" })).output_text).toBe("d");
+    expect(lastMessages().map(({ content }: { content: unknown }) => content)).not.toContain("c");
   });
 });
 

@@ -48,8 +48,6 @@ export interface Place {
   readonly neverStale?: boolean;
   /** The session that is meant, for those that have an earlier one. */
   readonly session?: Partial<Pick<ListTurnsRequest, "key" | "sessionId">>;
-  /** Throws if no new turn may be run here. A repeat of an earlier turn is not asked about. */
-  readonly checkNew?: () => Promise<void>;
 }
 
 /** After this long, an SDK's repeat is a new turn. */
@@ -126,20 +124,12 @@ function placeOfOrigin(
 async function idOfTurn(call: Call, place: Place, attempt: string): Promise<string> {
   const { broker, callHeaders: headers } = call;
   const idempotencyKey = presentHeader(call.header, "idempotency-key");
-  if (idempotencyKey !== undefined) {
-    const turnId = turnIdOf(idempotencyKey, place.scope);
-    const { checkNew } = place;
-    if (checkNew === undefined) return turnId;
-    const known = await ifFound(broker.getTurn({ turnId, scope: place.scope }, { headers }));
-    if (known === undefined) await checkNew();
-    return turnId;
-  }
+  if (idempotencyKey !== undefined) return turnIdOf(idempotencyKey, place.scope);
   if (isRetry(call.header) && place.session !== undefined) {
     const listed = await ifFound(broker.listTurns({ ...place.session, pageSize: lookedAt }, { headers }));
     const earlier = earlierTry(listed?.turns ?? [], attempt, call.timers.now());
     if (earlier !== undefined) return earlier.turnId;
   }
-  await place.checkNew?.();
   return call.newId();
 }
 

@@ -36,6 +36,21 @@ export function keepExchange(
   tables.put("historySizes", recordNo, sealMessage(HistorySizeRecordSchema, size));
 }
 
+/** Gives a new session what another has kept up to a turn. */
+export function copyHistory(
+  { tables }: Transaction,
+  { recordNo, turnNo }: Pick<TurnRow, "recordNo" | "turnNo">,
+  to: number,
+): void {
+  const size = create(HistorySizeRecordSchema, { cut: sizeOf(tables, recordNo).cut });
+  const kept = [...tables.entriesBetween("history", [recordNo], [recordNo, turnNo + 1])];
+  for (const { key, value } of kept) {
+    tables.put("history", [to, Number(key[1])], value);
+    size.bytes += value.length;
+  }
+  if (kept.length > 0) tables.put("historySizes", to, sealMessage(HistorySizeRecordSchema, size));
+}
+
 /** Newest exchanges up to a budget in bytes. */
 export function readHistory(tables: Tables, recordNo: number, maxBytes: number): KeptHistory {
   const newestFirst: Exchange[] = [];

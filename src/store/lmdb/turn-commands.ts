@@ -18,7 +18,8 @@ import type {
 import { type Branch, branchOf, createSide } from "./branches.js";
 import { giveLink, isAt } from "./chains.js";
 import { encodeBatch, seal } from "./codec.js";
-import { keepExchange } from "./history.js";
+import { standsAt, unfinishedTurn } from "./forks.js";
+import { copyHistory, keepExchange } from "./history.js";
 import { findMergeTarget, putMerge, settleMerges } from "./merge-commands.js";
 import { applyReservation } from "./reserve-commands.js";
 import { encodeLane, encodeNumber, type Key, sessionKey } from "./tables.js";
@@ -48,6 +49,11 @@ export function admit(tx: Transaction, call: AdmitCall): Admission {
   if (call.chain?.anchor !== undefined && !isAt(current, lane, call.chain.anchor)) {
     return refuse("CONVERSATION_MOVED_ON", "the conversation has gone on meanwhile");
   }
+  if (call.after !== undefined && !standsAt(tx.tables, current, call.after)) {
+    return refuse("CONVERSATION_MOVED_ON", "the session has gone on since the turn");
+  }
+  const unfinished = call.forkOf && unfinishedTurn(tx.tables, call.forkOf);
+  if (unfinished !== undefined) return unfinished;
   const before = lane.queuedTurns + (lane.runningTurnId === undefined ? 0 : 1);
   if (call.onConflict === "REJECT" && before > 0) {
     const turnId = lane.runningTurnId ?? tx.tables.busyTurnId(key) ?? "";
@@ -61,6 +67,7 @@ export function admit(tx: Transaction, call: AdmitCall): Admission {
   const reserved = reserveBranch(tx, call, branch, before > 0);
   if (reserved.kind === "refused") return reserved;
   if (reserved.kind === "ephemeral") throw new TypeError("an internal reservation has no turn");
+  if (call.forkOf !== undefined) copyHistory(tx, call.forkOf, reserved.view.row.recordNo);
   const admission = writeAdmission(tx, call, reserved, before, into);
   if (admission.kind !== "admitted" || call.grantIfFree === undefined || before > 0) return admission;
   const granted = grant(tx, { ...call.grantIfFree, turnNo: admission.turn.turnNo });

@@ -1,5 +1,5 @@
 /** Responses that exist: each is a turn, and its id says which. */
-import { type Turn, TurnState } from "../../../../gen/sessionbroker/v1/turn_pb.js";
+import type { Turn } from "../../../../gen/sessionbroker/v1/turn_pb.js";
 import type { Call } from "../call.js";
 import { ApiError, invalid } from "../errors.js";
 import { headerValue } from "../headers.js";
@@ -35,9 +35,9 @@ export function foundHeaders({ turn }: FoundResponse): Record<string, string> {
 }
 
 /**
- * The session that a response belongs to, for the turn after it. 404 if the
- * broker knows no such response: a new session is never made in its place. 400
- * if it contradicts the request's model or key.
+ * After a response: in its session, or in one that forks off there if that has
+ * gone on since. 404 if the broker knows no such response: what nobody said is
+ * never gone on from. 400 if it contradicts the request's model or key.
  */
 export async function placeAfter(
   call: Call,
@@ -64,38 +64,11 @@ export async function placeAfter(
   }
   return {
     scope: key.scope,
-    target: { case: "sessionId", value: sessionId },
-    sameTarget: [key.scope, provider, sessionId],
+    target: { case: "afterTurn", value: { turnId: previous.turnId, scope: key.scope } },
+    sameTarget: [key.scope, provider, previous.turnId],
     neverStale: true,
     session: { sessionId },
-    checkNew: () => mustBeNewest(call, previous),
   };
-}
-
-/** Turns that failed or were cancelled since may be passed over: their clients try again from where they were. */
-async function mustBeNewest(call: Call, { turnId, mergedIntoTurnId, sessionId, key }: Turn): Promise<void> {
-  const wanted = mergedIntoTurnId || turnId;
-  const scope = key?.scope ?? "";
-  let pageToken = "";
-  do {
-    const page = await call.broker.listTurns(
-      { sessionId, scope, pageSize: 20, pageToken },
-      { headers: call.callHeaders },
-    );
-    const deciding = page.turns.find((turn) => turn.turnId === wanted || isContinuation(turn.state));
-    if (deciding?.turnId === wanted) return;
-    if (deciding !== undefined) break;
-    pageToken = page.nextPageToken;
-  } while (pageToken !== "");
-  throw invalid(
-    "previous_response_id",
-    "previous_response_id is not the newest response of its session, and going on from an earlier one is not available",
-    "unsupported_value",
-  );
-}
-
-function isContinuation(state: TurnState): boolean {
-  return state === TurnState.COMPLETED || state === TurnState.RUNNING || state === TurnState.QUEUED;
 }
 
 async function turnOf(call: Call, responseId: string): Promise<Turn | undefined> {
