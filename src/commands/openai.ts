@@ -5,8 +5,9 @@ import { createClient } from "@connectrpc/connect";
 import { pino } from "pino";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
+import { originTable } from "../adapters/openai/origin-table.js";
 import { createAdapter } from "../adapters/openai/server.js";
-import type { Address } from "../config/config.js";
+import type { Address, OriginSettings } from "../config/config.js";
 import { toListenError } from "../server/listen-error.js";
 import { transportTo } from "./broker-client.js";
 import { describeAddress, untilStopped } from "./process.js";
@@ -15,9 +16,10 @@ export interface OpenAiOptions {
   readonly listen: Address;
   /** `http://host:port`, or `unix:<path>`. */
   readonly broker: string;
+  readonly origins: readonly OriginSettings[];
 }
 
-export async function openai({ listen, broker }: OpenAiOptions): Promise<void> {
+export async function openai({ listen, broker, origins }: OpenAiOptions): Promise<void> {
   const log = pino(
     { name: "session-broker-openai", level: process.env.SESSION_BROKER_LOG_LEVEL ?? "info" },
     pino.destination(2),
@@ -26,7 +28,9 @@ export async function openai({ listen, broker }: OpenAiOptions): Promise<void> {
   const client = createClient(SessionBroker, transportTo(broker));
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  const server = createServer(createAdapter({ broker: client, brokerAddress: broker, log, registry }));
+  const server = createServer(
+    createAdapter({ broker: client, brokerAddress: broker, origins: originTable(origins), log, registry }),
+  );
   // A stream of answers lasts as long as its turn.
   server.requestTimeout = 0;
   const address = `${listen.host}:${listen.port}`;

@@ -1,7 +1,13 @@
 /** The settings in force: the file, then flags and environment over it, then defaults. */
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { type Duration, durationMs } from "@bufbuild/protobuf/wkt";
-import { type Config, KeyScheme, type Provider } from "../../gen/sessionbroker/config/v1/config_pb.js";
+import {
+  type Config,
+  KeyScheme,
+  type Origin,
+  Origin_History,
+  type Provider,
+} from "../../gen/sessionbroker/config/v1/config_pb.js";
 import type { Role } from "../../gen/sessionbroker/v1/options_pb.js";
 import type { ResetPolicy as ResetPolicyMessage } from "../../gen/sessionbroker/v1/session_pb.js";
 import type { KeyScheme as Scheme } from "../sessions/key-scheme.js";
@@ -32,7 +38,19 @@ export interface CredentialSettings {
   readonly scopes: readonly ScopePattern[];
   /** Several people use it. Default: false */
   readonly shared?: boolean;
+  /** The only headers and fields in which its requests may name conversations; none: all. */
+  readonly origins?: readonly string[];
 }
+
+/** Where requests to the adapter name conversations. */
+export type OriginSettings =
+  | { readonly source: string; readonly off: true }
+  | {
+      readonly source: string;
+      readonly from: "header" | "field";
+      readonly scope: string;
+      readonly replayed: boolean;
+    };
 
 export interface Settings {
   /** As it was read, without what stands beside the file. */
@@ -49,6 +67,8 @@ export interface Settings {
   readonly providers: readonly Provider[];
   readonly scope: (scope: string) => ScopeSettings;
   readonly credentials: readonly CredentialSettings[];
+  /** Besides those that are shipped. */
+  readonly origins: readonly OriginSettings[];
   readonly limits: {
     readonly runningTurns: number;
     readonly waitingTurns: number;
@@ -93,13 +113,15 @@ export function loadSettings(overrides: Overrides): Settings {
     workspaces: resolve(config.workspaces || join(dirname(data), `${basename(data)}-workspaces`)),
     providers: config.providers,
     scope: scopeSettings(config),
-    credentials: config.credentials.map(({ name, tokenSha256, role, scopes, shared }) => ({
+    credentials: config.credentials.map(({ name, tokenSha256, role, scopes, shared, origins }) => ({
       name,
       tokenSha256,
       role,
       scopes: scopes.length === 0 ? ["*"] : scopes,
       shared,
+      origins,
     })),
+    origins: config.origins.map(originOf),
     limits: {
       runningTurns: config.limits?.runningTurns || 64,
       waitingTurns: config.limits?.waitingTurns || 10_000,
@@ -124,6 +146,12 @@ export function loadSettings(overrides: Overrides): Settings {
   };
   refuseSharedDirectories(settings, config);
   return settings;
+}
+
+function originOf({ source, scope, history, off }: Origin): OriginSettings {
+  const { case: from = "header", value = "" } = source;
+  if (off) return { source: value, off };
+  return { source: value, from, scope, replayed: history !== Origin_History.NONE };
 }
 
 export function resetPolicyOf(message: ResetPolicyMessage): ResetPolicy {

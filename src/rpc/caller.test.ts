@@ -8,6 +8,7 @@ const caller = (...scopes: string[]): Caller => ({
   scopes,
   baseScope: baseScopeOf(scopes),
   shared: false,
+  origins: [],
 });
 
 describe("a caller's scopes", () => {

@@ -15,6 +15,8 @@ export interface Caller {
   readonly baseScope: string;
   /** Several people use it. */
   readonly shared: boolean;
+  /** The only headers and fields in which the adapter lets it name conversations; none: all. */
+  readonly origins: readonly string[];
 }
 
 export const callerKey = createContextKey<Caller | undefined>(undefined);

@@ -24,12 +24,12 @@ export class Credentials {
   replace(settings: readonly CredentialSettings[]): void {
     const before = new Map(this.#known.map((known) => [known.settings, known]));
     this.#known = settings.map((credential) => {
-      const { name, tokenSha256, role, scopes, shared = false } = credential;
-      const text = JSON.stringify([name, tokenSha256, role, scopes, shared]);
+      const { name, tokenSha256, role, scopes, shared = false, origins = [] } = credential;
+      const text = JSON.stringify([name, tokenSha256, role, scopes, shared, origins]);
       const kept = before.get(text);
       before.delete(text);
       if (kept !== undefined) return kept;
-      const caller = { name, role, scopes, baseScope: baseScopeOf(scopes), shared };
+      const caller = { name, role, scopes, baseScope: baseScopeOf(scopes), shared, origins };
       const revoked = new AbortController();
       // Each stream that runs listens to it.
       setMaxListeners(0, revoked.signal);

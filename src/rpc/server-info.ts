@@ -27,6 +27,7 @@ export function serverInfoMethod(
 ): Pick<ServiceImpl<typeof SessionBroker>, "getServerInfo"> {
   return {
     async getServerInfo(_request, context) {
+      const caller = callerOf(context);
       const store = deps.storeState();
       const { limits } = deps.settings;
       return create(GetServerInfoResponseSchema, {
@@ -46,7 +47,8 @@ export function serverInfoMethod(
         runningTurns: deps.dispatcher.running,
         queuedTurns: deps.dispatcher.waiting,
         draining: deps.dispatcher.draining,
-        baseScope: callerOf(context).baseScope,
+        baseScope: caller.baseScope,
+        acceptedOrigins: [...caller.origins],
       });
     },
   };

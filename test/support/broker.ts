@@ -48,6 +48,10 @@ export class TestBroker {
     return broker;
   }
 
+  get configFile(): string {
+    return join(this.folder, "config.yaml");
+  }
+
   get url(): string {
     return `http://127.0.0.1:${this.port}`;
   }
@@ -77,9 +81,8 @@ export class TestBroker {
     const args = ["--data", this.data, "--listen", `127.0.0.1:${this.port}`, "--socket", this.socket];
     args.push("--metrics-listen", this.options.metrics === true ? "127.0.0.1:0" : "off");
     if (this.options.config !== undefined) {
-      const file = join(this.folder, "config.yaml");
-      writeFileSync(file, this.options.config);
-      args.push("--config", file);
+      writeFileSync(this.configFile, this.options.config);
+      args.push("--config", this.configFile);
     }
     const [program = process.execPath, ...words] = [
       ...(this.options.wrapper ?? []),
@@ -96,6 +99,7 @@ export class TestBroker {
   async startAdapter(where?: string): Promise<string> {
     const port = where === undefined ? await freePort() : Number(new URL(where).port);
     const args = [main, "openai", "--openai-listen", `127.0.0.1:${port}`, "--broker", `unix:${this.socket}`];
+    if (this.options.config !== undefined) args.push("--config", this.configFile);
     const url = `http://127.0.0.1:${port}`;
     const adapter = this.#spawn(process.execPath, args);
     this.#adapters.set(url, adapter);

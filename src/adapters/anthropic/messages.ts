@@ -17,8 +17,9 @@ const ping = 'event: ping\ndata: {"type":"ping"}\n\n';
 
 export async function handleMessages(call: Call): Promise<void> {
   const { req, res, limits, timers } = call;
-  const request = toMessageRequest(await readJsonObject(req, limits.bodyBytes));
-  const turn = await planTurn(call, request);
+  const body = await readJsonObject(req, limits.bodyBytes);
+  const request = toMessageRequest(body);
+  const turn = await planTurn(call, { ...request, body });
   // The client may have left while its request was looked at.
   if (res.destroyed) return;
 

@@ -4,6 +4,7 @@ import type { GetServerInfoResponse } from "../../../gen/sessionbroker/v1/admin_
 import type { SessionBroker } from "../../../gen/sessionbroker/v1/session_broker_pb.js";
 import type { ApiError } from "./errors.js";
 import type { HeaderReader } from "./headers.js";
+import type { OriginRow } from "./origin.js";
 import type { Timers } from "./time.js";
 
 /** One request, and what is needed to answer it. */
@@ -17,6 +18,8 @@ export interface Call {
   readonly callHeaders: Readonly<Record<string, string>>;
   readonly limits: AdapterLimits;
   readonly defaults: AdapterDefaults;
+  /** Where requests name their conversations. */
+  readonly origins: readonly OriginRow[];
   readonly timers: Timers;
   readonly newId: () => string;
   serverInfo(): Promise<GetServerInfoResponse>;

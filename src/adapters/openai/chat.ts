@@ -10,8 +10,9 @@ import { runTurn, turnHeaders } from "./run-turn.js";
 
 export async function handleChat(call: Call): Promise<void> {
   const { req, res, limits, timers } = call;
-  const chat = toChatRequest(await readJsonObject(req, limits.bodyBytes));
-  const turn = await planTurn(call, chat);
+  const body = await readJsonObject(req, limits.bodyBytes);
+  const chat = toChatRequest(body);
+  const turn = await planTurn(call, { ...chat, body });
   // The client may have left while its request was looked at.
   if (res.destroyed) return;
 

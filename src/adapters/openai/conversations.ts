@@ -7,8 +7,8 @@ import type { Conversation, ConversationDeletedResource } from "openai/resources
 import { readJsonObject } from "./body.js";
 import type { Call } from "./call.js";
 import { invalid } from "./errors.js";
+import { below } from "./origin.js";
 import { ifFound } from "./plan-turn.js";
-import { conversationOrigin } from "./responses/create.js";
 import { notFound } from "./responses/find.js";
 
 /** The time of its making, and chance. */
@@ -74,9 +74,8 @@ function toConversation(id: string, createdAt: number): Conversation {
 /** One for each provider that may have a session of it. */
 async function selectors(call: Call, id: string) {
   const { baseScope, providers } = await call.serverInfo();
-  const { scope, externalId } = conversationOrigin(baseScope, id);
   return providers.map(({ id: provider }) => ({
     case: "key" as const,
-    value: { scope, externalId, provider },
+    value: { scope: below(baseScope, "responses"), externalId: id, provider },
   }));
 }

@@ -1,12 +1,18 @@
 import { describe, expect, it } from "vitest";
-import { resolveOrigin } from "./origin.js";
+import { type OriginRules, resolveOrigin } from "./origin.js";
+import { originTable } from "./origin-table.js";
 
 function resolve(headers: Readonly<Record<string, string>>, baseScope = "", modelAgent?: string) {
-  return resolveOrigin((name) => headers[name], {
-    baseScope,
-    modelAgent,
-    defaultAgent: "main",
-  });
+  return resolveWith({}, headers, {}, { baseScope, modelAgent });
+}
+
+function resolveWith(
+  body: Readonly<Record<string, unknown>>,
+  headers: Readonly<Record<string, string>> = {},
+  rules: Partial<OriginRules> = {},
+  more: Pick<OriginRules, "baseScope" | "modelAgent"> = { baseScope: "", modelAgent: undefined },
+) {
+  return resolveOrigin((name) => headers[name], body, { defaultAgent: "main", ...more, ...rules });
 }
 
 describe("resolveOrigin", () => {
@@ -85,12 +91,73 @@ describe("resolveOrigin", () => {
     },
   );
 
-  it("refuses origins that disagree, and takes those that do not", () => {
-    expect(() => resolve({ "x-session-broker-key": "k", "x-openclaw-session": "k" })).toThrow(
+  it("refuses origins that disagree, and takes the first of those that do not", () => {
+    expect(() => resolve({ "x-session-broker-key": "k", "x-openclaw-session": "l" })).toThrow(
       "x-session-broker-key and x-openclaw-session name different sessions",
     );
     expect(resolve({ "x-openclaw-session-key": "k", "x-openclaw-session": "agent:main:k" }).externalId).toBe(
       "agent:main:k",
     );
+    expect(resolve({ "x-chat-id": "c", "x-openwebui-chat-id": "c" }).scope).toBe("openwebui");
+    expect(() => resolveWith({ conversation: "a" }, { "x-chat-id": "b" })).toThrow(
+      "conversation and x-chat-id name different sessions",
+    );
+  });
+
+  it.each([
+    [{ litellm_session_id: "S" }, "litellm-session-id", true],
+    [{ metadata: { session_id: "S" } }, "metadata-session-id", true],
+    [{ metadata: { conversation_id: "S" } }, "metadata-conversation-id", true],
+    [{ conversation: "S" }, "responses", false],
+    [{ conversation: { id: "S" } }, "responses", false],
+  ])("reads %j of the body", (body, scope, replayed) => {
+    expect(resolveWith(body)).toEqual({ scope, externalId: "S", replayed });
+  });
+
+  it.each([
+    [{ user: "u", prompt_cache_key: "p" }, { "x-session-affinity": "a" }],
+    [{ metadata: null, litellm_session_id: null, conversation: null }, {}],
+    [{ metadata: "text" }, {}],
+  ])("finds nothing in %j and %j", (body, headers) => {
+    expect(resolveWith(body, headers)).toEqual({ scope: "history", replayed: true });
+  });
+
+  it.each([[{ litellm_session_id: 7 }], [{ litellm_session_id: "" }], [{ litellm_session_id: {} }]])(
+    "refuses %j",
+    (body) => {
+      expect(() => resolveWith(body)).toThrow("litellm_session_id is not an id");
+    },
+  );
+
+  it("leaves out what the credential does not accept", () => {
+    const headers = { "x-session-broker-key": "k", "x-openwebui-chat-id": "c" };
+    expect(resolveWith({}, headers, { accepted: ["x-openwebui-chat-id"] })).toMatchObject({
+      scope: "openwebui",
+      externalId: "c",
+    });
+    expect(resolveWith({}, headers, { accepted: ["metadata.session_id"] }).externalId).toBeUndefined();
+  });
+});
+
+describe("originTable", () => {
+  const table = originTable([
+    { from: "field", source: "user", scope: "people", replayed: false },
+    { from: "header", source: "x-chat-id", scope: "mine", replayed: false },
+    { source: "x-session-id", off: true },
+  ]);
+
+  it("puts what is configured first, in the place of what is shipped under the name", () => {
+    expect(resolveWith({ user: "u" }, {}, { table })).toEqual({
+      scope: "people",
+      externalId: "u",
+      replayed: false,
+    });
+    expect(resolveWith({}, { "x-chat-id": "c" }, { table })).toEqual({
+      scope: "mine",
+      externalId: "c",
+      replayed: false,
+    });
+    expect(resolveWith({}, { "x-session-id": "s" }, { table }).externalId).toBeUndefined();
+    expect(resolveWith({}, { "x-thread-id": "t" }, { table }).scope).toBe("thread-id");
   });
 });

@@ -1,6 +1,8 @@
-/** Which session a request belongs to, as far as its headers say so. */
+/** Which session a request belongs to, as far as its headers and its body say so. */
 import { invalid } from "./errors.js";
 import { type HeaderReader, presentHeader } from "./headers.js";
+import { shippedOrigins } from "./origin-table.js";
+import { isObject, type JsonObject, wellFormed } from "./parts.js";
 
 export interface Origin {
   readonly scope: string;
@@ -10,115 +12,67 @@ export interface Origin {
   readonly replayed: boolean;
 }
 
+/** A header or a field of the body in which clients name their conversations. */
+export interface OriginRow {
+  readonly from: "header" | "field";
+  /** The name of the header, or the names on the way to the field, with dots between them. */
+  readonly source: string;
+  /** Below the credential's; empty: the credential's own, else `default`. */
+  readonly scope: string;
+  readonly replayed: boolean;
+  /** Makes an id of what the client sent. Default: it is one. */
+  readonly idOf?: (sent: string, header: HeaderReader, rules: OriginRules) => string;
+}
+
 export interface OriginRules {
   /** The scope of the credential; empty if it has none. */
   readonly baseScope: string;
   /** The agent that the model name stands for. */
   readonly modelAgent: string | undefined;
   readonly defaultAgent: string;
-  /** What the body says beside the headers. */
-  readonly fromBody?: readonly NamedOrigin[];
+  /** Default: those that are shipped. */
+  readonly table?: readonly OriginRow[];
+  /** The only sources that the credential may use; empty: all. */
+  readonly accepted?: readonly string[];
 }
 
-export interface NamedOrigin {
-  /** The header or field that names it. */
-  readonly source: string;
-  readonly scope: string;
-  readonly externalId: string;
-  readonly replayed: boolean;
-}
-
-/** Headers in which chat clients name their chats: each has a scope of its own, below the credential's. */
-const chatHeaders: readonly (readonly [header: string, scope: string])[] = [
-  ["x-openwebui-chat-id", "openwebui"],
-  ["x-conversation-id", "librechat"],
-  ["x-litellm-session-id", "litellm"],
-  ["x-claude-code-session-id", "claude-code"],
-  ["x-opencode-session", "opencode"],
-  ["x-chat-id", "chat-id"],
-  ["x-thread-id", "thread-id"],
-  ["x-session-id", "session-id"],
-  ["session_id", "codex"],
-];
-
-/** Every origin that names a session must name the same one; otherwise 400, naming the other. */
-export function resolveOrigin(header: HeaderReader, rules: OriginRules): Origin {
-  const named = [
-    ownKey(header, rules),
-    openclawSessionKey(header, rules),
-    openclawSession(header, rules),
-    ...chatHeaders.map((row) => chatHeader(header, rules, row)),
-    ...(rules.fromBody ?? []),
-  ].filter((origin) => origin !== undefined);
-  const [first, ...others] = named;
-  if (first === undefined) {
-    return { scope: below(rules.baseScope, "history"), replayed: true };
-  }
-  for (const other of others) {
-    if (other.scope !== first.scope || other.externalId !== first.externalId) {
-      throw invalid(other.source, `${first.source} and ${other.source} name different sessions`);
+/**
+ * The first row that the request has. Others must name the same id, else it is
+ * 400: nobody can tell which conversation is meant (ruling 37).
+ */
+export function resolveOrigin(header: HeaderReader, body: JsonObject, rules: OriginRules): Origin {
+  const { table = shippedOrigins, baseScope, accepted = [] } = rules;
+  let first: (Origin & { readonly source: string }) | undefined;
+  for (const row of table) {
+    if (accepted.length > 0 && !accepted.includes(row.source)) continue;
+    const sent = row.from === "header" ? presentHeader(header, row.source) : fieldAt(body, row.source);
+    if (sent === undefined) continue;
+    const externalId = row.idOf?.(sent, header, rules) ?? sent;
+    if (first !== undefined && first.externalId !== externalId) {
+      throw invalid(row.source, `${first.source} and ${row.source} name different sessions`);
     }
+    const scope = row.scope === "" ? baseScope || "default" : below(baseScope, row.scope);
+    first ??= { source: row.source, scope, externalId, replayed: row.replayed };
   }
-  const { scope, externalId, replayed } = first;
-  return { scope, externalId, replayed };
-}
-
-function ownKey(header: HeaderReader, { baseScope }: OriginRules): NamedOrigin | undefined {
-  const name = "x-session-broker-key";
-  const externalId = presentHeader(header, name);
-  return externalId === undefined
-    ? undefined
-    : { source: name, scope: baseScope || "default", externalId, replayed: false };
-}
-
-/** Prefixes of conversations that OpenClaw itself starts; a client may not speak in them. */
-const reservedPrefix = /^(?:agent:[^:]*:)?(?:subagent|cron|acp):/i;
-
-function openclawSessionKey(header: HeaderReader, rules: OriginRules): NamedOrigin | undefined {
-  const name = "x-openclaw-session-key";
-  const key = presentHeader(header, name);
-  if (key === undefined) return undefined;
-  if (reservedPrefix.test(key)) {
-    throw invalid(name, `header ${name} may not begin with subagent:, cron: or acp:`);
-  }
-  const externalId = /^agent:/i.test(key) ? key : `agent:${openclawAgent(header, rules)}:${key}`;
-  return { source: name, scope: below(rules.baseScope, "openclaw"), externalId, replayed: false };
-}
-
-function openclawSession(header: HeaderReader, rules: OriginRules): NamedOrigin | undefined {
-  const name = "x-openclaw-session";
-  const externalId = presentHeader(header, name);
-  return externalId === undefined
-    ? undefined
-    : { source: name, scope: below(rules.baseScope, "openclaw"), externalId, replayed: false };
-}
-
-function chatHeader(
-  header: HeaderReader,
-  { baseScope }: OriginRules,
-  [name, scope]: readonly [string, string],
-): NamedOrigin | undefined {
-  const externalId = presentHeader(header, name);
-  return externalId === undefined
-    ? undefined
-    : { source: name, scope: below(baseScope, scope), externalId, replayed: true };
-}
-
-function openclawAgent(header: HeaderReader, { modelAgent, defaultAgent }: OriginRules): string {
-  const sources = [
-    ["x-openclaw-agent-id", header("x-openclaw-agent-id")],
-    ["x-openclaw-agent", header("x-openclaw-agent")],
-    ["model", modelAgent],
-  ] as const;
-  const [param, agent] = sources.find(([, value]) => value) ?? ["model", defaultAgent];
-  // A colon would end the agent's part of the key.
-  if (agent === undefined || agent.includes(":")) {
-    throw invalid(param, `${JSON.stringify(agent)} is not an agent id`);
-  }
-  return agent;
+  if (first === undefined) return { scope: below(baseScope, "history"), replayed: true };
+  const { source: _, ...origin } = first;
+  return origin;
 }
 
 /** A header never widens what a credential reaches. */
 export function below(baseScope: string, scope: string): string {
   return baseScope ? `${baseScope}/${scope}` : scope;
+}
+
+/** Undefined if it is absent or null; 400 if it is no id. An object stands for its `id`. */
+function fieldAt(body: JsonObject, path: string): string | undefined {
+  const found = path
+    .split(".")
+    .reduce<unknown>((value, name) => (isObject(value) ? (value[name] ?? null) : null), body);
+  if (found === null) return undefined;
+  const id = isObject(found) ? found.id : found;
+  if (typeof id !== "string" || id === "") {
+    throw invalid(path, `${path} is not an id: a string that is not empty`);
+  }
+  return wellFormed(id);
 }

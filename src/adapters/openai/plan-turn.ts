@@ -14,7 +14,8 @@ import type { Conversation } from "./conversation.js";
 import { invalid } from "./errors.js";
 import { type HeaderReader, presentHeader } from "./headers.js";
 import { type ModelChoice, resolveModel } from "./model.js";
-import { type NamedOrigin, type Origin, resolveOrigin } from "./origin.js";
+import { type Origin, resolveOrigin } from "./origin.js";
+import type { JsonObject } from "./parts.js";
 import type { PlannedTurn } from "./run-turn.js";
 import { turnIdOf } from "./turn-id.js";
 
@@ -24,8 +25,8 @@ export interface Ask {
   readonly conversation: Conversation;
   /** SHA-256 of what makes a repeat the same: the target and the body, streamed or not. */
   digest(target: readonly string[]): Uint8Array;
-  /** What the body says of the session. */
-  readonly originsOf?: (baseScope: string) => readonly NamedOrigin[];
+  /** As it was sent. */
+  readonly body: JsonObject;
   /** Where the turn goes, if not to the session of the origin. */
   readonly placeOf?: (choice: ModelChoice, origin: Origin) => Promise<Place | undefined>;
   /** The person whom the client asks for, if the body says so. */
@@ -57,18 +58,19 @@ const lookedAt = 10;
 
 export async function planTurn(call: Call, ask: Ask): Promise<PlannedTurn> {
   const { header } = call;
-  const { providers, baseScope } = await call.serverInfo();
+  const { providers, baseScope, acceptedOrigins } = await call.serverInfo();
   const ids = providers.map(({ id }) => id);
   const choice = resolveModel(ask.model, {
     providers: ids,
     defaultProvider: call.defaults.provider ?? ids[0],
     provider: presentHeader(header, "x-session-broker-provider"),
   });
-  const origin = resolveOrigin(header, {
+  const origin = resolveOrigin(header, ask.body, {
     baseScope,
     modelAgent: choice.agent,
     defaultAgent: call.defaults.agent,
-    fromBody: ask.originsOf?.(baseScope) ?? [],
+    table: call.origins,
+    accepted: acceptedOrigins,
   });
   const onConflict = optionHeader(header, "x-session-broker-on-conflict", conflicts);
   const cancelOnLeave = optionHeader(header, "x-session-broker-on-disconnect", leavings) ?? true;

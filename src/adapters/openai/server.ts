@@ -19,6 +19,8 @@ import { clientAuthorization, readHeaders } from "./headers.js";
 import { sendJson } from "./json.js";
 import { type AdapterMetrics, defineAdapterMetrics } from "./metrics.js";
 import { handleModel, handleModels, isOfAnthropic } from "./models.js";
+import type { OriginRow } from "./origin.js";
+import { shippedOrigins } from "./origin-table.js";
 import { handleCreateResponse } from "./responses/create.js";
 import { handleCancelResponse, handleDeleteResponse, handleRetrieveResponse } from "./responses/retrieve.js";
 import { createServerInfo } from "./server-info.js";
@@ -34,6 +36,8 @@ export interface AdapterOptions {
   readonly brokerAddress: string;
   readonly limits?: Partial<AdapterLimits>;
   readonly defaults?: Partial<AdapterDefaults>;
+  /** Default: those that are shipped. */
+  readonly origins?: readonly OriginRow[];
   readonly log?: AdapterLog;
   /** Its metrics are shown at /metrics. */
   readonly registry?: Registry;
@@ -80,6 +84,7 @@ const defaultLimits: AdapterLimits = {
 
 export function createAdapter(options: AdapterOptions): RequestListener {
   const { broker, brokerAddress, log, timers = systemTimers, newId = randomUUID } = options;
+  const { origins = shippedOrigins } = options;
   const limits = { ...defaultLimits, ...options.limits };
   const defaults = { agent: "main", ...options.defaults };
   const registry = options.registry ?? new Registry();
@@ -104,7 +109,7 @@ export function createAdapter(options: AdapterOptions): RequestListener {
     const header = readHeaders(req.rawHeaders);
     const authorization = clientAuthorization(header);
     const call: Call = {
-      ...{ req, res, header, broker, brokerAddress, limits, defaults, timers, newId, logFailure },
+      ...{ req, res, header, broker, brokerAddress, limits, defaults, origins, timers, newId, logFailure },
       callHeaders: { authorization },
       serverInfo: () => serverInfo(authorization),
       sendJson: (value) => sendJson(res, 200, value),

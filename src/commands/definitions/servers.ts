@@ -43,7 +43,7 @@ restart.`,
       const { openai } = await import("../openai.js");
       const settings = await settingsOf(given);
       const broker = given.text("broker") ?? describeAddress(settings.listen);
-      await openai({ listen: settings.adapterListen, broker });
+      await openai({ listen: settings.adapterListen, broker, origins: settings.origins });
       return 0;
     },
   },

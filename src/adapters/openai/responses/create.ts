@@ -2,31 +2,29 @@
 import type { TurnEvent } from "../../../../gen/sessionbroker/v1/turn_pb.js";
 import { readJsonObject } from "../body.js";
 import type { Call } from "../call.js";
-import { failureOf, sendError, toApiError } from "../errors.js";
+import { failureOf, invalid, sendError, toApiError } from "../errors.js";
 import { isEnding } from "../follow-turn.js";
 import { sendJson } from "../json.js";
-import { below } from "../origin.js";
 import { planTurn } from "../plan-turn.js";
 import { runTurn, turnHeaders } from "../run-turn.js";
 import { ResponseEvents } from "./events.js";
 import { placeAfter } from "./find.js";
 import { ResponseStream } from "./reply.js";
-import { toResponseRequest } from "./request.js";
+import { type ResponseRequest, toResponseRequest } from "./request.js";
 import { responseIdOf, responseLabels } from "./resource.js";
 
 export async function handleCreateResponse(call: Call): Promise<void> {
   const { req, res, limits, timers } = call;
-  const request = toResponseRequest(await readJsonObject(req, limits.bodyBytes));
+  const body = await readJsonObject(req, limits.bodyBytes);
+  const request = toResponseRequest(body);
+  await refuseForeign(call, request);
   const labels = responseLabels(request);
-  const { conversationId, previousResponseId: previous } = request;
+  const { previousResponseId: previous } = request;
   const turn = await planTurn(call, {
     ...request,
     labels,
     responseId: responseIdOf,
-    originsOf: (baseScope) =>
-      conversationId === undefined
-        ? []
-        : [{ ...conversationOrigin(baseScope, conversationId), replayed: false }],
+    body,
     placeOf: async (choice, origin) =>
       previous === undefined ? undefined : placeAfter(call, previous, choice, origin),
   });
@@ -72,7 +70,12 @@ export async function handleCreateResponse(call: Call): Promise<void> {
   });
 }
 
-/** A conversation is a session key. */
-export function conversationOrigin(baseScope: string, conversationId: string) {
-  return { source: "conversation", scope: below(baseScope, "responses"), externalId: conversationId };
+/** A credential whose conversations are named elsewhere must not think that it goes on with one. */
+async function refuseForeign(call: Call, request: ResponseRequest): Promise<void> {
+  const { acceptedOrigins: accepted } = await call.serverInfo();
+  const given = { conversation: request.conversationId, previous_response_id: request.previousResponseId };
+  for (const [field, id] of Object.entries(given)) {
+    if (id === undefined || accepted.length === 0 || accepted.includes(field)) continue;
+    throw invalid(field, `${field} is not accepted from this credential; it accepts ${accepted.join(", ")}`);
+  }
 }
