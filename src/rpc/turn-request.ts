@@ -1,6 +1,6 @@
 /** What a caller asked for, from the message it sent. */
 import { createHash } from "node:crypto";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary, toJsonString } from "@bufbuild/protobuf";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { Visibility } from "../../gen/sessionbroker/v1/session_pb.js";
 import {
@@ -10,12 +10,14 @@ import {
   HistoryMessage_Author,
   type InputPart,
   OnDisconnect,
+  type OutputFormat as OutputFormatMessage,
+  OutputFormatSchema,
   type ReserveOptions,
 } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { BrokerError } from "../errors.js";
 import { toldInput } from "../turns/chain.js";
 import type { ToldMessage } from "../turns/history.js";
-import type { Provider, TurnInputPart } from "../turns/provider.js";
+import type { OutputFormat, Provider, TurnInputPart } from "../turns/provider.js";
 import type { TurnRequest } from "../turns/run-turn.js";
 
 const mostHistoryBytes = 16 * 1024 * 1024;
@@ -27,12 +29,19 @@ export function readTurnRequest(encoded: Uint8Array): TurnRequest {
     ...readMessages(request),
     ...(request.system === "" ? {} : { system: request.system }),
     ...(request.model === "" ? {} : { model: request.model }),
+    ...(request.outputFormat === undefined ? {} : { outputFormat: outputFormatOf(request.outputFormat) }),
     ...(request.timeout === undefined ? {} : { timeoutMs: durationMs(request.timeout) }),
   };
 }
 
 export function readMessages({ input, history }: DispatchRequest): Pick<TurnRequest, "input" | "history"> {
   return { input: input.flatMap(inputPart), history: history.map(toldMessage) };
+}
+
+function outputFormatOf({ format }: OutputFormatMessage): OutputFormat {
+  if (format.case !== "jsonSchema") return { kind: "json-object" };
+  const { name, description, schema, strict } = format.value;
+  return { kind: "json-schema", name, description, schema, strict };
 }
 
 /** What makes a repeat of a turn id the same: the target and the caller's own input. */
@@ -45,10 +54,14 @@ export function payloadHash(request: DispatchRequest): Uint8Array {
 }
 
 /** Turns of one session with the same key may be merged. */
-export function mergeKey({ model, system, onDisconnect }: DispatchRequest, credential: string): string {
+export function mergeKey(
+  { model, system, onDisconnect, outputFormat }: DispatchRequest,
+  credential: string,
+): string {
   const cancels = onDisconnect === OnDisconnect.CANCEL;
+  const format = outputFormat === undefined ? [] : [toJsonString(OutputFormatSchema, outputFormat)];
   return createHash("sha256")
-    .update(JSON.stringify([credential, model, system, cancels]))
+    .update(JSON.stringify([credential, model, system, cancels, ...format]))
     .digest("hex");
 }
 
@@ -63,6 +76,7 @@ export function checkTurnRequest(request: DispatchRequest, provider: Provider): 
     );
   }
   checkSizes(request);
+  checkFormat(request, provider);
   for (const [index, { part }] of request.input.entries()) {
     const taken = part.case === "text" || (part.case === "image" && provider.capabilities.images);
     if (!taken) {
@@ -71,6 +85,30 @@ export function checkTurnRequest(request: DispatchRequest, provider: Provider): 
         `input[${index}].${part.case}: ${provider.id} takes none`,
       );
     }
+  }
+}
+
+function checkFormat({ outputFormat }: DispatchRequest, { id, capabilities }: Provider): void {
+  const format = outputFormat?.format;
+  if (format?.case === undefined) return;
+  const field = format.case === "jsonSchema" ? "json_schema" : "json_object";
+  if (!capabilities[format.case]) {
+    throw new BrokerError(
+      "UNSUPPORTED_BY_PROVIDER",
+      `output_format.${field}: answers of ${id} cannot be held to it`,
+    );
+  }
+  if (format.case === "jsonSchema" && !isJsonObject(format.value.schema)) {
+    throw new BrokerError("INVALID_FIELD", "output_format.json_schema.schema: it is not a JSON object");
+  }
+}
+
+function isJsonObject(text: string): boolean {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null && !Array.isArray(value);
+  } catch {
+    return false;
   }
 }
 

@@ -53,6 +53,8 @@ class ScriptedAgent implements Provider {
     cost: true,
     toolEvents: false,
     permissionRequests: false,
+    jsonObject: false,
+    jsonSchema: false,
   } as const;
 
   run(turn: ProviderTurn): AsyncIterable<ProviderEvent> {

@@ -20,7 +20,23 @@ export interface ProviderCapabilities {
   readonly cost: boolean;
   readonly toolEvents: boolean;
   readonly permissionRequests: boolean;
+  /** Its answers can be held to be a JSON object. */
+  readonly jsonObject: boolean;
+  /** Its answers can be held to a JSON Schema. */
+  readonly jsonSchema: boolean;
 }
+
+/** What the answer must be. */
+export type OutputFormat =
+  | { readonly kind: "json-object" }
+  | {
+      readonly kind: "json-schema";
+      readonly name: string;
+      readonly description: string;
+      /** As JSON. */
+      readonly schema: string;
+      readonly strict: boolean;
+    };
 
 /** Tokens and cost of one turn. Each token is counted in one field only. */
 export interface TurnUsage {
@@ -91,6 +107,8 @@ export interface ProviderTurn {
    */
   readonly systemNotice?: string;
   readonly model?: string;
+  /** Only for providers that can. Default: text. */
+  readonly outputFormat?: OutputFormat;
   /** Absolute path of an existing directory. */
   readonly workspace: string;
   /** The running total at the end of the session's last turn. */

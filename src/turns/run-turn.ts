@@ -20,6 +20,7 @@ import {
 import type {
   Exchange,
   NativeBinding,
+  OutputFormat,
   Provider,
   ProviderEvent,
   ProviderRun,
@@ -63,6 +64,7 @@ export interface TurnRequest {
   readonly history: readonly ToldMessage[];
   readonly system?: string;
   readonly model?: string;
+  readonly outputFormat?: OutputFormat;
   readonly timeoutMs?: number;
 }
 
@@ -125,7 +127,9 @@ class TurnRun {
     }
     // A conversation that nobody has begun is given all that was said where it comes from.
     if (nativeStateBefore === "unbound" && session.turnCount === 1) {
-      return [...(await this.#keptHistory()).exchanges, ...exchangesOf(history)];
+      const kept = await this.#keptHistory();
+      if (kept.truncated) this.#announceCut();
+      return [...kept.exchanges, ...exchangesOf(history)];
     }
     if (history.length === 0) return [];
     const lastAnswer = await this.deps.store.lastAnswer(session.recordNo);
@@ -229,7 +233,7 @@ class TurnRun {
     unseen: readonly Exchange[],
   ): Promise<ProviderTurn> {
     const { grant, request } = this;
-    const { system, model, timeoutMs } = request;
+    const { system, model, outputFormat, timeoutMs } = request;
     const { systemDigest } = grant.session;
     // An agent that remembers nothing begins anew each time.
     const begins = binding.state !== "bound" || attempt > 1 || !this.provider.capabilities.resume;
@@ -248,6 +252,7 @@ class TurnRun {
       ...(system === undefined ? {} : { system }),
       ...(prompt.notice === undefined ? {} : { systemNotice: prompt.notice }),
       ...(model === undefined ? {} : { model }),
+      ...(outputFormat === undefined ? {} : { outputFormat }),
       workspace: await this.deps.workspace(grant, this.#preparedDirectory(binding)),
       previousTotal: attempt === 1 ? grant.session.agentTotal : {},
       childMark: this.deps.childMark(grant.session.sessionId),

@@ -176,6 +176,35 @@ describe("a response", () => {
   });
 });
 
+describe("text.format", () => {
+  const format = {
+    type: "json_schema" as const,
+    name: "person",
+    strict: true,
+    schema: { type: "object", properties: { name: { type: "string" } } },
+  };
+
+  it("reaches the agent, and is shown with the response", async () => {
+    const asked = await ask('say {"name":"Ada"}', { text: { format } });
+    const { type, ...named } = format;
+    expect(service.asked.at(-1)?.response_format).toMatchObject({ type, json_schema: named });
+    expect(asked.text).toEqual({ format });
+    expect((await client.responses.retrieve(asked.id)).text).toEqual({ format });
+    await ask("say text", { previous_response_id: asked.id });
+    expect(service.asked.at(-1)?.response_format).toBeUndefined();
+  });
+
+  it("of a chat reaches it, too, and is refused where no agent can be held to it", async () => {
+    const messages = [{ role: "user" as const, content: "say {}" }];
+    const response_format = { type: "json_object" } as const;
+    await client.chat.completions.create({ model: "scripted", messages, response_format });
+    expect(service.asked.at(-1)?.response_format).toEqual(response_format);
+    await expect(
+      client.chat.completions.create({ model: "echo", messages, response_format }),
+    ).rejects.toMatchObject({ status: 400, message: expect.stringContaining("output_format.json_object") });
+  });
+});
+
 describe("previous_response_id", () => {
   it("goes on with the session, also of a streamed response and through another adapter", async () => {
     const other = clientOf(await broker.startAdapter());
@@ -484,7 +513,8 @@ describe("a stream that broke off", () => {
 describe("errors", () => {
   it.each([
     ["tools", { tools: [{ type: "web_search" }] }],
-    ["text.format", { text: { format: { type: "json_object" } } }],
+    ["text.format.type", { text: { format: { type: "grammar" as "text" } } }],
+    ["text.format.name", { text: { format: { type: "json_schema" as const, schema: {}, name: "" } } }],
     ["prompt", { prompt: { id: "p" } }],
     ["conversation", { conversation: "" }],
     ["input", { input: [] }],

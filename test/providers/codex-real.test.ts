@@ -265,6 +265,27 @@ describe.skipIf(realCodexExecutable === "")(title, { timeout: 60_000 }, () => {
       expect(JSON.stringify(developer).includes("Speak like Ada.")).toBe(isServer);
     });
 
+    test("is held to a schema for one turn", async () => {
+      const schema = { type: "object", properties: { name: { type: "string" } }, required: ["name"] };
+      const strict = { ...schema, additionalProperties: false };
+      const outputFormat = {
+        ...({ kind: "json-schema", name: "person", description: "", strict: true } as const),
+        schema: JSON.stringify(strict),
+      };
+      const before = codex.requests().length;
+      const agent = provider(options);
+      const first = await runTurn(agent, turn("who?", { outputFormat }));
+      answerOf(first);
+      const next = await runTurn(agent, turn("and then?", { binding: bound(idOf(first)) }));
+      answerOf(next);
+      const formats = codex
+        .requests()
+        .slice(before)
+        .map(({ body }) => body?.text?.format);
+      expect(formats.at(0)).toMatchObject({ type: "json_schema", schema: strict });
+      expect(formats.at(-1)).toBeUndefined();
+    });
+
     test("refuses what it cannot take", async () => {
       const part = { kind: "file", mediaType: "video/mp4", name: "film", data: Buffer.from("x") } as const;
       const ran = await runTurn(provider(options), turn("", { input: [part] }));

@@ -145,6 +145,26 @@ describe.each(apis)("over %s", (_, api, path) => {
     );
   });
 
+  test("the request carries the form of the answer", async () => {
+    await using service = await ModelService.start(answers({ texts: ["{}"] }));
+    const asked = provider(service.url, api);
+    const schema = { type: "object", properties: {} };
+    const format = { kind: "json-schema", name: "n", description: "d", strict: true } as const;
+    await runTurn(asked, turn("a", { outputFormat: { kind: "json-object" } }));
+    await runTurn(asked, turn("b", { outputFormat: { ...format, schema: JSON.stringify(schema) } }));
+    const named = { name: "n", description: "d", schema, strict: true };
+    expect(
+      service.calls.map(({ body }) =>
+        api === OpenAi_Api.RESPONSES ? body.text.format : body.response_format,
+      ),
+    ).toEqual([
+      { type: "json_object" },
+      api === OpenAi_Api.RESPONSES
+        ? { type: "json_schema", ...named }
+        : { type: "json_schema", json_schema: named },
+    ]);
+  });
+
   test.each<[string, Said, FinishReason]>([
     ["length", { texts: ["half"], finish: "length" }, FinishReason.LENGTH],
     ["filter", { texts: ["half"], finish: "content_filter" }, FinishReason.REFUSAL],

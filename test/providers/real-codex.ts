@@ -25,6 +25,7 @@ interface ModelRequest {
   readonly body: {
     readonly model: string;
     readonly tools: unknown;
+    readonly text?: { readonly format?: unknown };
     readonly input: readonly { readonly type: string; readonly role?: string; readonly content: unknown }[];
   };
 }

@@ -36,6 +36,8 @@ export function simulatedAgent(scheduler: Scheduler, life: number, watcher: Agen
       cost: false,
       toolEvents: false,
       permissionRequests: false,
+      jsonObject: false,
+      jsonSchema: false,
     },
     models: [],
     timeoutMs: 60_000,

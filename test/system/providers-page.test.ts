@@ -34,7 +34,7 @@ const providers: Readonly<Record<string, { readonly kind: Kind; readonly process
 };
 
 describe("what each provider can do", () => {
-  const [heads = [], ...table] = rows.map(cellsOf).filter((cells) => cells.length === 10);
+  const [heads = [], ...table] = rows.map(cellsOf).filter((cells) => cells.length === 12);
 
   it("is told of each", () => {
     expect(table.map(([name]) => name)).toEqual(Object.keys(providers));
@@ -55,6 +55,8 @@ describe("what each provider can do", () => {
       ...(capabilities as unknown as Record<string, boolean>),
       ahead: startAhead !== undefined,
       permissions: capabilities.permissionRequests,
+      JSON: capabilities.jsonObject,
+      schema: capabilities.jsonSchema,
     };
     expect(told).toEqual(heads.slice(1).map((head) => (isSo[head] ? "yes" : "no")));
   });

@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sessionbroker/v1/turn.proto.
  */
 export const file_sessionbroker_v1_turn: GenFile = /*@__PURE__*/
-  fileDesc("ChtzZXNzaW9uYnJva2VyL3YxL3R1cm4ucHJvdG8SEHNlc3Npb25icm9rZXIudjEilQEKCUlucHV0UGFydBIcCgR0ZXh0GAEgASgJQgy6SAlyBxABKICAgAJIABItCgVpbWFnZRgCIAEoCzIcLnNlc3Npb25icm9rZXIudjEuQXR0YWNobWVudEgAEiwKBGZpbGUYAyABKAsyHC5zZXNzaW9uYnJva2VyLnYxLkF0dGFjaG1lbnRIAEINCgRwYXJ0EgW6SAIIASJfCgpBdHRhY2htZW50Eh8KCm1lZGlhX3R5cGUYASABKAlCC7pICMgBAXIDKIABEhYKBG5hbWUYAiABKAlCCLpIBXIDKIACEhgKBGRhdGEYAyABKAxCCrpIB3oFGICAgAgiywEKDkhpc3RvcnlNZXNzYWdlEkQKBmF1dGhvchgBIAEoDjInLnNlc3Npb25icm9rZXIudjEuSGlzdG9yeU1lc3NhZ2UuQXV0aG9yQgu6SAjIAQGCAQIQARIqCgVwYXJ0cxgCIAMoCzIbLnNlc3Npb25icm9rZXIudjEuSW5wdXRQYXJ0IkcKBkF1dGhvchIWChJBVVRIT1JfVU5TUEVDSUZJRUQQABIPCgtBVVRIT1JfVVNFUhABEhQKEEFVVEhPUl9BU1NJU1RBTlQQAiKwAQoNSGlzdG9yeVRhcmdldBJKCgVzY29wZRgBIAEoCUI7ukg4yAEBcjMogAEyLl5bYS16MC05XVthLXowLTkuXy1dKigvW2EtejAtOV1bYS16MC05Ll8tXSopKiQSNwoIcHJvdmlkZXIYAiABKAlCJbpIIsgBAXIdMhteW2EtejAtOV1bYS16MC05Ll8tXXswLDYzfSQSGgoIZW5kX3VzZXIYAyABKAlCCLpIBXIDKIACInYKClR1cm5UYXJnZXQSHAoHdHVybl9pZBgBIAEoCUILukgIyAEBcgMogAESSgoFc2NvcGUYAiABKAlCO7pIOHI2KIABMjFeKFthLXowLTldW2EtejAtOS5fLV0qKC9bYS16MC05XVthLXowLTkuXy1dKikqKT8kIucHCg9EaXNwYXRjaFJlcXVlc3QSKwoDa2V5GAEgASgLMhwuc2Vzc2lvbmJyb2tlci52MS5TZXNzaW9uS2V5SAASIAoKc2Vzc2lvbl9pZBgCIAEoCUIKukgHcgUQARiAAUgAEjUKCmJ5X2hpc3RvcnkYAyABKAsyHy5zZXNzaW9uYnJva2VyLnYxLkhpc3RvcnlUYXJnZXRIABIyCgphZnRlcl90dXJuGBIgASgLMhwuc2Vzc2lvbmJyb2tlci52MS5UdXJuVGFyZ2V0SAASMwoHdHVybl9pZBgEIAEoCUIiukgf2AEBchoyGF5bQS1aYS16MC05Ll86LV17MSwxMjh9JBI2CgVpbnB1dBgFIAMoCzIbLnNlc3Npb25icm9rZXIudjEuSW5wdXRQYXJ0Qgq6SAeSAQQIARBAEjEKB2hpc3RvcnkYBiADKAsyIC5zZXNzaW9uYnJva2VyLnYxLkhpc3RvcnlNZXNzYWdlEhkKBnN5c3RlbRgHIAEoCUIJukgGcgQogIBAEj4KBW1vZGVsGAggASgJQi+6SCzYAQFyJzIlXltBLVphLXowLTldW0EtWmEtejAtOS5fOi9ALV17MCwxMjd9JBI7Cgtvbl9jb25mbGljdBgJIAEoDjIcLnNlc3Npb25icm9rZXIudjEuT25Db25mbGljdEIIukgFggECEAESPwoNb25fZGlzY29ubmVjdBgKIAEoDjIeLnNlc3Npb25icm9rZXIudjEuT25EaXNjb25uZWN0Qgi6SAWCAQIQARI6Cgd0aW1lb3V0GAsgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg66SAuqAQgiBAiAowUqABJACg1xdWV1ZV90aW1lb3V0GAwgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg66SAuqAQgiBAiAowUqABIxCgdyZXNlcnZlGA0gASgLMiAuc2Vzc2lvbmJyb2tlci52MS5SZXNlcnZlT3B0aW9ucxJWCgZsYWJlbHMYDiADKAsyLS5zZXNzaW9uYnJva2VyLnYxLkRpc3BhdGNoUmVxdWVzdC5MYWJlbHNFbnRyeUIXukgUmgERECAiBnIEIAEoQCoFcgMogAISHwoOcGF5bG9hZF9kaWdlc3QYDyABKAxCB7pIBHoCGEASHQoLcmVzcG9uc2VfaWQYECABKAlCCLpIBXIDKIABEhgKEGhpc3RvcnlfcmVwbGF5ZWQYESABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIPCgZ0YXJnZXQSBbpIAggBIocDCg5SZXNlcnZlT3B0aW9ucxJECgdhbGlhc2VzGAEgAygJQjO6SDCSAS0QICIpcicgASiABDIgXlteXHgwMC1ceDFmXHg3Zi1ceDlmXHh7ZmZmZH1dKyQSOgoKdmlzaWJpbGl0eRgCIAEoDjIcLnNlc3Npb25icm9rZXIudjEuVmlzaWJpbGl0eUIIukgFggECEAESMwoMcmVzZXRfcG9saWN5GAMgASgLMh0uc2Vzc2lvbmJyb2tlci52MS5SZXNldFBvbGljeRI4Cgl3b3Jrc3BhY2UYBCABKAlCJbpIItgBAXIdMhteW2EtejAtOV1bYS16MC05Ll8tXXswLDYzfSQSVQoGbGFiZWxzGAUgAygLMiwuc2Vzc2lvbmJyb2tlci52MS5SZXNlcnZlT3B0aW9ucy5MYWJlbHNFbnRyeUIXukgUmgERECAiBnIEIAEoQCoFcgMogAIaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI+ChBEaXNwYXRjaFJlc3BvbnNlEioKBWV2ZW50GAEgASgLMhsuc2Vzc2lvbmJyb2tlci52MS5UdXJuRXZlbnQikQEKDUF0dGFjaFJlcXVlc3QSHAoHdHVybl9pZBgBIAEoCUILukgIyAEBcgMogAESSgoFc2NvcGUYAiABKAlCO7pIOHI2KIABMjFeKFthLXowLTldW2EtejAtOS5fLV0qKC9bYS16MC05XVthLXowLTkuXy1dKikqKT8kEhYKDmFmdGVyX3NlcXVlbmNlGAMgASgNIjwKDkF0dGFjaFJlc3BvbnNlEioKBWV2ZW50GAEgASgLMhsuc2Vzc2lvbmJyb2tlci52MS5UdXJuRXZlbnQihQcKCVR1cm5FdmVudBIPCgd0dXJuX2lkGAEgASgJEhAKCHNlcXVlbmNlGAIgASgNEhYKDmZpcnN0X3NlcXVlbmNlGAMgASgNEigKBHRpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCGFjY2VwdGVkGAogASgLMhouc2Vzc2lvbmJyb2tlci52MS5BY2NlcHRlZEgAEioKBnF1ZXVlZBgLIAEoCzIYLnNlc3Npb25icm9rZXIudjEuUXVldWVkSAASLAoHc3RhcnRlZBgMIAEoCzIZLnNlc3Npb25icm9rZXIudjEuU3RhcnRlZEgAEjEKCnRleHRfZGVsdGEYDSABKAsyGy5zZXNzaW9uYnJva2VyLnYxLlRleHREZWx0YUgAEjsKD3JlYXNvbmluZ19kZWx0YRgOIAEoCzIgLnNlc3Npb25icm9rZXIudjEuUmVhc29uaW5nRGVsdGFIABIvCgl0b29sX2NhbGwYDyABKAsyGi5zZXNzaW9uYnJva2VyLnYxLlRvb2xDYWxsSAASMwoLdG9vbF9yZXN1bHQYECABKAsyHC5zZXNzaW9uYnJva2VyLnYxLlRvb2xSZXN1bHRIABIqCgZub3RpY2UYESABKAsyGC5zZXNzaW9uYnJva2VyLnYxLk5vdGljZUgAEkEKEnBlcm1pc3Npb25fcmVxdWVzdBgSIAEoCzIjLnNlc3Npb25icm9rZXIudjEuUGVybWlzc2lvblJlcXVlc3RIABJDChNwZXJtaXNzaW9uX2RlY2lzaW9uGBMgASgLMiQuc2Vzc2lvbmJyb2tlci52MS5QZXJtaXNzaW9uRGVjaXNpb25IABIwCgljb21wbGV0ZWQYFCABKAsyGy5zZXNzaW9uYnJva2VyLnYxLkNvbXBsZXRlZEgAEioKBmZhaWxlZBgVIAEoCzIYLnNlc3Npb25icm9rZXIudjEuRmFpbGVkSAASMAoJY2FuY2VsbGVkGBYgASgLMhsuc2Vzc2lvbmJyb2tlci52MS5DYW5jZWxsZWRIABI0CgtpbnRlcnJ1cHRlZBgXIAEoCzIdLnNlc3Npb25icm9rZXIudjEuSW50ZXJydXB0ZWRIABIwCgloZWFydGJlYXQYGCABKAsyGy5zZXNzaW9uYnJva2VyLnYxLkhlYXJ0YmVhdEgAQgcKBWV2ZW50ItIBCghBY2NlcHRlZBIqCgdzZXNzaW9uGAEgASgLMhkuc2Vzc2lvbmJyb2tlci52MS5TZXNzaW9uEioKB291dGNvbWUYAiABKA4yGS5zZXNzaW9uYnJva2VyLnYxLk91dGNvbWUSOQoPcm90YXRpb25fcmVhc29uGAMgASgOMiAuc2Vzc2lvbmJyb2tlci52MS5Sb3RhdGlvblJlYXNvbhIbChNwcmV2aW91c19zZXNzaW9uX2lkGAQgASgJEhYKDnF1ZXVlX3Bvc2l0aW9uGAUgASgNIhoKBlF1ZXVlZBIQCghwb3NpdGlvbhgBIAEoDSKLAQoHU3RhcnRlZBIPCgdhdHRlbXB0GAEgASgNEhAKCHByb3ZpZGVyGAIgASgJEhEKCW5hdGl2ZV9pZBgDIAEoCRIPCgdyZXN1bWVkGAQgASgIEgwKBHdhcm0YBSABKAgSDQoFZmVuY2UYBiABKAQSHAoUcHJldmlvdXNfaG9sZGVyX2xvc3QYByABKAgiGQoJVGV4dERlbHRhEgwKBHRleHQYASABKAkiHgoOUmVhc29uaW5nRGVsdGESDAoEdGV4dBgBIAEoCSIzCghUb29sQ2FsbBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEg0KBWlucHV0GAMgASgJIjoKClRvb2xSZXN1bHQSCgoCaWQYASABKAkSDgoGb3V0cHV0GAIgASgJEhAKCGlzX2Vycm9yGAMgASgIIpUDCgZOb3RpY2USKwoEa2luZBgBIAEoDjIdLnNlc3Npb25icm9rZXIudjEuTm90aWNlLktpbmQSDwoHbWVzc2FnZRgCIAEoCRI1CglyZWNvdmVyZWQYAyABKA4yIi5zZXNzaW9uYnJva2VyLnYxLk5vdGljZS5SZWNvdmVyZWQSKAoEdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAimAEKBEtpbmQSFAoQS0lORF9VTlNQRUNJRklFRBAAEhwKGEtJTkRfTkFUSVZFX1NFU1NJT05fTE9TVBABEhQKEEtJTkRfVU5TT0xJQ0lURUQQAhIaChZLSU5EX0hJU1RPUllfVFJVTkNBVEVEEAMSFwoTS0lORF9TVE9SRV9SRVNUT1JFRBAEEhEKDUtJTkRfUFJPVklERVIQBSJRCglSZWNvdmVyZWQSGQoVUkVDT1ZFUkVEX1VOU1BFQ0lGSUVEEAASFQoRUkVDT1ZFUkVEX0hJU1RPUlkQARISCg5SRUNPVkVSRURfTk9ORRACIosBChFQZXJtaXNzaW9uUmVxdWVzdBIVCg1wZXJtaXNzaW9uX2lkGAEgASgJEgwKBHRvb2wYAiABKAkSDQoFaW5wdXQYAyABKAkSFAoMaW5wdXRfZGlnZXN0GAQgASgJEiwKCGRlYWRsaW5lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJNChJQZXJtaXNzaW9uRGVjaXNpb24SFQoNcGVybWlzc2lvbl9pZBgBIAEoCRIPCgdhbGxvd2VkGAIgASgIEg8KB21lc3NhZ2UYAyABKAkimgEKCUNvbXBsZXRlZBIMCgR0ZXh0GAEgASgJEjUKDWZpbmlzaF9yZWFzb24YAiABKA4yHi5zZXNzaW9uYnJva2VyLnYxLkZpbmlzaFJlYXNvbhImCgV1c2FnZRgDIAEoCzIXLnNlc3Npb25icm9rZXIudjEuVXNhZ2USEQoJbmF0aXZlX2lkGAQgASgJEg0KBW1vZGVsGAUgASgJIo4BCglUdXJuRXJyb3ISLQoEY29kZRgBIAEoDjIfLnNlc3Npb25icm9rZXIudjEuVHVybkVycm9yQ29kZRIPCgdtZXNzYWdlGAIgASgJEhEKCXJldHJ5YWJsZRgDIAEoCBIuCgtyZXRyeV9hZnRlchgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJyCgZGYWlsZWQSKgoFZXJyb3IYASABKAsyGy5zZXNzaW9uYnJva2VyLnYxLlR1cm5FcnJvchIUCgxwYXJ0aWFsX3RleHQYAiABKAkSJgoFdXNhZ2UYAyABKAsyFy5zZXNzaW9uYnJva2VyLnYxLlVzYWdlIpUCCglDYW5jZWxsZWQSMgoGcmVhc29uGAEgASgOMiIuc2Vzc2lvbmJyb2tlci52MS5DYW5jZWxsZWQuUmVhc29uEhIKCmJ5X3R1cm5faWQYAiABKAkSFAoMcGFydGlhbF90ZXh0GAMgASgJEhEKCXJldHJ5YWJsZRgEIAEoCCKWAQoGUmVhc29uEhYKElJFQVNPTl9VTlNQRUNJRklFRBAAEhQKEFJFQVNPTl9SRVFVRVNURUQQARIVChFSRUFTT05fU1VQRVJTRURFRBACEhcKE1JFQVNPTl9ESVNDT05ORUNURUQQAxIUChBSRUFTT05fUkVTVEFSVEVEEAQSGAoUUkVBU09OX1NFU1NJT05fRU5ERUQQBSLkAQoLSW50ZXJydXB0ZWQSNAoGcmVhc29uGAEgASgOMiQuc2Vzc2lvbmJyb2tlci52MS5JbnRlcnJ1cHRlZC5SZWFzb24SGQoRam91cm5hbGVkX3Rocm91Z2gYAiABKA0igwEKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABIZChVSRUFTT05fQlJPS0VSX0NSQVNIRUQQARIZChVSRUFTT05fQlJPS0VSX1NUT1BQRUQQAhITCg9SRUFTT05fUkVTVE9SRUQQAxIWChJSRUFTT05fSE9MREVSX0xPU1QQBCILCglIZWFydGJlYXQinQUKBFR1cm4SDwoHdHVybl9pZBgBIAEoCRIpCgNrZXkYAiABKAsyHC5zZXNzaW9uYnJva2VyLnYxLlNlc3Npb25LZXkSEgoKc2Vzc2lvbl9pZBgDIAEoCRISCgpnZW5lcmF0aW9uGAQgASgNEioKBXN0YXRlGAUgASgOMhsuc2Vzc2lvbmJyb2tlci52MS5UdXJuU3RhdGUSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kZWRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWZlbmNlGAkgASgEEg8KB2F0dGVtcHQYCiABKA0SFQoNbGFzdF9zZXF1ZW5jZRgLIAEoDRIWCg5maXJzdF9zZXF1ZW5jZRgMIAEoDRImCgV1c2FnZRgNIAEoCzIXLnNlc3Npb25icm9rZXIudjEuVXNhZ2USMgoGbGFiZWxzGA4gAygLMiIuc2Vzc2lvbmJyb2tlci52MS5UdXJuLkxhYmVsc0VudHJ5EhEKCW5hdGl2ZV9pZBgPIAEoCRIrCgZlbmRpbmcYECABKAsyGy5zZXNzaW9uYnJva2VyLnYxLlR1cm5FdmVudBIbChNtZXJnZWRfaW50b190dXJuX2lkGBEgASgJEkAKE3BlbmRpbmdfcGVybWlzc2lvbnMYEiADKAsyIy5zZXNzaW9uYnJva2VyLnYxLlBlcm1pc3Npb25SZXF1ZXN0Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiegoOR2V0VHVyblJlcXVlc3QSHAoHdHVybl9pZBgBIAEoCUILukgIyAEBcgMogAESSgoFc2NvcGUYAiABKAlCO7pIOHI2KIABMjFeKFthLXowLTldW2EtejAtOS5fLV0qKC9bYS16MC05XVthLXowLTkuXy1dKikqKT8kIjcKD0dldFR1cm5SZXNwb25zZRIkCgR0dXJuGAEgASgLMhYuc2Vzc2lvbmJyb2tlci52MS5UdXJuIpcDChBMaXN0VHVybnNSZXF1ZXN0EikKA2tleRgBIAEoCzIcLnNlc3Npb25icm9rZXIudjEuU2Vzc2lvbktleRIcCgpzZXNzaW9uX2lkGAIgASgJQgi6SAVyAyiAARJTCgVzY29wZRgDIAEoCUJEukhBcj8oggEyOl4oXCp8W2EtejAtOV1bYS16MC05Ll8tXSooL1thLXowLTldW2EtejAtOS5fLV0qKSooL1wqKT8pPyQSPAoGc3RhdGVzGAQgAygOMhsuc2Vzc2lvbmJyb2tlci52MS5UdXJuU3RhdGVCD7pIDJIBCSIHggEEEAEgABIpCgVzaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoFdW50aWwYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKCXBhZ2Vfc2l6ZRgHIAEoDUIIukgFKgMY6AcSHAoKcGFnZV90b2tlbhgIIAEoCUIIukgFcgMogCA6FrpIEyIRCgNrZXkKCnNlc3Npb25faWQiUwoRTGlzdFR1cm5zUmVzcG9uc2USJQoFdHVybnMYASADKAsyFi5zZXNzaW9uYnJva2VyLnYxLlR1cm4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIn0KEUNhbmNlbFR1cm5SZXF1ZXN0EhwKB3R1cm5faWQYASABKAlCC7pICMgBAXIDKIABEkoKBXNjb3BlGAIgASgJQju6SDhyNiiAATIxXihbYS16MC05XVthLXowLTkuXy1dKigvW2EtejAtOV1bYS16MC05Ll8tXSopKik/JCKBAgoSQ2FuY2VsVHVyblJlc3BvbnNlEjsKBmFjdGlvbhgBIAEoDjIrLnNlc3Npb25icm9rZXIudjEuQ2FuY2VsVHVyblJlc3BvbnNlLkFjdGlvbhIkCgR0dXJuGAIgASgLMhYuc2Vzc2lvbmJyb2tlci52MS5UdXJuIocBCgZBY3Rpb24SFgoSQUNUSU9OX1VOU1BFQ0lGSUVEEAASHQoZQUNUSU9OX1JFTU9WRURfRlJPTV9RVUVVRRABEhcKE0FDVElPTl9JTlRFUlJVUFRJTkcQAhIYChRBQ1RJT05fQUxSRUFEWV9FTkRFRBADEhMKD0FDVElPTl9ERVRBQ0hFRBAEIvUBChhSZXNwb25kUGVybWlzc2lvblJlcXVlc3QSHAoHdHVybl9pZBgBIAEoCUILukgIyAEBcgMogAESSgoFc2NvcGUYAiABKAlCO7pIOHI2KIABMjFeKFthLXowLTldW2EtejAtOS5fLV0qKC9bYS16MC05XVthLXowLTkuXy1dKikqKT8kEiIKDXBlcm1pc3Npb25faWQYAyABKAlCC7pICMgBAXIDKIABEiEKDGlucHV0X2RpZ2VzdBgEIAEoCUILukgIyAEBcgMogAESDQoFYWxsb3cYBSABKAgSGQoHbWVzc2FnZRgGIAEoCUIIukgFcgMogCAiUwoZUmVzcG9uZFBlcm1pc3Npb25SZXNwb25zZRI2CghkZWNpc2lvbhgBIAEoCzIkLnNlc3Npb25icm9rZXIudjEuUGVybWlzc2lvbkRlY2lzaW9uKqUBCgpPbkNvbmZsaWN0EhsKF09OX0NPTkZMSUNUX1VOU1BFQ0lGSUVEEAASFwoTT05fQ09ORkxJQ1RfRU5RVUVVRRABEhYKEk9OX0NPTkZMSUNUX1JFSkVDVBACEhkKFU9OX0NPTkZMSUNUX0lOVEVSUlVQVBADEhUKEU9OX0NPTkZMSUNUX1NURUVSEAQSFwoTT05fQ09ORkxJQ1RfQ09MTEVDVBAFKmEKDE9uRGlzY29ubmVjdBIdChlPTl9ESVNDT05ORUNUX1VOU1BFQ0lGSUVEEAASGAoUT05fRElTQ09OTkVDVF9ERVRBQ0gQARIYChRPTl9ESVNDT05ORUNUX0NBTkNFTBACKnoKDEZpbmlzaFJlYXNvbhIdChlGSU5JU0hfUkVBU09OX1VOU1BFQ0lGSUVEEAASFgoSRklOSVNIX1JFQVNPTl9TVE9QEAESGAoURklOSVNIX1JFQVNPTl9MRU5HVEgQAhIZChVGSU5JU0hfUkVBU09OX1JFRlVTQUwQAyrDBAoNVHVybkVycm9yQ29kZRIfChtUVVJOX0VSUk9SX0NPREVfVU5TUEVDSUZJRUQQABInCiNUVVJOX0VSUk9SX0NPREVfTkFUSVZFX1NFU1NJT05fTE9TVBABEh0KGVRVUk5fRVJST1JfQ09ERV9JRF9JTl9VU0UQAhIYChRUVVJOX0VSUk9SX0NPREVfQVVUSBADEiAKHFRVUk5fRVJST1JfQ09ERV9SQVRFX0xJTUlURUQQBBIeChpUVVJOX0VSUk9SX0NPREVfT1ZFUkxPQURFRBAFEiQKIFRVUk5fRVJST1JfQ09ERV9DT05URVhUX09WRVJGTE9XEAYSIwofVFVSTl9FUlJPUl9DT0RFX0lOVkFMSURfUkVRVUVTVBAHEhsKF1RVUk5fRVJST1JfQ09ERV9USU1FT1VUEAgSJQohVFVSTl9FUlJPUl9DT0RFX05PX09VVFBVVF9USU1FT1VUEAkSGwoXVFVSTl9FUlJPUl9DT0RFX0NSQVNIRUQQChIfChtUVVJOX0VSUk9SX0NPREVfVU5BVkFJTEFCTEUQCxIhCh1UVVJOX0VSUk9SX0NPREVfUVVFVUVfVElNRU9VVBAMEiAKHFRVUk5fRVJST1JfQ09ERV9PVVRQVVRfTElNSVQQDRIiCh5UVVJOX0VSUk9SX0NPREVfUFJPVklERVJfRVJST1IQDhIZChVUVVJOX0VSUk9SX0NPREVfU1RPUkUQDxIcChhUVVJOX0VSUk9SX0NPREVfSU5URVJOQUwQECrUAQoJVHVyblN0YXRlEhoKFlRVUk5fU1RBVEVfVU5TUEVDSUZJRUQQABIVChFUVVJOX1NUQVRFX1FVRVVFRBABEhYKElRVUk5fU1RBVEVfUlVOTklORxACEhgKFFRVUk5fU1RBVEVfQ09NUExFVEVEEAMSFQoRVFVSTl9TVEFURV9GQUlMRUQQBBIYChRUVVJOX1NUQVRFX0NBTkNFTExFRBAFEhoKFlRVUk5fU1RBVEVfSU5URVJSVVBURUQQBhIVChFUVVJOX1NUQVRFX01FUkdFRBAHYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_sessionbroker_v1_session, file_sessionbroker_v1_usage]);
+  fileDesc("ChtzZXNzaW9uYnJva2VyL3YxL3R1cm4ucHJvdG8SEHNlc3Npb25icm9rZXIudjEilQEKCUlucHV0UGFydBIcCgR0ZXh0GAEgASgJQgy6SAlyBxABKICAgAJIABItCgVpbWFnZRgCIAEoCzIcLnNlc3Npb25icm9rZXIudjEuQXR0YWNobWVudEgAEiwKBGZpbGUYAyABKAsyHC5zZXNzaW9uYnJva2VyLnYxLkF0dGFjaG1lbnRIAEINCgRwYXJ0EgW6SAIIASJfCgpBdHRhY2htZW50Eh8KCm1lZGlhX3R5cGUYASABKAlCC7pICMgBAXIDKIABEhYKBG5hbWUYAiABKAlCCLpIBXIDKIACEhgKBGRhdGEYAyABKAxCCrpIB3oFGICAgAgiywEKDkhpc3RvcnlNZXNzYWdlEkQKBmF1dGhvchgBIAEoDjInLnNlc3Npb25icm9rZXIudjEuSGlzdG9yeU1lc3NhZ2UuQXV0aG9yQgu6SAjIAQGCAQIQARIqCgVwYXJ0cxgCIAMoCzIbLnNlc3Npb25icm9rZXIudjEuSW5wdXRQYXJ0IkcKBkF1dGhvchIWChJBVVRIT1JfVU5TUEVDSUZJRUQQABIPCgtBVVRIT1JfVVNFUhABEhQKEEFVVEhPUl9BU1NJU1RBTlQQAiKwAQoNSGlzdG9yeVRhcmdldBJKCgVzY29wZRgBIAEoCUI7ukg4yAEBcjMogAEyLl5bYS16MC05XVthLXowLTkuXy1dKigvW2EtejAtOV1bYS16MC05Ll8tXSopKiQSNwoIcHJvdmlkZXIYAiABKAlCJbpIIsgBAXIdMhteW2EtejAtOV1bYS16MC05Ll8tXXswLDYzfSQSGgoIZW5kX3VzZXIYAyABKAlCCLpIBXIDKIACInYKClR1cm5UYXJnZXQSHAoHdHVybl9pZBgBIAEoCUILukgIyAEBcgMogAESSgoFc2NvcGUYAiABKAlCO7pIOHI2KIABMjFeKFthLXowLTldW2EtejAtOS5fLV0qKC9bYS16MC05XVthLXowLTkuXy1dKikqKT8kIpUBCgxPdXRwdXRGb3JtYXQSOQoLanNvbl9vYmplY3QYASABKAsyIi5zZXNzaW9uYnJva2VyLnYxLkpzb25PYmplY3RGb3JtYXRIABI5Cgtqc29uX3NjaGVtYRgCIAEoCzIiLnNlc3Npb25icm9rZXIudjEuSnNvblNjaGVtYUZvcm1hdEgAQg8KBmZvcm1hdBIFukgCCAEiEgoQSnNvbk9iamVjdEZvcm1hdCKKAQoQSnNvblNjaGVtYUZvcm1hdBIqCgRuYW1lGAEgASgJQhy6SBlyFzIVXltBLVphLXowLTlfLV17MSw2NH0kEh0KC2Rlc2NyaXB0aW9uGAIgASgJQgi6SAVyAyiAIBIbCgZzY2hlbWEYAyABKAlCC7pICHIGIAIogIAQEg4KBnN0cmljdBgEIAEoCCKeCAoPRGlzcGF0Y2hSZXF1ZXN0EisKA2tleRgBIAEoCzIcLnNlc3Npb25icm9rZXIudjEuU2Vzc2lvbktleUgAEiAKCnNlc3Npb25faWQYAiABKAlCCrpIB3IFEAEYgAFIABI1CgpieV9oaXN0b3J5GAMgASgLMh8uc2Vzc2lvbmJyb2tlci52MS5IaXN0b3J5VGFyZ2V0SAASMgoKYWZ0ZXJfdHVybhgSIAEoCzIcLnNlc3Npb25icm9rZXIudjEuVHVyblRhcmdldEgAEjMKB3R1cm5faWQYBCABKAlCIrpIH9gBAXIaMhheW0EtWmEtejAtOS5fOi1dezEsMTI4fSQSNgoFaW5wdXQYBSADKAsyGy5zZXNzaW9uYnJva2VyLnYxLklucHV0UGFydEIKukgHkgEECAEQQBIxCgdoaXN0b3J5GAYgAygLMiAuc2Vzc2lvbmJyb2tlci52MS5IaXN0b3J5TWVzc2FnZRIZCgZzeXN0ZW0YByABKAlCCbpIBnIEKICAQBI+CgVtb2RlbBgIIAEoCUIvukgs2AEBcicyJV5bQS1aYS16MC05XVtBLVphLXowLTkuXzovQC1dezAsMTI3fSQSOwoLb25fY29uZmxpY3QYCSABKA4yHC5zZXNzaW9uYnJva2VyLnYxLk9uQ29uZmxpY3RCCLpIBYIBAhABEj8KDW9uX2Rpc2Nvbm5lY3QYCiABKA4yHi5zZXNzaW9uYnJva2VyLnYxLk9uRGlzY29ubmVjdEIIukgFggECEAESOgoHdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIOukgLqgEIIgQIgKMFKgASQAoNcXVldWVfdGltZW91dBgMIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIOukgLqgEIIgQIgKMFKgASMQoHcmVzZXJ2ZRgNIAEoCzIgLnNlc3Npb25icm9rZXIudjEuUmVzZXJ2ZU9wdGlvbnMSVgoGbGFiZWxzGA4gAygLMi0uc2Vzc2lvbmJyb2tlci52MS5EaXNwYXRjaFJlcXVlc3QuTGFiZWxzRW50cnlCF7pIFJoBERAgIgZyBCABKEAqBXIDKIACEh8KDnBheWxvYWRfZGlnZXN0GA8gASgMQge6SAR6AhhAEh0KC3Jlc3BvbnNlX2lkGBAgASgJQgi6SAVyAyiAARIYChBoaXN0b3J5X3JlcGxheWVkGBEgASgIEjUKDW91dHB1dF9mb3JtYXQYEyABKAsyHi5zZXNzaW9uYnJva2VyLnYxLk91dHB1dEZvcm1hdBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQg8KBnRhcmdldBIFukgCCAEihwMKDlJlc2VydmVPcHRpb25zEkQKB2FsaWFzZXMYASADKAlCM7pIMJIBLRAgIilyJyABKIAEMiBeW15ceDAwLVx4MWZceDdmLVx4OWZceHtmZmZkfV0rJBI6Cgp2aXNpYmlsaXR5GAIgASgOMhwuc2Vzc2lvbmJyb2tlci52MS5WaXNpYmlsaXR5Qgi6SAWCAQIQARIzCgxyZXNldF9wb2xpY3kYAyABKAsyHS5zZXNzaW9uYnJva2VyLnYxLlJlc2V0UG9saWN5EjgKCXdvcmtzcGFjZRgEIAEoCUIlukgi2AEBch0yG15bYS16MC05XVthLXowLTkuXy1dezAsNjN9JBJVCgZsYWJlbHMYBSADKAsyLC5zZXNzaW9uYnJva2VyLnYxLlJlc2VydmVPcHRpb25zLkxhYmVsc0VudHJ5Qhe6SBSaAREQICIGcgQgAShAKgVyAyiAAhotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIj4KEERpc3BhdGNoUmVzcG9uc2USKgoFZXZlbnQYASABKAsyGy5zZXNzaW9uYnJva2VyLnYxLlR1cm5FdmVudCKRAQoNQXR0YWNoUmVxdWVzdBIcCgd0dXJuX2lkGAEgASgJQgu6SAjIAQFyAyiAARJKCgVzY29wZRgCIAEoCUI7ukg4cjYogAEyMV4oW2EtejAtOV1bYS16MC05Ll8tXSooL1thLXowLTldW2EtejAtOS5fLV0qKSopPyQSFgoOYWZ0ZXJfc2VxdWVuY2UYAyABKA0iPAoOQXR0YWNoUmVzcG9uc2USKgoFZXZlbnQYASABKAsyGy5zZXNzaW9uYnJva2VyLnYxLlR1cm5FdmVudCKFBwoJVHVybkV2ZW50Eg8KB3R1cm5faWQYASABKAkSEAoIc2VxdWVuY2UYAiABKA0SFgoOZmlyc3Rfc2VxdWVuY2UYAyABKA0SKAoEdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoIYWNjZXB0ZWQYCiABKAsyGi5zZXNzaW9uYnJva2VyLnYxLkFjY2VwdGVkSAASKgoGcXVldWVkGAsgASgLMhguc2Vzc2lvbmJyb2tlci52MS5RdWV1ZWRIABIsCgdzdGFydGVkGAwgASgLMhkuc2Vzc2lvbmJyb2tlci52MS5TdGFydGVkSAASMQoKdGV4dF9kZWx0YRgNIAEoCzIbLnNlc3Npb25icm9rZXIudjEuVGV4dERlbHRhSAASOwoPcmVhc29uaW5nX2RlbHRhGA4gASgLMiAuc2Vzc2lvbmJyb2tlci52MS5SZWFzb25pbmdEZWx0YUgAEi8KCXRvb2xfY2FsbBgPIAEoCzIaLnNlc3Npb25icm9rZXIudjEuVG9vbENhbGxIABIzCgt0b29sX3Jlc3VsdBgQIAEoCzIcLnNlc3Npb25icm9rZXIudjEuVG9vbFJlc3VsdEgAEioKBm5vdGljZRgRIAEoCzIYLnNlc3Npb25icm9rZXIudjEuTm90aWNlSAASQQoScGVybWlzc2lvbl9yZXF1ZXN0GBIgASgLMiMuc2Vzc2lvbmJyb2tlci52MS5QZXJtaXNzaW9uUmVxdWVzdEgAEkMKE3Blcm1pc3Npb25fZGVjaXNpb24YEyABKAsyJC5zZXNzaW9uYnJva2VyLnYxLlBlcm1pc3Npb25EZWNpc2lvbkgAEjAKCWNvbXBsZXRlZBgUIAEoCzIbLnNlc3Npb25icm9rZXIudjEuQ29tcGxldGVkSAASKgoGZmFpbGVkGBUgASgLMhguc2Vzc2lvbmJyb2tlci52MS5GYWlsZWRIABIwCgljYW5jZWxsZWQYFiABKAsyGy5zZXNzaW9uYnJva2VyLnYxLkNhbmNlbGxlZEgAEjQKC2ludGVycnVwdGVkGBcgASgLMh0uc2Vzc2lvbmJyb2tlci52MS5JbnRlcnJ1cHRlZEgAEjAKCWhlYXJ0YmVhdBgYIAEoCzIbLnNlc3Npb25icm9rZXIudjEuSGVhcnRiZWF0SABCBwoFZXZlbnQi0gEKCEFjY2VwdGVkEioKB3Nlc3Npb24YASABKAsyGS5zZXNzaW9uYnJva2VyLnYxLlNlc3Npb24SKgoHb3V0Y29tZRgCIAEoDjIZLnNlc3Npb25icm9rZXIudjEuT3V0Y29tZRI5Cg9yb3RhdGlvbl9yZWFzb24YAyABKA4yIC5zZXNzaW9uYnJva2VyLnYxLlJvdGF0aW9uUmVhc29uEhsKE3ByZXZpb3VzX3Nlc3Npb25faWQYBCABKAkSFgoOcXVldWVfcG9zaXRpb24YBSABKA0iGgoGUXVldWVkEhAKCHBvc2l0aW9uGAEgASgNIosBCgdTdGFydGVkEg8KB2F0dGVtcHQYASABKA0SEAoIcHJvdmlkZXIYAiABKAkSEQoJbmF0aXZlX2lkGAMgASgJEg8KB3Jlc3VtZWQYBCABKAgSDAoEd2FybRgFIAEoCBINCgVmZW5jZRgGIAEoBBIcChRwcmV2aW91c19ob2xkZXJfbG9zdBgHIAEoCCIZCglUZXh0RGVsdGESDAoEdGV4dBgBIAEoCSIeCg5SZWFzb25pbmdEZWx0YRIMCgR0ZXh0GAEgASgJIjMKCFRvb2xDYWxsEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSDQoFaW5wdXQYAyABKAkiOgoKVG9vbFJlc3VsdBIKCgJpZBgBIAEoCRIOCgZvdXRwdXQYAiABKAkSEAoIaXNfZXJyb3IYAyABKAgilQMKBk5vdGljZRIrCgRraW5kGAEgASgOMh0uc2Vzc2lvbmJyb2tlci52MS5Ob3RpY2UuS2luZBIPCgdtZXNzYWdlGAIgASgJEjUKCXJlY292ZXJlZBgDIAEoDjIiLnNlc3Npb25icm9rZXIudjEuTm90aWNlLlJlY292ZXJlZBIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKYAQoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASHAoYS0lORF9OQVRJVkVfU0VTU0lPTl9MT1NUEAESFAoQS0lORF9VTlNPTElDSVRFRBACEhoKFktJTkRfSElTVE9SWV9UUlVOQ0FURUQQAxIXChNLSU5EX1NUT1JFX1JFU1RPUkVEEAQSEQoNS0lORF9QUk9WSURFUhAFIlEKCVJlY292ZXJlZBIZChVSRUNPVkVSRURfVU5TUEVDSUZJRUQQABIVChFSRUNPVkVSRURfSElTVE9SWRABEhIKDlJFQ09WRVJFRF9OT05FEAIiiwEKEVBlcm1pc3Npb25SZXF1ZXN0EhUKDXBlcm1pc3Npb25faWQYASABKAkSDAoEdG9vbBgCIAEoCRINCgVpbnB1dBgDIAEoCRIUCgxpbnB1dF9kaWdlc3QYBCABKAkSLAoIZGVhZGxpbmUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIk0KElBlcm1pc3Npb25EZWNpc2lvbhIVCg1wZXJtaXNzaW9uX2lkGAEgASgJEg8KB2FsbG93ZWQYAiABKAgSDwoHbWVzc2FnZRgDIAEoCSKaAQoJQ29tcGxldGVkEgwKBHRleHQYASABKAkSNQoNZmluaXNoX3JlYXNvbhgCIAEoDjIeLnNlc3Npb25icm9rZXIudjEuRmluaXNoUmVhc29uEiYKBXVzYWdlGAMgASgLMhcuc2Vzc2lvbmJyb2tlci52MS5Vc2FnZRIRCgluYXRpdmVfaWQYBCABKAkSDQoFbW9kZWwYBSABKAkijgEKCVR1cm5FcnJvchItCgRjb2RlGAEgASgOMh8uc2Vzc2lvbmJyb2tlci52MS5UdXJuRXJyb3JDb2RlEg8KB21lc3NhZ2UYAiABKAkSEQoJcmV0cnlhYmxlGAMgASgIEi4KC3JldHJ5X2FmdGVyGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uInIKBkZhaWxlZBIqCgVlcnJvchgBIAEoCzIbLnNlc3Npb25icm9rZXIudjEuVHVybkVycm9yEhQKDHBhcnRpYWxfdGV4dBgCIAEoCRImCgV1c2FnZRgDIAEoCzIXLnNlc3Npb25icm9rZXIudjEuVXNhZ2UilQIKCUNhbmNlbGxlZBIyCgZyZWFzb24YASABKA4yIi5zZXNzaW9uYnJva2VyLnYxLkNhbmNlbGxlZC5SZWFzb24SEgoKYnlfdHVybl9pZBgCIAEoCRIUCgxwYXJ0aWFsX3RleHQYAyABKAkSEQoJcmV0cnlhYmxlGAQgASgIIpYBCgZSZWFzb24SFgoSUkVBU09OX1VOU1BFQ0lGSUVEEAASFAoQUkVBU09OX1JFUVVFU1RFRBABEhUKEVJFQVNPTl9TVVBFUlNFREVEEAISFwoTUkVBU09OX0RJU0NPTk5FQ1RFRBADEhQKEFJFQVNPTl9SRVNUQVJURUQQBBIYChRSRUFTT05fU0VTU0lPTl9FTkRFRBAFIuQBCgtJbnRlcnJ1cHRlZBI0CgZyZWFzb24YASABKA4yJC5zZXNzaW9uYnJva2VyLnYxLkludGVycnVwdGVkLlJlYXNvbhIZChFqb3VybmFsZWRfdGhyb3VnaBgCIAEoDSKDAQoGUmVhc29uEhYKElJFQVNPTl9VTlNQRUNJRklFRBAAEhkKFVJFQVNPTl9CUk9LRVJfQ1JBU0hFRBABEhkKFVJFQVNPTl9CUk9LRVJfU1RPUFBFRBACEhMKD1JFQVNPTl9SRVNUT1JFRBADEhYKElJFQVNPTl9IT0xERVJfTE9TVBAEIgsKCUhlYXJ0YmVhdCKdBQoEVHVybhIPCgd0dXJuX2lkGAEgASgJEikKA2tleRgCIAEoCzIcLnNlc3Npb25icm9rZXIudjEuU2Vzc2lvbktleRISCgpzZXNzaW9uX2lkGAMgASgJEhIKCmdlbmVyYXRpb24YBCABKA0SKgoFc3RhdGUYBSABKA4yGy5zZXNzaW9uYnJva2VyLnYxLlR1cm5TdGF0ZRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydGVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRlZF9hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFZmVuY2UYCSABKAQSDwoHYXR0ZW1wdBgKIAEoDRIVCg1sYXN0X3NlcXVlbmNlGAsgASgNEhYKDmZpcnN0X3NlcXVlbmNlGAwgASgNEiYKBXVzYWdlGA0gASgLMhcuc2Vzc2lvbmJyb2tlci52MS5Vc2FnZRIyCgZsYWJlbHMYDiADKAsyIi5zZXNzaW9uYnJva2VyLnYxLlR1cm4uTGFiZWxzRW50cnkSEQoJbmF0aXZlX2lkGA8gASgJEisKBmVuZGluZxgQIAEoCzIbLnNlc3Npb25icm9rZXIudjEuVHVybkV2ZW50EhsKE21lcmdlZF9pbnRvX3R1cm5faWQYESABKAkSQAoTcGVuZGluZ19wZXJtaXNzaW9ucxgSIAMoCzIjLnNlc3Npb25icm9rZXIudjEuUGVybWlzc2lvblJlcXVlc3QaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJ6Cg5HZXRUdXJuUmVxdWVzdBIcCgd0dXJuX2lkGAEgASgJQgu6SAjIAQFyAyiAARJKCgVzY29wZRgCIAEoCUI7ukg4cjYogAEyMV4oW2EtejAtOV1bYS16MC05Ll8tXSooL1thLXowLTldW2EtejAtOS5fLV0qKSopPyQiNwoPR2V0VHVyblJlc3BvbnNlEiQKBHR1cm4YASABKAsyFi5zZXNzaW9uYnJva2VyLnYxLlR1cm4ilwMKEExpc3RUdXJuc1JlcXVlc3QSKQoDa2V5GAEgASgLMhwuc2Vzc2lvbmJyb2tlci52MS5TZXNzaW9uS2V5EhwKCnNlc3Npb25faWQYAiABKAlCCLpIBXIDKIABElMKBXNjb3BlGAMgASgJQkS6SEFyPyiCATI6XihcKnxbYS16MC05XVthLXowLTkuXy1dKigvW2EtejAtOV1bYS16MC05Ll8tXSopKigvXCopPyk/JBI8CgZzdGF0ZXMYBCADKA4yGy5zZXNzaW9uYnJva2VyLnYxLlR1cm5TdGF0ZUIPukgMkgEJIgeCAQQQASAAEikKBXNpbmNlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgV1bnRpbBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGwoJcGFnZV9zaXplGAcgASgNQgi6SAUqAxjoBxIcCgpwYWdlX3Rva2VuGAggASgJQgi6SAVyAyiAIDoWukgTIhEKA2tleQoKc2Vzc2lvbl9pZCJTChFMaXN0VHVybnNSZXNwb25zZRIlCgV0dXJucxgBIAMoCzIWLnNlc3Npb25icm9rZXIudjEuVHVybhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkifQoRQ2FuY2VsVHVyblJlcXVlc3QSHAoHdHVybl9pZBgBIAEoCUILukgIyAEBcgMogAESSgoFc2NvcGUYAiABKAlCO7pIOHI2KIABMjFeKFthLXowLTldW2EtejAtOS5fLV0qKC9bYS16MC05XVthLXowLTkuXy1dKikqKT8kIoECChJDYW5jZWxUdXJuUmVzcG9uc2USOwoGYWN0aW9uGAEgASgOMisuc2Vzc2lvbmJyb2tlci52MS5DYW5jZWxUdXJuUmVzcG9uc2UuQWN0aW9uEiQKBHR1cm4YAiABKAsyFi5zZXNzaW9uYnJva2VyLnYxLlR1cm4ihwEKBkFjdGlvbhIWChJBQ1RJT05fVU5TUEVDSUZJRUQQABIdChlBQ1RJT05fUkVNT1ZFRF9GUk9NX1FVRVVFEAESFwoTQUNUSU9OX0lOVEVSUlVQVElORxACEhgKFEFDVElPTl9BTFJFQURZX0VOREVEEAMSEwoPQUNUSU9OX0RFVEFDSEVEEAQi9QEKGFJlc3BvbmRQZXJtaXNzaW9uUmVxdWVzdBIcCgd0dXJuX2lkGAEgASgJQgu6SAjIAQFyAyiAARJKCgVzY29wZRgCIAEoCUI7ukg4cjYogAEyMV4oW2EtejAtOV1bYS16MC05Ll8tXSooL1thLXowLTldW2EtejAtOS5fLV0qKSopPyQSIgoNcGVybWlzc2lvbl9pZBgDIAEoCUILukgIyAEBcgMogAESIQoMaW5wdXRfZGlnZXN0GAQgASgJQgu6SAjIAQFyAyiAARINCgVhbGxvdxgFIAEoCBIZCgdtZXNzYWdlGAYgASgJQgi6SAVyAyiAICJTChlSZXNwb25kUGVybWlzc2lvblJlc3BvbnNlEjYKCGRlY2lzaW9uGAEgASgLMiQuc2Vzc2lvbmJyb2tlci52MS5QZXJtaXNzaW9uRGVjaXNpb24qpQEKCk9uQ29uZmxpY3QSGwoXT05fQ09ORkxJQ1RfVU5TUEVDSUZJRUQQABIXChNPTl9DT05GTElDVF9FTlFVRVVFEAESFgoST05fQ09ORkxJQ1RfUkVKRUNUEAISGQoVT05fQ09ORkxJQ1RfSU5URVJSVVBUEAMSFQoRT05fQ09ORkxJQ1RfU1RFRVIQBBIXChNPTl9DT05GTElDVF9DT0xMRUNUEAUqYQoMT25EaXNjb25uZWN0Eh0KGU9OX0RJU0NPTk5FQ1RfVU5TUEVDSUZJRUQQABIYChRPTl9ESVNDT05ORUNUX0RFVEFDSBABEhgKFE9OX0RJU0NPTk5FQ1RfQ0FOQ0VMEAIqegoMRmluaXNoUmVhc29uEh0KGUZJTklTSF9SRUFTT05fVU5TUEVDSUZJRUQQABIWChJGSU5JU0hfUkVBU09OX1NUT1AQARIYChRGSU5JU0hfUkVBU09OX0xFTkdUSBACEhkKFUZJTklTSF9SRUFTT05fUkVGVVNBTBADKsMECg1UdXJuRXJyb3JDb2RlEh8KG1RVUk5fRVJST1JfQ09ERV9VTlNQRUNJRklFRBAAEicKI1RVUk5fRVJST1JfQ09ERV9OQVRJVkVfU0VTU0lPTl9MT1NUEAESHQoZVFVSTl9FUlJPUl9DT0RFX0lEX0lOX1VTRRACEhgKFFRVUk5fRVJST1JfQ09ERV9BVVRIEAMSIAocVFVSTl9FUlJPUl9DT0RFX1JBVEVfTElNSVRFRBAEEh4KGlRVUk5fRVJST1JfQ09ERV9PVkVSTE9BREVEEAUSJAogVFVSTl9FUlJPUl9DT0RFX0NPTlRFWFRfT1ZFUkZMT1cQBhIjCh9UVVJOX0VSUk9SX0NPREVfSU5WQUxJRF9SRVFVRVNUEAcSGwoXVFVSTl9FUlJPUl9DT0RFX1RJTUVPVVQQCBIlCiFUVVJOX0VSUk9SX0NPREVfTk9fT1VUUFVUX1RJTUVPVVQQCRIbChdUVVJOX0VSUk9SX0NPREVfQ1JBU0hFRBAKEh8KG1RVUk5fRVJST1JfQ09ERV9VTkFWQUlMQUJMRRALEiEKHVRVUk5fRVJST1JfQ09ERV9RVUVVRV9USU1FT1VUEAwSIAocVFVSTl9FUlJPUl9DT0RFX09VVFBVVF9MSU1JVBANEiIKHlRVUk5fRVJST1JfQ09ERV9QUk9WSURFUl9FUlJPUhAOEhkKFVRVUk5fRVJST1JfQ09ERV9TVE9SRRAPEhwKGFRVUk5fRVJST1JfQ09ERV9JTlRFUk5BTBAQKtQBCglUdXJuU3RhdGUSGgoWVFVSTl9TVEFURV9VTlNQRUNJRklFRBAAEhUKEVRVUk5fU1RBVEVfUVVFVUVEEAESFgoSVFVSTl9TVEFURV9SVU5OSU5HEAISGAoUVFVSTl9TVEFURV9DT01QTEVURUQQAxIVChFUVVJOX1NUQVRFX0ZBSUxFRBAEEhgKFFRVUk5fU1RBVEVfQ0FOQ0VMTEVEEAUSGgoWVFVSTl9TVEFURV9JTlRFUlJVUFRFRBAGEhUKEVRVUk5fU1RBVEVfTUVSR0VEEAdiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_sessionbroker_v1_session, file_sessionbroker_v1_usage]);
 
 /**
  * One part of a message.
@@ -207,6 +207,89 @@ export const TurnTargetSchema: GenMessage<TurnTarget> = /*@__PURE__*/
   messageDesc(file_sessionbroker_v1_turn, 4);
 
 /**
+ * What the answer must be. FAILED_PRECONDITION (UNSUPPORTED_BY_PROVIDER) if the
+ * provider cannot be held to it.
+ *
+ * @generated from message sessionbroker.v1.OutputFormat
+ */
+export type OutputFormat = Message<"sessionbroker.v1.OutputFormat"> & {
+  /**
+   * @generated from oneof sessionbroker.v1.OutputFormat.format
+   */
+  format: {
+    /**
+     * A JSON object of any shape.
+     *
+     * @generated from field: sessionbroker.v1.JsonObjectFormat json_object = 1;
+     */
+    value: JsonObjectFormat;
+    case: "jsonObject";
+  } | {
+    /**
+     * @generated from field: sessionbroker.v1.JsonSchemaFormat json_schema = 2;
+     */
+    value: JsonSchemaFormat;
+    case: "jsonSchema";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message sessionbroker.v1.OutputFormat.
+ * Use `create(OutputFormatSchema)` to create a new message.
+ */
+export const OutputFormatSchema: GenMessage<OutputFormat> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_v1_turn, 5);
+
+/**
+ * @generated from message sessionbroker.v1.JsonObjectFormat
+ */
+export type JsonObjectFormat = Message<"sessionbroker.v1.JsonObjectFormat"> & {
+};
+
+/**
+ * Describes the message sessionbroker.v1.JsonObjectFormat.
+ * Use `create(JsonObjectFormatSchema)` to create a new message.
+ */
+export const JsonObjectFormatSchema: GenMessage<JsonObjectFormat> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_v1_turn, 6);
+
+/**
+ * @generated from message sessionbroker.v1.JsonSchemaFormat
+ */
+export type JsonSchemaFormat = Message<"sessionbroker.v1.JsonSchemaFormat"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string description = 2;
+   */
+  description: string;
+
+  /**
+   * A JSON Schema, as JSON.
+   *
+   * @generated from field: string schema = 3;
+   */
+  schema: string;
+
+  /**
+   * The schema keeps to what models can be held to without exception.
+   *
+   * @generated from field: bool strict = 4;
+   */
+  strict: boolean;
+};
+
+/**
+ * Describes the message sessionbroker.v1.JsonSchemaFormat.
+ * Use `create(JsonSchemaFormatSchema)` to create a new message.
+ */
+export const JsonSchemaFormatSchema: GenMessage<JsonSchemaFormat> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_v1_turn, 7);
+
+/**
  * @generated from message sessionbroker.v1.DispatchRequest
  */
 export type DispatchRequest = Message<"sessionbroker.v1.DispatchRequest"> & {
@@ -344,6 +427,13 @@ export type DispatchRequest = Message<"sessionbroker.v1.DispatchRequest"> & {
    * @generated from field: bool history_replayed = 17;
    */
   historyReplayed: boolean;
+
+  /**
+   * Default: text.
+   *
+   * @generated from field: sessionbroker.v1.OutputFormat output_format = 19;
+   */
+  outputFormat?: OutputFormat | undefined;
 };
 
 /**
@@ -351,7 +441,7 @@ export type DispatchRequest = Message<"sessionbroker.v1.DispatchRequest"> & {
  * Use `create(DispatchRequestSchema)` to create a new message.
  */
 export const DispatchRequestSchema: GenMessage<DispatchRequest> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 5);
+  messageDesc(file_sessionbroker_v1_turn, 8);
 
 /**
  * The options of Reserve that a turn may bring.
@@ -390,7 +480,7 @@ export type ReserveOptions = Message<"sessionbroker.v1.ReserveOptions"> & {
  * Use `create(ReserveOptionsSchema)` to create a new message.
  */
 export const ReserveOptionsSchema: GenMessage<ReserveOptions> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 6);
+  messageDesc(file_sessionbroker_v1_turn, 9);
 
 /**
  * @generated from message sessionbroker.v1.DispatchResponse
@@ -407,7 +497,7 @@ export type DispatchResponse = Message<"sessionbroker.v1.DispatchResponse"> & {
  * Use `create(DispatchResponseSchema)` to create a new message.
  */
 export const DispatchResponseSchema: GenMessage<DispatchResponse> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 7);
+  messageDesc(file_sessionbroker_v1_turn, 10);
 
 /**
  * @generated from message sessionbroker.v1.AttachRequest
@@ -440,7 +530,7 @@ export type AttachRequest = Message<"sessionbroker.v1.AttachRequest"> & {
  * Use `create(AttachRequestSchema)` to create a new message.
  */
 export const AttachRequestSchema: GenMessage<AttachRequest> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 8);
+  messageDesc(file_sessionbroker_v1_turn, 11);
 
 /**
  * @generated from message sessionbroker.v1.AttachResponse
@@ -457,7 +547,7 @@ export type AttachResponse = Message<"sessionbroker.v1.AttachResponse"> & {
  * Use `create(AttachResponseSchema)` to create a new message.
  */
 export const AttachResponseSchema: GenMessage<AttachResponse> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 9);
+  messageDesc(file_sessionbroker_v1_turn, 12);
 
 /**
  * One thing that happened in a turn. The stream of a turn is
@@ -594,7 +684,7 @@ export type TurnEvent = Message<"sessionbroker.v1.TurnEvent"> & {
  * Use `create(TurnEventSchema)` to create a new message.
  */
 export const TurnEventSchema: GenMessage<TurnEvent> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 10);
+  messageDesc(file_sessionbroker_v1_turn, 13);
 
 /**
  * The turn is on disk and will run.
@@ -635,7 +725,7 @@ export type Accepted = Message<"sessionbroker.v1.Accepted"> & {
  * Use `create(AcceptedSchema)` to create a new message.
  */
 export const AcceptedSchema: GenMessage<Accepted> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 11);
+  messageDesc(file_sessionbroker_v1_turn, 14);
 
 /**
  * The turn's place in the queue changed.
@@ -654,7 +744,7 @@ export type Queued = Message<"sessionbroker.v1.Queued"> & {
  * Use `create(QueuedSchema)` to create a new message.
  */
 export const QueuedSchema: GenMessage<Queued> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 12);
+  messageDesc(file_sessionbroker_v1_turn, 15);
 
 /**
  * The turn has the lane and the agent is being asked.
@@ -715,7 +805,7 @@ export type Started = Message<"sessionbroker.v1.Started"> & {
  * Use `create(StartedSchema)` to create a new message.
  */
 export const StartedSchema: GenMessage<Started> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 13);
+  messageDesc(file_sessionbroker_v1_turn, 16);
 
 /**
  * @generated from message sessionbroker.v1.TextDelta
@@ -732,7 +822,7 @@ export type TextDelta = Message<"sessionbroker.v1.TextDelta"> & {
  * Use `create(TextDeltaSchema)` to create a new message.
  */
 export const TextDeltaSchema: GenMessage<TextDelta> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 14);
+  messageDesc(file_sessionbroker_v1_turn, 17);
 
 /**
  * @generated from message sessionbroker.v1.ReasoningDelta
@@ -749,7 +839,7 @@ export type ReasoningDelta = Message<"sessionbroker.v1.ReasoningDelta"> & {
  * Use `create(ReasoningDeltaSchema)` to create a new message.
  */
 export const ReasoningDeltaSchema: GenMessage<ReasoningDelta> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 15);
+  messageDesc(file_sessionbroker_v1_turn, 18);
 
 /**
  * The agent used one of its own tools.
@@ -780,7 +870,7 @@ export type ToolCall = Message<"sessionbroker.v1.ToolCall"> & {
  * Use `create(ToolCallSchema)` to create a new message.
  */
 export const ToolCallSchema: GenMessage<ToolCall> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 16);
+  messageDesc(file_sessionbroker_v1_turn, 19);
 
 /**
  * @generated from message sessionbroker.v1.ToolResult
@@ -807,7 +897,7 @@ export type ToolResult = Message<"sessionbroker.v1.ToolResult"> & {
  * Use `create(ToolResultSchema)` to create a new message.
  */
 export const ToolResultSchema: GenMessage<ToolResult> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 17);
+  messageDesc(file_sessionbroker_v1_turn, 20);
 
 /**
  * Something that the reader should know, and that is no failure.
@@ -841,7 +931,7 @@ export type Notice = Message<"sessionbroker.v1.Notice"> & {
  * Use `create(NoticeSchema)` to create a new message.
  */
 export const NoticeSchema: GenMessage<Notice> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 18);
+  messageDesc(file_sessionbroker_v1_turn, 21);
 
 /**
  * @generated from enum sessionbroker.v1.Notice.Kind
@@ -893,7 +983,7 @@ export enum Notice_Kind {
  * Describes the enum sessionbroker.v1.Notice.Kind.
  */
 export const Notice_KindSchema: GenEnum<Notice_Kind> = /*@__PURE__*/
-  enumDesc(file_sessionbroker_v1_turn, 18, 0);
+  enumDesc(file_sessionbroker_v1_turn, 21, 0);
 
 /**
  * @generated from enum sessionbroker.v1.Notice.Recovered
@@ -923,7 +1013,7 @@ export enum Notice_Recovered {
  * Describes the enum sessionbroker.v1.Notice.Recovered.
  */
 export const Notice_RecoveredSchema: GenEnum<Notice_Recovered> = /*@__PURE__*/
-  enumDesc(file_sessionbroker_v1_turn, 18, 1);
+  enumDesc(file_sessionbroker_v1_turn, 21, 1);
 
 /**
  * The agent asks whether it may do something. Answered by RespondPermission.
@@ -966,7 +1056,7 @@ export type PermissionRequest = Message<"sessionbroker.v1.PermissionRequest"> & 
  * Use `create(PermissionRequestSchema)` to create a new message.
  */
 export const PermissionRequestSchema: GenMessage<PermissionRequest> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 19);
+  messageDesc(file_sessionbroker_v1_turn, 22);
 
 /**
  * @generated from message sessionbroker.v1.PermissionDecision
@@ -993,7 +1083,7 @@ export type PermissionDecision = Message<"sessionbroker.v1.PermissionDecision"> 
  * Use `create(PermissionDecisionSchema)` to create a new message.
  */
 export const PermissionDecisionSchema: GenMessage<PermissionDecision> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 20);
+  messageDesc(file_sessionbroker_v1_turn, 23);
 
 /**
  * @generated from message sessionbroker.v1.Completed
@@ -1034,7 +1124,7 @@ export type Completed = Message<"sessionbroker.v1.Completed"> & {
  * Use `create(CompletedSchema)` to create a new message.
  */
 export const CompletedSchema: GenMessage<Completed> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 21);
+  messageDesc(file_sessionbroker_v1_turn, 24);
 
 /**
  * @generated from message sessionbroker.v1.TurnError
@@ -1068,7 +1158,7 @@ export type TurnError = Message<"sessionbroker.v1.TurnError"> & {
  * Use `create(TurnErrorSchema)` to create a new message.
  */
 export const TurnErrorSchema: GenMessage<TurnError> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 22);
+  messageDesc(file_sessionbroker_v1_turn, 25);
 
 /**
  * @generated from message sessionbroker.v1.Failed
@@ -1097,7 +1187,7 @@ export type Failed = Message<"sessionbroker.v1.Failed"> & {
  * Use `create(FailedSchema)` to create a new message.
  */
 export const FailedSchema: GenMessage<Failed> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 23);
+  messageDesc(file_sessionbroker_v1_turn, 26);
 
 /**
  * @generated from message sessionbroker.v1.Cancelled
@@ -1129,7 +1219,7 @@ export type Cancelled = Message<"sessionbroker.v1.Cancelled"> & {
  * Use `create(CancelledSchema)` to create a new message.
  */
 export const CancelledSchema: GenMessage<Cancelled> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 24);
+  messageDesc(file_sessionbroker_v1_turn, 27);
 
 /**
  * @generated from enum sessionbroker.v1.Cancelled.Reason
@@ -1180,7 +1270,7 @@ export enum Cancelled_Reason {
  * Describes the enum sessionbroker.v1.Cancelled.Reason.
  */
 export const Cancelled_ReasonSchema: GenEnum<Cancelled_Reason> = /*@__PURE__*/
-  enumDesc(file_sessionbroker_v1_turn, 24, 0);
+  enumDesc(file_sessionbroker_v1_turn, 27, 0);
 
 /**
  * The broker stopped while the turn ran. Nobody knows how far the agent came,
@@ -1207,7 +1297,7 @@ export type Interrupted = Message<"sessionbroker.v1.Interrupted"> & {
  * Use `create(InterruptedSchema)` to create a new message.
  */
 export const InterruptedSchema: GenMessage<Interrupted> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 25);
+  messageDesc(file_sessionbroker_v1_turn, 28);
 
 /**
  * @generated from enum sessionbroker.v1.Interrupted.Reason
@@ -1251,7 +1341,7 @@ export enum Interrupted_Reason {
  * Describes the enum sessionbroker.v1.Interrupted.Reason.
  */
 export const Interrupted_ReasonSchema: GenEnum<Interrupted_Reason> = /*@__PURE__*/
-  enumDesc(file_sessionbroker_v1_turn, 25, 0);
+  enumDesc(file_sessionbroker_v1_turn, 28, 0);
 
 /**
  * Sent after 15 s without an event.
@@ -1266,7 +1356,7 @@ export type Heartbeat = Message<"sessionbroker.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 26);
+  messageDesc(file_sessionbroker_v1_turn, 29);
 
 /**
  * @generated from message sessionbroker.v1.Turn
@@ -1379,7 +1469,7 @@ export type Turn = Message<"sessionbroker.v1.Turn"> & {
  * Use `create(TurnSchema)` to create a new message.
  */
 export const TurnSchema: GenMessage<Turn> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 27);
+  messageDesc(file_sessionbroker_v1_turn, 30);
 
 /**
  * @generated from message sessionbroker.v1.GetTurnRequest
@@ -1401,7 +1491,7 @@ export type GetTurnRequest = Message<"sessionbroker.v1.GetTurnRequest"> & {
  * Use `create(GetTurnRequestSchema)` to create a new message.
  */
 export const GetTurnRequestSchema: GenMessage<GetTurnRequest> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 28);
+  messageDesc(file_sessionbroker_v1_turn, 31);
 
 /**
  * @generated from message sessionbroker.v1.GetTurnResponse
@@ -1418,7 +1508,7 @@ export type GetTurnResponse = Message<"sessionbroker.v1.GetTurnResponse"> & {
  * Use `create(GetTurnResponseSchema)` to create a new message.
  */
 export const GetTurnResponseSchema: GenMessage<GetTurnResponse> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 29);
+  messageDesc(file_sessionbroker_v1_turn, 32);
 
 /**
  * @generated from message sessionbroker.v1.ListTurnsRequest
@@ -1489,7 +1579,7 @@ export type ListTurnsRequest = Message<"sessionbroker.v1.ListTurnsRequest"> & {
  * Use `create(ListTurnsRequestSchema)` to create a new message.
  */
 export const ListTurnsRequestSchema: GenMessage<ListTurnsRequest> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 30);
+  messageDesc(file_sessionbroker_v1_turn, 33);
 
 /**
  * @generated from message sessionbroker.v1.ListTurnsResponse
@@ -1516,7 +1606,7 @@ export type ListTurnsResponse = Message<"sessionbroker.v1.ListTurnsResponse"> & 
  * Use `create(ListTurnsResponseSchema)` to create a new message.
  */
 export const ListTurnsResponseSchema: GenMessage<ListTurnsResponse> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 31);
+  messageDesc(file_sessionbroker_v1_turn, 34);
 
 /**
  * @generated from message sessionbroker.v1.CancelTurnRequest
@@ -1538,7 +1628,7 @@ export type CancelTurnRequest = Message<"sessionbroker.v1.CancelTurnRequest"> & 
  * Use `create(CancelTurnRequestSchema)` to create a new message.
  */
 export const CancelTurnRequestSchema: GenMessage<CancelTurnRequest> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 32);
+  messageDesc(file_sessionbroker_v1_turn, 35);
 
 /**
  * @generated from message sessionbroker.v1.CancelTurnResponse
@@ -1560,7 +1650,7 @@ export type CancelTurnResponse = Message<"sessionbroker.v1.CancelTurnResponse"> 
  * Use `create(CancelTurnResponseSchema)` to create a new message.
  */
 export const CancelTurnResponseSchema: GenMessage<CancelTurnResponse> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 33);
+  messageDesc(file_sessionbroker_v1_turn, 36);
 
 /**
  * @generated from enum sessionbroker.v1.CancelTurnResponse.Action
@@ -1604,7 +1694,7 @@ export enum CancelTurnResponse_Action {
  * Describes the enum sessionbroker.v1.CancelTurnResponse.Action.
  */
 export const CancelTurnResponse_ActionSchema: GenEnum<CancelTurnResponse_Action> = /*@__PURE__*/
-  enumDesc(file_sessionbroker_v1_turn, 33, 0);
+  enumDesc(file_sessionbroker_v1_turn, 36, 0);
 
 /**
  * @generated from message sessionbroker.v1.RespondPermissionRequest
@@ -1652,7 +1742,7 @@ export type RespondPermissionRequest = Message<"sessionbroker.v1.RespondPermissi
  * Use `create(RespondPermissionRequestSchema)` to create a new message.
  */
 export const RespondPermissionRequestSchema: GenMessage<RespondPermissionRequest> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 34);
+  messageDesc(file_sessionbroker_v1_turn, 37);
 
 /**
  * @generated from message sessionbroker.v1.RespondPermissionResponse
@@ -1669,7 +1759,7 @@ export type RespondPermissionResponse = Message<"sessionbroker.v1.RespondPermiss
  * Use `create(RespondPermissionResponseSchema)` to create a new message.
  */
 export const RespondPermissionResponseSchema: GenMessage<RespondPermissionResponse> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_turn, 35);
+  messageDesc(file_sessionbroker_v1_turn, 38);
 
 /**
  * What a turn does when the session's lane is taken.

@@ -9,6 +9,7 @@ import {
   unknownPart,
 } from "../openai/conversation.js";
 import { invalid } from "../openai/errors.js";
+import { jsonSchema, type WantedFormat } from "../openai/output-format.js";
 import {
   isBase64,
   isObject,
@@ -21,7 +22,7 @@ import {
   wellFormed,
 } from "../openai/parts.js";
 
-export interface MessageRequest {
+export interface MessageRequest extends WantedFormat {
   readonly model: string;
   readonly stream: boolean;
   /** The client wants to see the agent's reasoning. */
@@ -47,6 +48,7 @@ export function toMessageRequest(body: JsonObject): MessageRequest {
     stream: stream ?? false,
     thinking: thinking !== null && thinking.type !== "disabled",
     conversation: messagesConversation(body),
+    ...formatOf(body),
     ...(metadata === null || !metadata.user_id ? {} : { endUser: String(metadata.user_id) }),
     digest(target) {
       const { stream: _stream, ...rest } = body;
@@ -69,18 +71,23 @@ function refuseUnsupported(body: JsonObject): void {
       );
     }
   }
-  const { container = null, output_format: format = null, output_config: config = null } = body;
+  const { container = null } = body;
   if (container !== null)
     throw invalid("container", "container is given: agents have their own", "unsupported_value");
-  if (format !== null)
-    throw invalid("output_format", "output_format is given: answers are text", "unsupported_value");
-  if (config !== null && isObject(config) && (config.format ?? null) !== null) {
-    throw invalid(
-      "output_config.format",
-      "output_config.format is given: answers are text",
-      "unsupported_value",
-    );
+}
+
+/** In beta versions of the API it was a field of its own. */
+function formatOf({ output_format: beta = null, output_config: config = null }: JsonObject): WantedFormat {
+  const [format, param] =
+    beta === null && isObject(config)
+      ? [config.format ?? null, "output_config.format"]
+      : [beta, "output_format"];
+  if (format === null) return {};
+  if (!isObject(format) || format.type !== "json_schema") {
+    throw invalid(`${param}.type`, `${param}.type is not json_schema`, "unsupported_value");
   }
+  // It has no names for schemas, and models are held to each.
+  return jsonSchema({ name: "answer", schema: format.schema, strict: true }, param);
 }
 
 function messagesConversation({ messages, system = null }: JsonObject): Conversation {

@@ -3,8 +3,9 @@ import { createHash } from "node:crypto";
 import type { Conversation } from "./conversation.js";
 import { invalid } from "./errors.js";
 import { chatConversation } from "./messages.js";
+import { outputFormatOf, type WantedFormat } from "./output-format.js";
 
-export interface ChatRequest {
+export interface ChatRequest extends WantedFormat {
   readonly model: string;
   readonly stream: boolean;
   readonly includeUsage: boolean;
@@ -33,6 +34,7 @@ export function toChatRequest(body: Body): ChatRequest {
     includeUsage: wantsUsage(streamOptions),
     conversation: chatConversation(body.messages),
     ...endUserOf(body),
+    ...outputFormatOf(body.response_format, "response_format", "json_schema"),
     digest: (target) => digestOf(body, target),
   };
 }
@@ -44,7 +46,7 @@ export function endUserOf({ safety_identifier: safe, user }: Body): { readonly e
 }
 
 function refuseUnsupported(body: Body): void {
-  const { n = null, modalities = null, audio = null, response_format: format = null } = body;
+  const { n = null, modalities = null, audio = null } = body;
   if (n !== null && n !== 1) throw invalid("n", "n is not 1: an agent gives one answer", "unsupported_value");
   for (const field of ["tools", "functions"] as const) {
     const value = body[field] ?? [];
@@ -61,9 +63,6 @@ function refuseUnsupported(body: Body): void {
     throw invalid("modalities", 'modalities is not ["text"]', "unsupported_value");
   }
   if (audio !== null) throw invalid("audio", "audio is given: answers are text", "unsupported_value");
-  if (format !== null && (format as { type?: unknown }).type !== "text") {
-    throw invalid("response_format", "response_format is not of type text", "unsupported_value");
-  }
 }
 
 function wantsUsage(streamOptions: unknown): boolean {

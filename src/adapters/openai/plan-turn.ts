@@ -15,12 +15,13 @@ import { invalid } from "./errors.js";
 import { type HeaderReader, presentHeader } from "./headers.js";
 import { type ModelChoice, resolveModel } from "./model.js";
 import { type Origin, resolveOrigin } from "./origin.js";
+import type { WantedFormat } from "./output-format.js";
 import type { JsonObject } from "./parts.js";
 import type { PlannedTurn } from "./run-turn.js";
 import { turnIdOf } from "./turn-id.js";
 
 /** What a body asks for, whichever API it is of. */
-export interface Ask {
+export interface Ask extends WantedFormat {
   readonly model: string;
   readonly conversation: Conversation;
   /** SHA-256 of what makes a repeat the same: the target and the body, streamed or not. */
@@ -84,6 +85,7 @@ export async function planTurn(call: Call, ask: Ask): Promise<PlannedTurn> {
       turnId,
       ...ask.conversation,
       model: choice.model,
+      ...(ask.outputFormat === undefined ? {} : { outputFormat: ask.outputFormat }),
       onConflict: onConflict ?? OnConflict.UNSPECIFIED,
       // The death of an adapter is not the leaving of its client, which is told by CancelTurn.
       onDisconnect: OnDisconnect.DETACH,

@@ -85,6 +85,8 @@ export function createAcpProvider(options: AcpOptions): Provider {
       cost: true,
       toolEvents: true,
       permissionRequests: permissions === "ask",
+      jsonObject: false,
+      jsonSchema: false,
     },
     models,
     timeoutMs,

@@ -136,6 +136,8 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
       cost: true,
       toolEvents: true,
       permissionRequests: permissions === "ask",
+      jsonObject: false,
+      jsonSchema: false,
     },
     models: options.models,
     timeoutMs,

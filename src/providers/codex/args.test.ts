@@ -22,9 +22,23 @@ test.each([
 
 test("configured arguments come last", () => {
   expect(appServerArguments({ permissions: "deny", extra }).slice(-2)).toEqual(extra);
-  const args = execArguments({ permissions: "deny", extra, model: "-m", images: ["/a b.png"], resume: "id" });
+  const args = execArguments({
+    permissions: "deny",
+    extra,
+    model: "-m",
+    images: ["/a b.png"],
+    schema: "/s",
+    resume: "id",
+  });
   expect(args.slice(0, 2)).toEqual(["exec", "resume"]);
-  expect(args.slice(-6)).toEqual(["--model=-m", "--image=/a b.png", ...extra, "id", "-"]);
+  expect(args.slice(-7)).toEqual([
+    "--model=-m",
+    "--image=/a b.png",
+    "--output-schema=/s",
+    ...extra,
+    "id",
+    "-",
+  ]);
 });
 
 test("the prompt is read from the input", () => {

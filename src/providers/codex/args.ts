@@ -30,6 +30,8 @@ export interface ExecArguments extends CodexArguments {
   readonly model?: string;
   /** Paths of files. */
   readonly images: readonly string[];
+  /** Path of a file with the JSON Schema of the answer. */
+  readonly schema?: string;
 }
 
 /** Commands are kept from variables whose names have KEY, SECRET or TOKEN in them: those are the agent's. */
@@ -55,7 +57,14 @@ export function appServerArguments({ permissions, extra }: CodexArguments): stri
 }
 
 /** The prompt is read from the standard input. */
-export function execArguments({ permissions, extra, resume, model, images }: ExecArguments): string[] {
+export function execArguments({
+  permissions,
+  extra,
+  resume,
+  model,
+  images,
+  schema,
+}: ExecArguments): string[] {
   return [
     "exec",
     ...(resume === undefined ? [] : ["resume"]),
@@ -64,6 +73,7 @@ export function execArguments({ permissions, extra, resume, model, images }: Exe
     ...settings(permissions),
     ...(model === undefined ? [] : [`--model=${model}`]),
     ...images.map((path) => `--image=${path}`),
+    ...(schema === undefined ? [] : [`--output-schema=${schema}`]),
     ...extra,
     ...(resume === undefined ? [] : [resume]),
     "-",

@@ -11,10 +11,10 @@ import { OutputLimitError, type OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
 import { type Child, type ChildEnd, SilenceError, settlesWithin, startChild } from "../process.js";
 import { StopSwitch } from "../stop-switch.js";
-import { execArguments, type PermissionSetting } from "./args.js";
+import { type ExecArguments, execArguments, type PermissionSetting } from "./args.js";
 import { EventReader } from "./events.js";
 import { classifyCrash, classifyExecStart, classifyTurnError, isLoss } from "./failures.js";
-import { type ExecInput, execInput } from "./input.js";
+import { answerSchema, type ExecInput, execInput } from "./input.js";
 import {
   checkWorkspace,
   completedOutcome,
@@ -71,12 +71,12 @@ export async function* runExec(settings: ExecSettings, turn: ProviderTurn): Asyn
     for (const resume of state === "provisional" && known !== undefined ? [known, undefined] : [known]) {
       const input = execInput(turn, resume === undefined ? turn.system : undefined);
       folder ??= await mkdtemp(join(tmpdir(), "session-broker-"));
-      const images = await writeImages(folder, input);
+      const files = await writeFiles(folder, input, answerSchema(turn));
       if (stop.reason !== undefined) {
         yield endOf(stoppedOutcome(stop.reason, settings, turn));
         return;
       }
-      child = await startChild(childOptions(settings, turn, input.prompt, images, resume));
+      child = await startChild(childOptions(settings, turn, input.prompt, files, resume));
       settings.children.add(child);
       const end: RunEnd = yield* readRun(child, resume, settings, stop);
       settings.children.delete(child);
@@ -181,7 +181,7 @@ function childOptions(
   settings: ExecSettings,
   turn: ProviderTurn,
   input: string,
-  images: readonly string[],
+  files: TurnFiles,
   resume: string | undefined,
 ) {
   const model = turn.model ?? settings.defaultModel;
@@ -190,7 +190,7 @@ function childOptions(
     args: execArguments({
       permissions: settings.permissions,
       extra: settings.extraArgs,
-      images,
+      ...files,
       ...(model === undefined ? {} : { model }),
       ...(resume === undefined ? {} : { resume }),
     }),
@@ -206,9 +206,23 @@ function childOptions(
   };
 }
 
+type TurnFiles = Pick<ExecArguments, "images" | "schema">;
+
 /** Files only for this user, in a folder that is removed with the turn. */
-async function writeImages(folder: string, { images }: ExecInput): Promise<string[]> {
-  const paths = images.map(({ extension }, at) => join(folder, `image-${at + 1}.${extension}`));
-  await Promise.all(images.map(({ data }, at) => writeFile(paths[at] ?? "", data, { mode: 0o600 })));
-  return paths;
+async function writeFiles(
+  folder: string,
+  { images }: ExecInput,
+  schema: string | undefined,
+): Promise<TurnFiles> {
+  const write = async (name: string, data: string | Uint8Array) => {
+    const path = join(folder, name);
+    await writeFile(path, data, { mode: 0o600 });
+    return path;
+  };
+  return {
+    images: await Promise.all(
+      images.map(({ extension, data }, at) => write(`image-${at + 1}.${extension}`, data)),
+    ),
+    ...(schema === undefined ? {} : { schema: await write("schema.json", schema) }),
+  };
 }

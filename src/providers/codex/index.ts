@@ -148,6 +148,8 @@ export function createCodexProvider(options: CodexOptions): Provider {
       cost: false,
       toolEvents: true,
       permissionRequests: ask,
+      jsonObject: false,
+      jsonSchema: true,
     },
     models: options.models,
     timeoutMs,

@@ -83,3 +83,8 @@ function extensionOf({ mediaType }: Exclude<TurnInputPart, { kind: "text" }>): s
 function toText(text: string): UserInput {
   return { type: "text", text };
 }
+
+/** The JSON Schema that the answer is held to, as JSON. */
+export function answerSchema({ outputFormat }: Pick<ProviderTurn, "outputFormat">): string | undefined {
+  return outputFormat?.kind === "json-schema" ? outputFormat.schema : undefined;
+}

@@ -9,7 +9,7 @@ import { StopSwitch } from "../stop-switch.js";
 import { SurvivorsError } from "../warm-pool.js";
 import { ServerGoneError, StartError } from "./app-server.js";
 import { classifyCrash, classifyRequestError, classifyTurnError, isLoss } from "./failures.js";
-import { turnInput } from "./input.js";
+import { answerSchema, turnInput } from "./input.js";
 import { OpenError } from "./open.js";
 import {
   checkWorkspace,
@@ -66,7 +66,7 @@ async function* turnEvents(
     if (stop.reason === undefined) {
       place.talk = talk;
       stop.attach(() => talk.stop());
-      talk.begin(input, model);
+      talk.begin(input, model, answerSchema(turn));
       onTalk(talk);
       yield* talk.events();
     }

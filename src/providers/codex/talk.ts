@@ -83,12 +83,18 @@ export class Talk implements ThreadListener {
     return this.thread.total === undefined ? {} : accountOf(this.thread.total, this.#before);
   }
 
-  begin(input: readonly UserInput[], model: string | undefined): void {
+  /** @param schema of the answer, as JSON */
+  begin(input: readonly UserInput[], model: string | undefined, schema: string | undefined): void {
     const { thread } = this;
     thread.attach(this);
     thread.isEmpty = false;
     this.#watchSilence();
-    const params = { threadId: thread.id, input, ...(model === undefined ? {} : { model }) };
+    const params = {
+      threadId: thread.id,
+      input,
+      ...(model === undefined ? {} : { model }),
+      ...(schema === undefined ? {} : { outputSchema: JSON.parse(schema) as unknown }),
+    };
     const onResult = (result: JsonRecord) => this.#begun(asString(asRecord(result.turn)?.id));
     thread.server.call("turn/start", params, onResult).catch((error: unknown) => {
       if (error instanceof RequestError) this.#finish({ kind: "refused", message: error.message });

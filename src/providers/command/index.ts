@@ -91,6 +91,8 @@ export function createCommandProvider(options: CommandOptions): Provider {
       cost: false,
       toolEvents: false,
       permissionRequests: false,
+      jsonObject: false,
+      jsonSchema: false,
     },
     models: options.models,
     timeoutMs: options.timeoutMs,

@@ -60,6 +60,8 @@ export function createEchoProvider(options: EchoOptions): Provider {
       cost: false,
       toolEvents: false,
       permissionRequests: false,
+      jsonObject: false,
+      jsonSchema: false,
     },
     models: [],
     timeoutMs: limits.timeoutMs,

@@ -95,6 +95,8 @@ export function createGeminiProvider(options: GeminiOptions): Provider {
       // Only some turns could: what a run reads on its standard input is text.
       images: false,
       permissionRequests: isWarm && permissions === "ask",
+      jsonObject: false,
+      jsonSchema: false,
     },
     run: (turn) => (isWarm ? acp.run(turn) : runOnce(once, turn)),
     async close() {

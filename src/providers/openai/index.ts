@@ -75,6 +75,8 @@ export function createOpenAiProvider(options: OpenAiOptions): Provider {
       cost: false,
       toolEvents: false,
       permissionRequests: false,
+      jsonObject: true,
+      jsonSchema: true,
     },
     models: options.models,
     timeoutMs: options.timeoutMs,

@@ -1,9 +1,9 @@
 /** What the service is asked, in either interface. */
-import type { ProviderTurn, TurnInputPart } from "../../turns/provider.js";
+import type { OutputFormat, ProviderTurn, TurnInputPart } from "../../turns/provider.js";
 import { InputError } from "../input-error.js";
 import type { Api } from "./service.js";
 
-type Turn = Pick<ProviderTurn, "input" | "unseen" | "system" | "systemNotice">;
+type Turn = Pick<ProviderTurn, "input" | "unseen" | "system" | "systemNotice" | "outputFormat">;
 
 /** The body of the request, as JSON. Throws InputError. */
 export function bodyOf(api: Api, model: string, turn: Turn): string {
@@ -22,6 +22,7 @@ function responsesBody(model: string, turn: Turn): unknown {
     input: messages(turn, ({ text, image }) =>
       image === undefined ? { type: "input_text", text } : { type: "input_image", image_url: image },
     ),
+    ...(turn.outputFormat === undefined ? {} : { text: { format: responsesFormat(turn.outputFormat) } }),
     stream: true,
     // What is kept of the conversation the broker keeps.
     store: false,
@@ -39,9 +40,27 @@ function chatBody(model: string, turn: Turn): unknown {
         image === undefined ? { type: "text", text } : { type: "image_url", image_url: { url: image } },
       ),
     ],
+    ...(turn.outputFormat === undefined ? {} : { response_format: chatFormat(turn.outputFormat) }),
     stream: true,
     stream_options: { include_usage: true },
   };
+}
+
+function responsesFormat(format: OutputFormat): unknown {
+  return format.kind === "json-object"
+    ? { type: "json_object" }
+    : { type: "json_schema", ...schemaOf(format) };
+}
+
+function chatFormat(format: OutputFormat): unknown {
+  return format.kind === "json-object"
+    ? { type: "json_object" }
+    : { type: "json_schema", json_schema: schemaOf(format) };
+}
+
+function schemaOf({ name, description, schema, strict }: Extract<OutputFormat, { kind: "json-schema" }>) {
+  const described = description === "" ? {} : { description };
+  return { name, ...described, schema: JSON.parse(schema) as unknown, strict };
 }
 
 function instructionsOf({ system = "", systemNotice = "" }: Turn): string {

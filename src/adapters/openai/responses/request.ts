@@ -4,10 +4,11 @@ import { createHash } from "node:crypto";
 import { endUserOf } from "../chat-request.js";
 import type { Conversation } from "../conversation.js";
 import { invalid } from "../errors.js";
+import { outputFormatOf, type WantedFormat } from "../output-format.js";
 import { isObject, type JsonObject, wellFormed } from "../parts.js";
 import { inputConversation } from "./input.js";
 
-export interface ResponseRequest {
+export interface ResponseRequest extends WantedFormat {
   readonly model: string;
   readonly stream: boolean;
   readonly background: boolean;
@@ -15,6 +16,8 @@ export interface ResponseRequest {
   readonly conversationId: string | undefined;
   readonly metadata: Readonly<Record<string, string>>;
   readonly conversation: Conversation;
+  /** As it was sent. */
+  readonly textFormat?: JsonObject;
   readonly endUser?: string;
   /** SHA-256 of what makes a repeat the same: the body, streamed or not. */
   digest(target: readonly string[]): Uint8Array;
@@ -44,6 +47,7 @@ export function toResponseRequest(body: JsonObject): ResponseRequest {
     metadata: metadataOf(body),
     conversation: inputConversation(body.input, instructions ?? ""),
     ...endUserOf(body),
+    ...formatOf(body),
     digest(target) {
       const { stream: _stream, stream_options: _options, ...rest } = body;
       return createHash("sha256")
@@ -54,7 +58,7 @@ export function toResponseRequest(body: JsonObject): ResponseRequest {
 }
 
 function refuseUnsupported(body: JsonObject): void {
-  const { tools = null, prompt = null, text = null } = body;
+  const { tools = null, prompt = null } = body;
   if (tools !== null && !Array.isArray(tools)) throw invalid("tools", "tools is not an array");
   if (tools !== null && tools.length > 0) {
     throw invalid(
@@ -64,11 +68,15 @@ function refuseUnsupported(body: JsonObject): void {
     );
   }
   if (prompt !== null) throw invalid("prompt", "prompt is given: no templates are kept", "unsupported_value");
+}
+
+function formatOf({ text = null }: JsonObject): Pick<ResponseRequest, "outputFormat" | "textFormat"> {
   if (text !== null && !isObject(text)) throw invalid("text", "text is not an object");
   const format = text?.format ?? null;
-  if (format !== null && (!isObject(format) || format.type !== "text")) {
-    throw invalid("text.format", "text.format is not of type text", "unsupported_value");
-  }
+  return {
+    ...outputFormatOf(format, "text.format"),
+    ...(isObject(format) ? { textFormat: format } : {}),
+  };
 }
 
 function conversationOf({ conversation = null }: JsonObject): string | undefined {

@@ -3,6 +3,7 @@
 import type {
   Response,
   ResponseError,
+  ResponseFormatTextConfig,
   ResponseOutputItem,
   ResponseUsage,
 } from "openai/resources/responses/responses";
@@ -10,6 +11,7 @@ import type { TurnEvent } from "../../../../gen/sessionbroker/v1/turn_pb.js";
 import { FinishReason, TurnErrorCode } from "../../../../gen/sessionbroker/v1/turn_pb.js";
 import type { Usage } from "../../../../gen/sessionbroker/v1/usage_pb.js";
 import { fromCancelled, fromInterrupted, fromTurnError } from "../errors.js";
+import type { JsonObject } from "../parts.js";
 import type { ResponseRequest } from "./request.js";
 
 /** As it is sent; the SDK adds `output_text`. */
@@ -26,6 +28,7 @@ export interface ResponseHead {
 
 const idPrefix = "resp_";
 const metadataPrefix = "metadata.";
+const formatLabel = "text_format";
 
 export function responseIdOf(turnId: string): string {
   return idPrefix + turnId;
@@ -40,7 +43,7 @@ export function turnIdOfResponse(responseId: string): string | undefined {
 
 /** What the broker keeps with the turn, so that the response can be shown later. */
 export function responseLabels(request: ResponseRequest): Record<string, string> {
-  const { model, background, previousResponseId, conversationId, metadata } = request;
+  const { model, background, previousResponseId, conversationId, metadata, textFormat } = request;
   const kept = Object.entries(metadata)
     .map(([key, value]) => [metadataPrefix + key, value] as const)
     .filter(([key, value]) => Buffer.byteLength(key) <= 64 && Buffer.byteLength(value) <= 256);
@@ -48,10 +51,24 @@ export function responseLabels(request: ResponseRequest): Record<string, string>
     ...Object.fromEntries(kept),
     api: "responses",
     model,
+    ...(textFormat === undefined ? {} : { [formatLabel]: keptFormat(textFormat) }),
     ...(background ? { background: "true" } : {}),
     ...(previousResponseId === undefined ? {} : { previous_response_id: previousResponseId }),
     ...(conversationId === undefined ? {} : { conversation: conversationId }),
   };
+}
+
+/** A schema that is too large to be kept with the turn is left out. */
+function keptFormat(format: JsonObject): string {
+  const text = JSON.stringify(format);
+  if (Buffer.byteLength(text) <= 256) return text;
+  const { type, name } = format;
+  return JSON.stringify({ type, name, schema: {} });
+}
+
+function shownFormat(labels: ResponseHead["labels"]): ResponseFormatTextConfig {
+  const kept = labels[formatLabel];
+  return kept === undefined ? { type: "text" } : (JSON.parse(kept) as ResponseFormatTextConfig);
 }
 
 export function isResponse({ labels }: Pick<ResponseHead, "labels">): boolean {
@@ -123,7 +140,7 @@ function bodyOf({ turnId, createdAt, labels }: ResponseHead, output: readonly Re
     previous_response_id: previous,
     conversation: conversation === undefined ? null : { id: conversation },
     temperature: null,
-    text: { format: { type: "text" } },
+    text: { format: shownFormat(labels) },
     tool_choice: "none",
     tools: [],
     top_p: null,
