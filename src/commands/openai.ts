@@ -7,7 +7,7 @@ import { collectDefaultMetrics, Registry } from "prom-client";
 import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
 import { originTable } from "../adapters/openai/origin-table.js";
 import { createAdapter } from "../adapters/openai/server.js";
-import type { Address, OriginSettings } from "../config/config.js";
+import type { Address, FetchingSettings, OriginSettings } from "../config/config.js";
 import { toListenError } from "../server/listen-error.js";
 import { transportTo } from "./broker-client.js";
 import { describeAddress, untilStopped } from "./process.js";
@@ -17,9 +17,10 @@ export interface OpenAiOptions {
   /** `http://host:port`, or `unix:<path>`. */
   readonly broker: string;
   readonly origins: readonly OriginSettings[];
+  readonly fetching?: FetchingSettings | undefined;
 }
 
-export async function openai({ listen, broker, origins }: OpenAiOptions): Promise<void> {
+export async function openai({ listen, broker, origins, fetching }: OpenAiOptions): Promise<void> {
   const log = pino(
     { name: "session-broker-openai", level: process.env.SESSION_BROKER_LOG_LEVEL ?? "info" },
     pino.destination(2),
@@ -29,7 +30,14 @@ export async function openai({ listen, broker, origins }: OpenAiOptions): Promis
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const server = createServer(
-    createAdapter({ broker: client, brokerAddress: broker, origins: originTable(origins), log, registry }),
+    createAdapter({
+      broker: client,
+      brokerAddress: broker,
+      origins: originTable(origins),
+      fetching,
+      log,
+      registry,
+    }),
   );
   // A stream of answers lasts as long as its turn.
   server.requestTimeout = 0;

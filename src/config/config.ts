@@ -3,6 +3,7 @@ import { basename, dirname, join, relative, resolve } from "node:path";
 import { type Duration, durationMs } from "@bufbuild/protobuf/wkt";
 import {
   type Config,
+  type Fetching,
   KeyScheme,
   type Origin,
   Origin_History,
@@ -52,6 +53,12 @@ export type OriginSettings =
       readonly replayed: boolean;
     };
 
+export interface FetchingSettings {
+  readonly hosts: readonly string[];
+  readonly maxBytes: number;
+  readonly timeoutMs: number;
+}
+
 export interface Settings {
   /** As it was read, without what stands beside the file. */
   readonly config: Config;
@@ -69,6 +76,8 @@ export interface Settings {
   readonly credentials: readonly CredentialSettings[];
   /** Besides those that are shipped. */
   readonly origins: readonly OriginSettings[];
+  /** Which URLs the adapter fetches. Absent: none. */
+  readonly fetching?: FetchingSettings;
   readonly limits: {
     readonly runningTurns: number;
     readonly waitingTurns: number;
@@ -122,6 +131,7 @@ export function loadSettings(overrides: Overrides): Settings {
       origins,
     })),
     origins: config.origins.map(originOf),
+    ...(config.fetching === undefined ? {} : { fetching: fetchingOf(config.fetching) }),
     limits: {
       runningTurns: config.limits?.runningTurns || 64,
       waitingTurns: config.limits?.waitingTurns || 10_000,
@@ -152,6 +162,10 @@ function originOf({ source, scope, history, off }: Origin): OriginSettings {
   const { case: from = "header", value = "" } = source;
   if (off) return { source: value, off };
   return { source: value, from, scope, replayed: history !== Origin_History.NONE };
+}
+
+function fetchingOf({ hosts, bytes, timeout }: Fetching): FetchingSettings {
+  return { hosts, maxBytes: bytes || 16 * 1024 * 1024, timeoutMs: spanMs(timeout, 10_000) };
 }
 
 export function resetPolicyOf(message: ResetPolicyMessage): ResetPolicy {

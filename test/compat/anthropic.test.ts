@@ -209,7 +209,7 @@ describe("errors", () => {
       },
     ],
     [
-      "messages[0].content[0].source.type",
+      "messages[0].content[0].source.url",
       {
         messages: [
           {

@@ -1,5 +1,5 @@
 import type { Conversation } from "../openai/conversation.js";
-import type { Part } from "../openai/parts.js";
+import { type GivenPart, isRemote } from "../openai/parts.js";
 
 /** English text has about four bytes a token, and other scripts not many more. */
 const bytesOfToken = 4;
@@ -15,8 +15,9 @@ export function estimateTokens({ system, history, input }: Conversation): number
   return parts.reduce((sum, part) => sum + tokensOf(part), tokensOfText(system));
 }
 
-function tokensOf({ part }: Part): number {
-  return part?.case === "text" ? tokensOfText(part.value) : tokensOfAttachment;
+function tokensOf(given: GivenPart): number {
+  if (isRemote(given) || given.part?.case !== "text") return tokensOfAttachment;
+  return tokensOfText(given.part.value);
 }
 
 function tokensOfText(text: string): number {

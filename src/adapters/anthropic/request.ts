@@ -11,11 +11,13 @@ import {
 import { invalid } from "../openai/errors.js";
 import { jsonSchema, type WantedFormat } from "../openai/output-format.js";
 import {
+  filePart,
+  type GivenPart,
+  imagePart,
   isBase64,
   isObject,
   type JsonObject,
   objectAt,
-  type Part,
   stringAt,
   textOf,
   textPart,
@@ -129,21 +131,21 @@ function attachment(
   value: JsonObject,
   at: string,
   unsupported: "refuse" | "drop",
-): Part[] {
+): GivenPart[] {
   const source = objectAt(value, "source", at);
   if (kind === "file" && source.type === "text") return textPart(stringAt(source, "data", `${at}.source`));
+  const name = isText(value.title) ? wellFormed(value.title) : "";
+  if (source.type === "url") {
+    const read = kind === "image" ? imagePart : (url: string, param: string) => filePart(url, name, param);
+    return read(stringAt(source, "url", `${at}.source`), `${at}.source.url`);
+  }
   if (source.type !== "base64") {
     if (unsupported === "drop") return [];
-    throw invalid(
-      `${at}.source.type`,
-      `${at}.source.type is not base64; nothing is fetched`,
-      "unsupported_value",
-    );
+    throw invalid(`${at}.source.type`, `${at}.source.type is neither base64 nor url`, "unsupported_value");
   }
   const data = stringAt(source, "data", `${at}.source`);
   const mediaType = stringAt(source, "media_type", `${at}.source`);
   if (!isBase64(data)) throw invalid(`${at}.source.data`, `${at}.source.data is not base64`);
-  const name = isText(value.title) ? wellFormed(value.title) : "";
   return [{ part: { case: kind, value: { mediaType, name, data: Buffer.from(data, "base64") } } }];
 }
 

@@ -3,6 +3,7 @@ import type { Client } from "@connectrpc/connect";
 import type { GetServerInfoResponse } from "../../../gen/sessionbroker/v1/admin_pb.js";
 import type { SessionBroker } from "../../../gen/sessionbroker/v1/session_broker_pb.js";
 import type { ApiError } from "./errors.js";
+import type { Fetching } from "./fetch-parts.js";
 import type { HeaderReader } from "./headers.js";
 import type { OriginRow } from "./origin.js";
 import type { Timers } from "./time.js";
@@ -20,6 +21,8 @@ export interface Call {
   readonly defaults: AdapterDefaults;
   /** Where requests name their conversations. */
   readonly origins: readonly OriginRow[];
+  /** Which URLs are fetched for clients; absent: none. */
+  readonly fetching: Fetching | undefined;
   readonly timers: Timers;
   readonly newId: () => string;
   serverInfo(): Promise<GetServerInfoResponse>;

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { HistoryMessage_Author as Author } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import { toChatRequest } from "./chat-request.js";
+import { textOf } from "./parts.js";
 
 const user = (content: unknown) => ({ role: "user", content });
 const assistant = (content: unknown) => ({ role: "assistant", content });
@@ -73,7 +74,7 @@ describe("toChatRequest", () => {
     ["messages[0].content[0].image_url", { messages: [user([{ type: "image_url", image_url: "x" }])] }],
     [
       "messages[0].content[0].image_url.url",
-      { messages: [user([{ type: "image_url", image_url: { url: "https://example.com/a.png" } }])] },
+      { messages: [user([{ type: "image_url", image_url: { url: "file:///etc/passwd" } }])] },
     ],
     [
       "messages[0].content[0].image_url.url",
@@ -146,6 +147,12 @@ describe("conversation", () => {
     expect(conversation(old, assistant("nice"), user("thanks")).history[0]?.parts).toEqual([text("look")]);
   });
 
+  it("leaves images and files by URL to be fetched", () => {
+    const url = "https://example.com/a.png";
+    const { input } = conversation(user([{ type: "image_url", image_url: { url } }]));
+    expect(input).toEqual([{ url, kind: "image", name: "", param: "messages[0].content[0].image_url.url" }]);
+  });
+
   it("replaces halves of surrogate pairs, which UTF-8 cannot carry", () => {
     expect(conversation(user("a\ud83e b 🦊")).input).toEqual([text("a\ufffd b 🦊")]);
   });
@@ -153,7 +160,7 @@ describe("conversation", () => {
   it("joins texts when there are more than a turn may have", () => {
     const { input } = conversation(...Array.from({ length: 65 }, (_, i) => user(`m${i}`)));
     expect(input).toHaveLength(1);
-    expect(input[0]?.part?.value).toMatch(/^m0\n\nm1\n\n.*m64$/s);
+    expect(textOf(input)).toMatch(/^m0\n\nm1\n\n.*m64$/s);
   });
 });
 

@@ -5,7 +5,16 @@ import {
   type HistoryMessageSchema,
 } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import { invalid } from "./errors.js";
-import { isObject, type JsonObject, joinTexts, type Part, textOf, textPart } from "./parts.js";
+import {
+  type GivenPart,
+  isObject,
+  isRemote,
+  type JsonObject,
+  joinTexts,
+  type Part,
+  textOf,
+  textPart,
+} from "./parts.js";
 
 export interface Conversation {
   /** System and developer messages, joined by blank lines. */
@@ -13,7 +22,7 @@ export interface Conversation {
   /** User and assistant messages up to the last assistant message. */
   readonly history: MessageInitShape<typeof HistoryMessageSchema>[];
   /** The user messages after it; never empty. */
-  readonly input: Part[];
+  readonly input: GivenPart[];
 }
 
 export interface ListedMessage {
@@ -28,7 +37,7 @@ export interface ListedMessage {
 export type Unsupported = "refuse" | "drop";
 
 /** Reads one piece of a message. */
-export type PartReader = (value: JsonObject, at: string, unsupported: Unsupported) => Part[];
+export type PartReader = (value: JsonObject, at: string, unsupported: Unsupported) => GivenPart[];
 
 /** The most parts that a turn's input may have. */
 const maxInputParts = 64;
@@ -43,7 +52,7 @@ export function toConversation(
   const lastAnswer = list.findLastIndex(({ role }) => role === "assistant");
   const system = [instructions];
   const history: Conversation["history"] = [];
-  const input: Part[] = [];
+  const input: GivenPart[] = [];
   for (const [i, { role, content, param }] of list.entries()) {
     if (role === "system") {
       system.push(textOf(toParts(content, param, "refuse", readPart)));
@@ -51,7 +60,8 @@ export function toConversation(
       input.push(...toParts(content, param, "refuse", readPart));
     } else if (role === "user" || role === "assistant") {
       const author = role === "user" ? Author.USER : Author.ASSISTANT;
-      history.push({ author, parts: toParts(content, param, "drop", readPart) });
+      const parts = toParts(content, param, "drop", readPart).filter((part): part is Part => !isRemote(part));
+      history.push({ author, parts });
     }
   }
   if (input.length === 0) {
@@ -70,7 +80,7 @@ export function toParts(
   param: string,
   unsupported: Unsupported,
   readPart: PartReader,
-): Part[] {
+): GivenPart[] {
   if (typeof content === "string") return textPart(content);
   if (content === null || content === undefined) return [];
   if (!Array.isArray(content)) throw invalid(param, `${param} is neither a string nor an array`);

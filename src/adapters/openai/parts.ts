@@ -5,17 +5,39 @@ import { invalid } from "./errors.js";
 
 export type Part = MessageInitShape<typeof InputPartSchema>;
 
+/** An image or a file that is still to be fetched. */
+export interface RemotePart {
+  readonly url: string;
+  readonly kind: "image" | "file";
+  readonly name: string;
+  /** Where the URL stands in the request. */
+  readonly param: string;
+}
+
+/** As a request gives it. */
+export type GivenPart = Part | RemotePart;
+
+export function isRemote(part: GivenPart): part is RemotePart {
+  return "url" in part;
+}
+
 /** Parts of an empty text are left out. */
 export function textPart(text: string): Part[] {
   return text === "" ? [] : [{ part: { case: "text", value: wellFormed(text) } }];
 }
 
-export function imagePart(url: string, param: string): Part[] {
+export function imagePart(url: string, param: string): GivenPart[] {
+  if (isHttp(url)) return [{ url, kind: "image", name: "", param }];
   return [{ part: { case: "image", value: fromDataUrl(url, param) } }];
 }
 
-export function filePart(url: string, name: string, param: string): Part[] {
+export function filePart(url: string, name: string, param: string): GivenPart[] {
+  if (isHttp(url)) return [{ url, kind: "file", name: wellFormed(name), param }];
   return [{ part: { case: "file", value: { ...fromDataUrl(url, param), name: wellFormed(name) } } }];
+}
+
+function isHttp(url: string): boolean {
+  return /^https?:/i.test(url);
 }
 
 /** https://www.rfc-editor.org/rfc/rfc2397, in base64 only. */
@@ -26,7 +48,7 @@ function fromDataUrl(url: string, param: string): MessageInitShape<typeof Attach
   if (head?.[1] === undefined || !isBase64(data)) {
     throw invalid(
       param,
-      `${param} is not a data: URL in base64; other URLs are not fetched`,
+      `${param} is neither a data: URL in base64 nor an http: or https: URL`,
       "unsupported_value",
     );
   }
@@ -42,19 +64,23 @@ export function wellFormed(text: string): string {
   return text.replace(/\p{Surrogate}/gu, "\ufffd");
 }
 
-export function textOf(parts: readonly Part[]): string {
-  return parts.flatMap(({ part }) => (part?.case === "text" ? [part.value] : [])).join("\n");
+export function textOf(parts: readonly GivenPart[]): string {
+  return parts.flatMap((given) => textIn(given) ?? []).join("\n");
+}
+
+function textIn(given: GivenPart): string | undefined {
+  return !isRemote(given) && given.part?.case === "text" ? given.part.value : undefined;
 }
 
 /** Texts that follow one another become one. */
-export function joinTexts(parts: readonly Part[]): Part[] {
-  const joined: Part[] = [];
+export function joinTexts(parts: readonly GivenPart[]): GivenPart[] {
+  const joined: GivenPart[] = [];
   for (const next of parts) {
     const last = joined.at(-1);
-    if (last?.part?.case === "text" && next.part?.case === "text") {
-      joined[joined.length - 1] = {
-        part: { case: "text", value: `${last.part.value}\n\n${next.part.value}` },
-      };
+    const before = last && textIn(last);
+    const text = textIn(next);
+    if (before !== undefined && text !== undefined) {
+      joined[joined.length - 1] = { part: { case: "text", value: `${before}\n\n${text}` } };
     } else {
       joined.push(next);
     }

@@ -12,6 +12,7 @@ import {
 import type { Call } from "./call.js";
 import type { Conversation } from "./conversation.js";
 import { invalid } from "./errors.js";
+import { fetchParts } from "./fetch-parts.js";
 import { type HeaderReader, presentHeader } from "./headers.js";
 import { type ModelChoice, resolveModel } from "./model.js";
 import { type Origin, resolveOrigin } from "./origin.js";
@@ -84,6 +85,7 @@ export async function planTurn(call: Call, ask: Ask): Promise<PlannedTurn> {
       target: place.target,
       turnId,
       ...ask.conversation,
+      input: await fetchParts(ask.conversation.input, call.fetching),
       model: choice.model,
       ...(ask.outputFormat === undefined ? {} : { outputFormat: ask.outputFormat }),
       onConflict: onConflict ?? OnConflict.UNSPECIFIED,

@@ -15,6 +15,7 @@ import {
   handleRetrieveConversation,
 } from "./conversations.js";
 import { ApiError, invalid, sendError, toApiError } from "./errors.js";
+import type { Fetching } from "./fetch-parts.js";
 import { clientAuthorization, readHeaders } from "./headers.js";
 import { sendJson } from "./json.js";
 import { type AdapterMetrics, defineAdapterMetrics } from "./metrics.js";
@@ -36,6 +37,8 @@ export interface AdapterOptions {
   readonly brokerAddress: string;
   readonly limits?: Partial<AdapterLimits>;
   readonly defaults?: Partial<AdapterDefaults>;
+  /** Which URLs of images and files are fetched. Default: none. */
+  readonly fetching?: Fetching | undefined;
   /** Default: those that are shipped. */
   readonly origins?: readonly OriginRow[];
   readonly log?: AdapterLog;
@@ -84,7 +87,7 @@ const defaultLimits: AdapterLimits = {
 
 export function createAdapter(options: AdapterOptions): RequestListener {
   const { broker, brokerAddress, log, timers = systemTimers, newId = randomUUID } = options;
-  const { origins = shippedOrigins } = options;
+  const { origins = shippedOrigins, fetching } = options;
   const limits = { ...defaultLimits, ...options.limits };
   const defaults = { agent: "main", ...options.defaults };
   const registry = options.registry ?? new Registry();
@@ -109,7 +112,20 @@ export function createAdapter(options: AdapterOptions): RequestListener {
     const header = readHeaders(req.rawHeaders);
     const authorization = clientAuthorization(header);
     const call: Call = {
-      ...{ req, res, header, broker, brokerAddress, limits, defaults, origins, timers, newId, logFailure },
+      ...{
+        req,
+        res,
+        header,
+        broker,
+        brokerAddress,
+        limits,
+        defaults,
+        origins,
+        fetching,
+        timers,
+        newId,
+        logFailure,
+      },
       callHeaders: { authorization },
       serverInfo: () => serverInfo(authorization),
       sendJson: (value) => sendJson(res, 200, value),

@@ -43,7 +43,12 @@ restart.`,
       const { openai } = await import("../openai.js");
       const settings = await settingsOf(given);
       const broker = given.text("broker") ?? describeAddress(settings.listen);
-      await openai({ listen: settings.adapterListen, broker, origins: settings.origins });
+      await openai({
+        listen: settings.adapterListen,
+        broker,
+        origins: settings.origins,
+        fetching: settings.fetching,
+      });
       return 0;
     },
   },

@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sessionbroker/config/v1/config.proto.
  */
 export const file_sessionbroker_config_v1_config: GenFile = /*@__PURE__*/
-  fileDesc("CiRzZXNzaW9uYnJva2VyL2NvbmZpZy92MS9jb25maWcucHJvdG8SF3Nlc3Npb25icm9rZXIuY29uZmlnLnYxIroFCgZDb25maWcSDAoEZGF0YRgBIAEoCRJCCgZsaXN0ZW4YAiABKAlCMrpIL9gBAXIqMiheKFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0kEg4KBnNvY2tldBgDIAEoCRINCgVob3N0cxgEIAMoCRJKCg5hZGFwdGVyX2xpc3RlbhgFIAEoCUIyukgv2AEBcioyKF4oXFtbMC05YS1mQS1GOl0rXF18W146LyBdKyk6WzAtOV17MSw1fSQSEgoKd29ya3NwYWNlcxgGIAEoCRI0Cglwcm92aWRlcnMYByADKAsyIS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Qcm92aWRlchIyCgZzY29wZXMYCCADKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5TY29wZVJ1bGUSOAoLY3JlZGVudGlhbHMYCSADKAsyIy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5DcmVkZW50aWFsEi8KBmxpbWl0cxgKIAEoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkxpbWl0cxI5CgttYWludGVuYW5jZRgLIAEoCzIkLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk1haW50ZW5hbmNlElMKDm1ldHJpY3NfbGlzdGVuGAwgASgJQja6SDNyMTIvXihvZmZ8KFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0pPyRIAIgBARI1CglyZXRlbnRpb24YDSABKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5SZXRlbnRpb24SMAoHb3JpZ2lucxgQIAMoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk9yaWdpbkIRCg9fbWV0cmljc19saXN0ZW4izgMKBk9yaWdpbhI0CgZoZWFkZXIYASABKAlCIrpIH3IdMhteW2EtejAtOV9dW2EtejAtOV8tXXswLDYzfSRIABI/CgVmaWVsZBgCIAEoCUIuukgrcikyJ15bQS1aYS16MC05Xy1dKyhcLltBLVphLXowLTlfLV0rKXswLDd9JEgAEkkKBXNjb3BlGAMgASgJQjq6SDfYAQFyMihAMi5eW2EtejAtOV1bYS16MC05Ll8tXSooL1thLXowLTldW2EtejAtOS5fLV0qKSokEkIKB2hpc3RvcnkYBCABKA4yJy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5PcmlnaW4uSGlzdG9yeUIIukgFggECEAESCwoDb2ZmGAUgASgIIkoKB0hpc3RvcnkSFwoTSElTVE9SWV9VTlNQRUNJRklFRBAAEhQKEEhJU1RPUllfUkVQTEFZRUQQARIQCgxISVNUT1JZX05PTkUQAjpUukhRGk8KDG9yaWdpbi5zY29wZRIhc2NvcGUgaXMgbmVlZGVkLCB1bmxlc3MgaXQgaXMgb2ZmGhx0aGlzLm9mZiB8fCB0aGlzLnNjb3BlICE9ICcnQg8KBnNvdXJjZRIFukgCCAEigAEKCVJldGVudGlvbhI3CgpldmVudHNfZm9yGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyABIpCgxldmVudHNfYnl0ZXMYAiABKARCDrpICzIJGP////////8PSACIAQFCDwoNX2V2ZW50c19ieXRlcyK/AQoLTWFpbnRlbmFuY2USOgoNYXJjaGl2ZV9hZnRlchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECMgASOAoLcHVyZ2VfYWZ0ZXIYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAEjoKBWV2ZXJ5GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhC6SA2qAQoiBAiAowUyAggBIuwFCghQcm92aWRlchIxCgJpZBgBIAEoCUIlukgiyAEBch0yG15bYS16MC05XVthLXowLTkuXy1dezAsNjN9JBIxCgZjbGF1ZGUYAiABKAsyHy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5DbGF1ZGVIABItCgRlY2hvGAMgASgLMh0uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuRWNob0gAEi8KBWNvZGV4GAkgASgLMh4uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ29kZXhIABIxCgZnZW1pbmkYCiABKAsyHy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5HZW1pbmlIABIrCgNhY3AYCyABKAsyHC5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5BY3BIABIxCgZvcGVuYWkYDCABKAsyHy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5PcGVuQWlIABIzCgdjb21tYW5kGA0gASgLMiAuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ29tbWFuZEgAEh0KC21heF9ydW5uaW5nGAQgASgNQgi6SAUqAxiQThI0Cgd0aW1lb3V0GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIqABI8Cg9zaWxlbmNlX3RpbWVvdXQYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAioAEg4KBm1vZGVscxgHIAMoCRI5CgtwZXJtaXNzaW9ucxgIIAEoCzIkLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLlBlcm1pc3Npb25zEisKBHdhcm0YDiABKAsyHS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5XYXJtEjgKB2luaGVyaXQYDyADKAlCJ7pIJJIBISIfch0yG15bQS1aYS16X11bQS1aYS16MC05X10qXCo/JEINCgRraW5kEgW6SAIIASKHAQoEV2FybRIgCglwcm9jZXNzZXMYASABKA1CCLpIBSoDGJBOSACIAQESNwoEaWRsZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIOukgLqgEIIgQIgKMFKgASFgoFYWhlYWQYAyABKA1CB7pIBCoCGEBCDAoKX3Byb2Nlc3NlcyJmCgtQZXJtaXNzaW9ucxILCgNhc2sYASABKAgSOwoIZGVhZGxpbmUYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDrpIC6oBCCIECICjBSoAEg0KBWFsbG93GAMgASgIIqoBCgZDbGF1ZGUSEgoKZXhlY3V0YWJsZRgBIAEoCRJFCgtlbnZpcm9ubWVudBgCIAMoCzIwLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNsYXVkZS5FbnZpcm9ubWVudEVudHJ5EhEKCWFyZ3VtZW50cxgDIAMoCRoyChBFbnZpcm9ubWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEitgEKBUNvZGV4EhIKCmV4ZWN1dGFibGUYASABKAkSRAoLZW52aXJvbm1lbnQYAiADKAsyLy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Db2RleC5FbnZpcm9ubWVudEVudHJ5EhEKCWFyZ3VtZW50cxgDIAMoCRIMCgRleGVjGAQgASgIGjIKEEVudmlyb25tZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKqAQoGR2VtaW5pEhIKCmV4ZWN1dGFibGUYASABKAkSRQoLZW52aXJvbm1lbnQYAiADKAsyMC5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5HZW1pbmkuRW52aXJvbm1lbnRFbnRyeRIRCglhcmd1bWVudHMYAyADKAkaMgoQRW52aXJvbm1lbnRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpgBCgNBY3ASGQoHY29tbWFuZBgBIAMoCUIIukgFkgECCAESQgoLZW52aXJvbm1lbnQYAiADKAsyLS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5BY3AuRW52aXJvbm1lbnRFbnRyeRoyChBFbnZpcm9ubWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi5gEKBk9wZW5BaRIdCghiYXNlX3VybBgBIAEoCUILukgIyAEBcgOIAQESOAoMa2V5X3ZhcmlhYmxlGAIgASgJQiK6SB/YAQFyGjIYXltBLVphLXpfXVtBLVphLXowLTlfXSokEjoKA2FwaRgDIAEoDjIjLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk9wZW5BaS5BcGlCCLpIBYIBAhABIkcKA0FwaRITCg9BUElfVU5TUEVDSUZJRUQQABIRCg1BUElfUkVTUE9OU0VTEAESGAoUQVBJX0NIQVRfQ09NUExFVElPTlMQAiLnAQoHQ29tbWFuZBIXCgVmaXJzdBgBIAMoCUIIukgFkgECCAESDwoHcmVzdW1lZBgCIAMoCRJGCgtlbnZpcm9ubWVudBgDIAMoCzIxLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNvbW1hbmQuRW52aXJvbm1lbnRFbnRyeRI2Cgpqc29uX2xpbmVzGAQgASgLMiIuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuSnNvbkxpbmVzGjIKEEVudmlyb25tZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJjCglKc29uTGluZXMSFAoEdGV4dBgBIAEoCUIGukgDyAEBEhEKCW5hdGl2ZV9pZBgCIAEoCRILCgNlbmQYAyABKAkSEQoJZW5kX3ZhbHVlGAQgASgJEg0KBWVycm9yGAUgASgJIjAKBEVjaG8SKAoFZGVsYXkYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i1gIKCVNjb3BlUnVsZRJXCgdwYXR0ZXJuGAEgASgJQka6SEPIAQFyPiiCATI5XihbYS16MC05XVthLXowLTkuXy1dKigvW2EtejAtOV1bYS16MC05Ll8tXSopKigvXCopP3xcKikkEkAKCmtleV9zY2hlbWUYAiABKA4yIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5LZXlTY2hlbWVCCLpIBYIBAhABEjMKDHJlc2V0X3BvbGljeRgDIAEoCzIdLnNlc3Npb25icm9rZXIudjEuUmVzZXRQb2xpY3kSRgoKd29ya3NwYWNlcxgEIAMoCzIyLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLlNjb3BlUnVsZS5Xb3Jrc3BhY2VzRW50cnkaMQoPV29ya3NwYWNlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi2gIKCkNyZWRlbnRpYWwSOQoEbmFtZRgBIAEoCUIrukgoyAEBciMyIV5bQS1aYS16MC05XVtBLVphLXowLTkuXy1dezAsNjN9JBIrCgx0b2tlbl9zaGEyNTYYAiABKAlCFbpIEnIQMg5eWzAtOWEtZl17NjR9JBIxCgRyb2xlGAMgASgOMhYuc2Vzc2lvbmJyb2tlci52MS5Sb2xlQgu6SAjIAQGCAQIQARJYCgZzY29wZXMYBCADKAlCSLpIRZIBQiJAcj4oggEyOV4oW2EtejAtOV1bYS16MC05Ll8tXSooL1thLXowLTldW2EtejAtOS5fLV0qKSooL1wqKT98XCopJBIOCgZzaGFyZWQYBSABKAgSRwoHb3JpZ2lucxgHIAMoCUI2ukgzkgEwIi5yLCiAAjInXltBLVphLXowLTlfLV0rKFwuW0EtWmEtejAtOV8tXSspezAsN30kIoUCCgZMaW1pdHMSFQoNcnVubmluZ190dXJucxgBIAEoDRIVCg13YWl0aW5nX3R1cm5zGAIgASgNEiEKGXdhaXRpbmdfdHVybnNfcGVyX3Nlc3Npb24YAyABKA0SFQoNbWVzc2FnZV9ieXRlcxgEIAEoDRITCgtjb25uZWN0aW9ucxgFIAEoDRIaChJkaXNrX3Jlc2VydmVfYnl0ZXMYBiABKAQSHwoXd2FpdGluZ190dXJuc19wZXJfZ3JhbnQYCCABKA0SQQoQY29sbGVjdF9kZWJvdW5jZRgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIMukgJqgEGIgIIBTIAKlQKCUtleVNjaGVtZRIaChZLRVlfU0NIRU1FX1VOU1BFQ0lGSUVEEAASFQoRS0VZX1NDSEVNRV9PUEFRVUUQARIUChBLRVlfU0NIRU1FX0FHRU5UEAJiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_sessionbroker_v1_options, file_sessionbroker_v1_session]);
+  fileDesc("CiRzZXNzaW9uYnJva2VyL2NvbmZpZy92MS9jb25maWcucHJvdG8SF3Nlc3Npb25icm9rZXIuY29uZmlnLnYxIu8FCgZDb25maWcSDAoEZGF0YRgBIAEoCRJCCgZsaXN0ZW4YAiABKAlCMrpIL9gBAXIqMiheKFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0kEg4KBnNvY2tldBgDIAEoCRINCgVob3N0cxgEIAMoCRJKCg5hZGFwdGVyX2xpc3RlbhgFIAEoCUIyukgv2AEBcioyKF4oXFtbMC05YS1mQS1GOl0rXF18W146LyBdKyk6WzAtOV17MSw1fSQSEgoKd29ya3NwYWNlcxgGIAEoCRI0Cglwcm92aWRlcnMYByADKAsyIS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Qcm92aWRlchIyCgZzY29wZXMYCCADKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5TY29wZVJ1bGUSOAoLY3JlZGVudGlhbHMYCSADKAsyIy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5DcmVkZW50aWFsEi8KBmxpbWl0cxgKIAEoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkxpbWl0cxI5CgttYWludGVuYW5jZRgLIAEoCzIkLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk1haW50ZW5hbmNlElMKDm1ldHJpY3NfbGlzdGVuGAwgASgJQja6SDNyMTIvXihvZmZ8KFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0pPyRIAIgBARI1CglyZXRlbnRpb24YDSABKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5SZXRlbnRpb24SMAoHb3JpZ2lucxgQIAMoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk9yaWdpbhIzCghmZXRjaGluZxgRIAEoCzIhLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkZldGNoaW5nQhEKD19tZXRyaWNzX2xpc3RlbiKsAQoIRmV0Y2hpbmcSSgoFaG9zdHMYASADKAlCO7pIOJIBNQgBIjFyLzItXihcKlwuKT9bYS16MC05XShbYS16MC05Li1dezAsMjUxfVthLXowLTldKT8kEhkKBWJ5dGVzGAIgASgNQgq6SAcqBRiAgIAIEjkKB3RpbWVvdXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDbpICqoBByIDCKwCKgAizgMKBk9yaWdpbhI0CgZoZWFkZXIYASABKAlCIrpIH3IdMhteW2EtejAtOV9dW2EtejAtOV8tXXswLDYzfSRIABI/CgVmaWVsZBgCIAEoCUIuukgrcikyJ15bQS1aYS16MC05Xy1dKyhcLltBLVphLXowLTlfLV0rKXswLDd9JEgAEkkKBXNjb3BlGAMgASgJQjq6SDfYAQFyMihAMi5eW2EtejAtOV1bYS16MC05Ll8tXSooL1thLXowLTldW2EtejAtOS5fLV0qKSokEkIKB2hpc3RvcnkYBCABKA4yJy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5PcmlnaW4uSGlzdG9yeUIIukgFggECEAESCwoDb2ZmGAUgASgIIkoKB0hpc3RvcnkSFwoTSElTVE9SWV9VTlNQRUNJRklFRBAAEhQKEEhJU1RPUllfUkVQTEFZRUQQARIQCgxISVNUT1JZX05PTkUQAjpUukhRGk8KDG9yaWdpbi5zY29wZRIhc2NvcGUgaXMgbmVlZGVkLCB1bmxlc3MgaXQgaXMgb2ZmGhx0aGlzLm9mZiB8fCB0aGlzLnNjb3BlICE9ICcnQg8KBnNvdXJjZRIFukgCCAEigAEKCVJldGVudGlvbhI3CgpldmVudHNfZm9yGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyABIpCgxldmVudHNfYnl0ZXMYAiABKARCDrpICzIJGP////////8PSACIAQFCDwoNX2V2ZW50c19ieXRlcyK/AQoLTWFpbnRlbmFuY2USOgoNYXJjaGl2ZV9hZnRlchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECMgASOAoLcHVyZ2VfYWZ0ZXIYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAEjoKBWV2ZXJ5GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhC6SA2qAQoiBAiAowUyAggBIuwFCghQcm92aWRlchIxCgJpZBgBIAEoCUIlukgiyAEBch0yG15bYS16MC05XVthLXowLTkuXy1dezAsNjN9JBIxCgZjbGF1ZGUYAiABKAsyHy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5DbGF1ZGVIABItCgRlY2hvGAMgASgLMh0uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuRWNob0gAEi8KBWNvZGV4GAkgASgLMh4uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ29kZXhIABIxCgZnZW1pbmkYCiABKAsyHy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5HZW1pbmlIABIrCgNhY3AYCyABKAsyHC5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5BY3BIABIxCgZvcGVuYWkYDCABKAsyHy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5PcGVuQWlIABIzCgdjb21tYW5kGA0gASgLMiAuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ29tbWFuZEgAEh0KC21heF9ydW5uaW5nGAQgASgNQgi6SAUqAxiQThI0Cgd0aW1lb3V0GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIqABI8Cg9zaWxlbmNlX3RpbWVvdXQYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAioAEg4KBm1vZGVscxgHIAMoCRI5CgtwZXJtaXNzaW9ucxgIIAEoCzIkLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLlBlcm1pc3Npb25zEisKBHdhcm0YDiABKAsyHS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5XYXJtEjgKB2luaGVyaXQYDyADKAlCJ7pIJJIBISIfch0yG15bQS1aYS16X11bQS1aYS16MC05X10qXCo/JEINCgRraW5kEgW6SAIIASKHAQoEV2FybRIgCglwcm9jZXNzZXMYASABKA1CCLpIBSoDGJBOSACIAQESNwoEaWRsZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIOukgLqgEIIgQIgKMFKgASFgoFYWhlYWQYAyABKA1CB7pIBCoCGEBCDAoKX3Byb2Nlc3NlcyJmCgtQZXJtaXNzaW9ucxILCgNhc2sYASABKAgSOwoIZGVhZGxpbmUYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDrpIC6oBCCIECICjBSoAEg0KBWFsbG93GAMgASgIIqoBCgZDbGF1ZGUSEgoKZXhlY3V0YWJsZRgBIAEoCRJFCgtlbnZpcm9ubWVudBgCIAMoCzIwLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNsYXVkZS5FbnZpcm9ubWVudEVudHJ5EhEKCWFyZ3VtZW50cxgDIAMoCRoyChBFbnZpcm9ubWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEitgEKBUNvZGV4EhIKCmV4ZWN1dGFibGUYASABKAkSRAoLZW52aXJvbm1lbnQYAiADKAsyLy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Db2RleC5FbnZpcm9ubWVudEVudHJ5EhEKCWFyZ3VtZW50cxgDIAMoCRIMCgRleGVjGAQgASgIGjIKEEVudmlyb25tZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKqAQoGR2VtaW5pEhIKCmV4ZWN1dGFibGUYASABKAkSRQoLZW52aXJvbm1lbnQYAiADKAsyMC5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5HZW1pbmkuRW52aXJvbm1lbnRFbnRyeRIRCglhcmd1bWVudHMYAyADKAkaMgoQRW52aXJvbm1lbnRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpgBCgNBY3ASGQoHY29tbWFuZBgBIAMoCUIIukgFkgECCAESQgoLZW52aXJvbm1lbnQYAiADKAsyLS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5BY3AuRW52aXJvbm1lbnRFbnRyeRoyChBFbnZpcm9ubWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi5gEKBk9wZW5BaRIdCghiYXNlX3VybBgBIAEoCUILukgIyAEBcgOIAQESOAoMa2V5X3ZhcmlhYmxlGAIgASgJQiK6SB/YAQFyGjIYXltBLVphLXpfXVtBLVphLXowLTlfXSokEjoKA2FwaRgDIAEoDjIjLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk9wZW5BaS5BcGlCCLpIBYIBAhABIkcKA0FwaRITCg9BUElfVU5TUEVDSUZJRUQQABIRCg1BUElfUkVTUE9OU0VTEAESGAoUQVBJX0NIQVRfQ09NUExFVElPTlMQAiLnAQoHQ29tbWFuZBIXCgVmaXJzdBgBIAMoCUIIukgFkgECCAESDwoHcmVzdW1lZBgCIAMoCRJGCgtlbnZpcm9ubWVudBgDIAMoCzIxLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNvbW1hbmQuRW52aXJvbm1lbnRFbnRyeRI2Cgpqc29uX2xpbmVzGAQgASgLMiIuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuSnNvbkxpbmVzGjIKEEVudmlyb25tZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJjCglKc29uTGluZXMSFAoEdGV4dBgBIAEoCUIGukgDyAEBEhEKCW5hdGl2ZV9pZBgCIAEoCRILCgNlbmQYAyABKAkSEQoJZW5kX3ZhbHVlGAQgASgJEg0KBWVycm9yGAUgASgJIjAKBEVjaG8SKAoFZGVsYXkYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i1gIKCVNjb3BlUnVsZRJXCgdwYXR0ZXJuGAEgASgJQka6SEPIAQFyPiiCATI5XihbYS16MC05XVthLXowLTkuXy1dKigvW2EtejAtOV1bYS16MC05Ll8tXSopKigvXCopP3xcKikkEkAKCmtleV9zY2hlbWUYAiABKA4yIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5LZXlTY2hlbWVCCLpIBYIBAhABEjMKDHJlc2V0X3BvbGljeRgDIAEoCzIdLnNlc3Npb25icm9rZXIudjEuUmVzZXRQb2xpY3kSRgoKd29ya3NwYWNlcxgEIAMoCzIyLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLlNjb3BlUnVsZS5Xb3Jrc3BhY2VzRW50cnkaMQoPV29ya3NwYWNlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi2gIKCkNyZWRlbnRpYWwSOQoEbmFtZRgBIAEoCUIrukgoyAEBciMyIV5bQS1aYS16MC05XVtBLVphLXowLTkuXy1dezAsNjN9JBIrCgx0b2tlbl9zaGEyNTYYAiABKAlCFbpIEnIQMg5eWzAtOWEtZl17NjR9JBIxCgRyb2xlGAMgASgOMhYuc2Vzc2lvbmJyb2tlci52MS5Sb2xlQgu6SAjIAQGCAQIQARJYCgZzY29wZXMYBCADKAlCSLpIRZIBQiJAcj4oggEyOV4oW2EtejAtOV1bYS16MC05Ll8tXSooL1thLXowLTldW2EtejAtOS5fLV0qKSooL1wqKT98XCopJBIOCgZzaGFyZWQYBSABKAgSRwoHb3JpZ2lucxgHIAMoCUI2ukgzkgEwIi5yLCiAAjInXltBLVphLXowLTlfLV0rKFwuW0EtWmEtejAtOV8tXSspezAsN30kIoUCCgZMaW1pdHMSFQoNcnVubmluZ190dXJucxgBIAEoDRIVCg13YWl0aW5nX3R1cm5zGAIgASgNEiEKGXdhaXRpbmdfdHVybnNfcGVyX3Nlc3Npb24YAyABKA0SFQoNbWVzc2FnZV9ieXRlcxgEIAEoDRITCgtjb25uZWN0aW9ucxgFIAEoDRIaChJkaXNrX3Jlc2VydmVfYnl0ZXMYBiABKAQSHwoXd2FpdGluZ190dXJuc19wZXJfZ3JhbnQYCCABKA0SQQoQY29sbGVjdF9kZWJvdW5jZRgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIMukgJqgEGIgIIBTIAKlQKCUtleVNjaGVtZRIaChZLRVlfU0NIRU1FX1VOU1BFQ0lGSUVEEAASFQoRS0VZX1NDSEVNRV9PUEFRVUUQARIUChBLRVlfU0NIRU1FX0FHRU5UEAJiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_sessionbroker_v1_options, file_sessionbroker_v1_session]);
 
 /**
  * @generated from message sessionbroker.config.v1.Config
@@ -123,6 +123,14 @@ export type Config = Message<"sessionbroker.config.v1.Config"> & {
    * @generated from field: repeated sessionbroker.config.v1.Origin origins = 16;
    */
   origins: Origin[];
+
+  /**
+   * Images and files that requests to the adapter name by URL. Default: such
+   * requests are refused.
+   *
+   * @generated from field: sessionbroker.config.v1.Fetching fetching = 17;
+   */
+  fetching?: Fetching | undefined;
 };
 
 /**
@@ -131,6 +139,43 @@ export type Config = Message<"sessionbroker.config.v1.Config"> & {
  */
 export const ConfigSchema: GenMessage<Config> = /*@__PURE__*/
   messageDesc(file_sessionbroker_config_v1_config, 0);
+
+/**
+ * The adapter asks these hosts for what its clients want it to, so none should
+ * be one that trusts it.
+ *
+ * @generated from message sessionbroker.config.v1.Fetching
+ */
+export type Fetching = Message<"sessionbroker.config.v1.Fetching"> & {
+  /**
+   * Names of hosts, or "*." and what their names end with. Redirects lead to no
+   * other.
+   *
+   * @generated from field: repeated string hosts = 1;
+   */
+  hosts: string[];
+
+  /**
+   * Largest image or file. Default: 16 MiB, which is also the most.
+   *
+   * @generated from field: uint32 bytes = 2;
+   */
+  bytes: number;
+
+  /**
+   * Default: 10 s
+   *
+   * @generated from field: google.protobuf.Duration timeout = 3;
+   */
+  timeout?: Duration | undefined;
+};
+
+/**
+ * Describes the message sessionbroker.config.v1.Fetching.
+ * Use `create(FetchingSchema)` to create a new message.
+ */
+export const FetchingSchema: GenMessage<Fetching> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_config_v1_config, 1);
 
 /**
  * A header, or a field of the body, in which a client names its conversation.
@@ -186,7 +231,7 @@ export type Origin = Message<"sessionbroker.config.v1.Origin"> & {
  * Use `create(OriginSchema)` to create a new message.
  */
 export const OriginSchema: GenMessage<Origin> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 1);
+  messageDesc(file_sessionbroker_config_v1_config, 2);
 
 /**
  * @generated from enum sessionbroker.config.v1.Origin.History
@@ -219,7 +264,7 @@ export enum Origin_History {
  * Describes the enum sessionbroker.config.v1.Origin.History.
  */
 export const Origin_HistorySchema: GenEnum<Origin_History> = /*@__PURE__*/
-  enumDesc(file_sessionbroker_config_v1_config, 1, 0);
+  enumDesc(file_sessionbroker_config_v1_config, 2, 0);
 
 /**
  * How long the events of turns can be read after their end. What was asked and
@@ -250,7 +295,7 @@ export type Retention = Message<"sessionbroker.config.v1.Retention"> & {
  * Use `create(RetentionSchema)` to create a new message.
  */
 export const RetentionSchema: GenMessage<Retention> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 2);
+  messageDesc(file_sessionbroker_config_v1_config, 3);
 
 /**
  * What is cleared away in the background. Pinned sessions stay.
@@ -286,7 +331,7 @@ export type Maintenance = Message<"sessionbroker.config.v1.Maintenance"> & {
  * Use `create(MaintenanceSchema)` to create a new message.
  */
 export const MaintenanceSchema: GenMessage<Maintenance> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 3);
+  messageDesc(file_sessionbroker_config_v1_config, 4);
 
 /**
  * @generated from message sessionbroker.config.v1.Provider
@@ -400,7 +445,7 @@ export type Provider = Message<"sessionbroker.config.v1.Provider"> & {
  * Use `create(ProviderSchema)` to create a new message.
  */
 export const ProviderSchema: GenMessage<Provider> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 4);
+  messageDesc(file_sessionbroker_config_v1_config, 5);
 
 /**
  * A process that has answered stays, so that the session's next turn need not
@@ -438,7 +483,7 @@ export type Warm = Message<"sessionbroker.config.v1.Warm"> & {
  * Use `create(WarmSchema)` to create a new message.
  */
 export const WarmSchema: GenMessage<Warm> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 5);
+  messageDesc(file_sessionbroker_config_v1_config, 6);
 
 /**
  * What becomes of an agent's questions whether it may use a tool.
@@ -474,7 +519,7 @@ export type Permissions = Message<"sessionbroker.config.v1.Permissions"> & {
  * Use `create(PermissionsSchema)` to create a new message.
  */
 export const PermissionsSchema: GenMessage<Permissions> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 6);
+  messageDesc(file_sessionbroker_config_v1_config, 7);
 
 /**
  * Claude Code.
@@ -509,7 +554,7 @@ export type Claude = Message<"sessionbroker.config.v1.Claude"> & {
  * Use `create(ClaudeSchema)` to create a new message.
  */
 export const ClaudeSchema: GenMessage<Claude> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 7);
+  messageDesc(file_sessionbroker_config_v1_config, 8);
 
 /**
  * Codex CLI.
@@ -552,7 +597,7 @@ export type Codex = Message<"sessionbroker.config.v1.Codex"> & {
  * Use `create(CodexSchema)` to create a new message.
  */
 export const CodexSchema: GenMessage<Codex> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 8);
+  messageDesc(file_sessionbroker_config_v1_config, 9);
 
 /**
  * Gemini CLI.
@@ -587,7 +632,7 @@ export type Gemini = Message<"sessionbroker.config.v1.Gemini"> & {
  * Use `create(GeminiSchema)` to create a new message.
  */
 export const GeminiSchema: GenMessage<Gemini> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 9);
+  messageDesc(file_sessionbroker_config_v1_config, 10);
 
 /**
  * Any agent that speaks the Agent Client Protocol on its standard input.
@@ -615,7 +660,7 @@ export type Acp = Message<"sessionbroker.config.v1.Acp"> & {
  * Use `create(AcpSchema)` to create a new message.
  */
 export const AcpSchema: GenMessage<Acp> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 10);
+  messageDesc(file_sessionbroker_config_v1_config, 11);
 
 /**
  * A model service with the HTTP interface of OpenAI. It remembers nothing: each
@@ -650,7 +695,7 @@ export type OpenAi = Message<"sessionbroker.config.v1.OpenAi"> & {
  * Use `create(OpenAiSchema)` to create a new message.
  */
 export const OpenAiSchema: GenMessage<OpenAi> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 11);
+  messageDesc(file_sessionbroker_config_v1_config, 12);
 
 /**
  * @generated from enum sessionbroker.config.v1.OpenAi.Api
@@ -678,7 +723,7 @@ export enum OpenAi_Api {
  * Describes the enum sessionbroker.config.v1.OpenAi.Api.
  */
 export const OpenAi_ApiSchema: GenEnum<OpenAi_Api> = /*@__PURE__*/
-  enumDesc(file_sessionbroker_config_v1_config, 11, 0);
+  enumDesc(file_sessionbroker_config_v1_config, 12, 0);
 
 /**
  * Any program that takes the prompt on its standard input. Nothing is given to
@@ -726,7 +771,7 @@ export type Command = Message<"sessionbroker.config.v1.Command"> & {
  * Use `create(CommandSchema)` to create a new message.
  */
 export const CommandSchema: GenMessage<Command> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 12);
+  messageDesc(file_sessionbroker_config_v1_config, 13);
 
 /**
  * One JSON record on each line of the output. Paths are names with dots between
@@ -777,7 +822,7 @@ export type JsonLines = Message<"sessionbroker.config.v1.JsonLines"> & {
  * Use `create(JsonLinesSchema)` to create a new message.
  */
 export const JsonLinesSchema: GenMessage<JsonLines> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 13);
+  messageDesc(file_sessionbroker_config_v1_config, 14);
 
 /**
  * Answers "turn N: <prompt>", in process.
@@ -798,7 +843,7 @@ export type Echo = Message<"sessionbroker.config.v1.Echo"> & {
  * Use `create(EchoSchema)` to create a new message.
  */
 export const EchoSchema: GenMessage<Echo> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 14);
+  messageDesc(file_sessionbroker_config_v1_config, 15);
 
 /**
  * @generated from message sessionbroker.config.v1.ScopeRule
@@ -836,7 +881,7 @@ export type ScopeRule = Message<"sessionbroker.config.v1.ScopeRule"> & {
  * Use `create(ScopeRuleSchema)` to create a new message.
  */
 export const ScopeRuleSchema: GenMessage<ScopeRule> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 15);
+  messageDesc(file_sessionbroker_config_v1_config, 16);
 
 /**
  * @generated from message sessionbroker.config.v1.Credential
@@ -889,7 +934,7 @@ export type Credential = Message<"sessionbroker.config.v1.Credential"> & {
  * Use `create(CredentialSchema)` to create a new message.
  */
 export const CredentialSchema: GenMessage<Credential> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 16);
+  messageDesc(file_sessionbroker_config_v1_config, 17);
 
 /**
  * @generated from message sessionbroker.config.v1.Limits
@@ -960,7 +1005,7 @@ export type Limits = Message<"sessionbroker.config.v1.Limits"> & {
  * Use `create(LimitsSchema)` to create a new message.
  */
 export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 17);
+  messageDesc(file_sessionbroker_config_v1_config, 18);
 
 /**
  * @generated from enum sessionbroker.config.v1.KeyScheme

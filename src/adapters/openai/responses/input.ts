@@ -75,10 +75,11 @@ const readPart: PartReader = (value, at, unsupported) => {
       return imagePart(stringAt(value, "image_url", at), `${at}.image_url`);
     }
     case "input_file": {
-      const { file_data: data = null, filename = null } = value;
-      if (unsupported === "drop" && data === null) return [];
+      const { file_data: data = null, file_url: url = null, filename = null } = value;
+      if (unsupported === "drop" && data === null && url === null) return [];
       const name = filename === null ? "" : stringAt(value, "filename", at);
-      return filePart(stringAt(value, "file_data", at), name, `${at}.file_data`);
+      const field = data === null && url !== null ? "file_url" : "file_data";
+      return filePart(stringAt(value, field, at), name, `${at}.${field}`);
     }
     default:
       return unknownPart(at, unsupported, "input_text, input_image, input_file");
