@@ -1,7 +1,7 @@
 /** A broker behind its doors: listening, healthy, and drained in order. */
 import { setMaxListeners } from "node:events";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { type ConnectNodeAdapterOptions, connectNodeAdapter } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
 import { Health } from "../gen/grpc/health/v1/health_pb.js";
 import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.js";
@@ -18,6 +18,7 @@ import { readMalformedTextAsReplacement } from "./rpc/malformed-text.js";
 import { metricsInterceptor, unknownMethodHandler } from "./rpc/metrics.js";
 import { reflectionRoutes } from "./rpc/reflection.js";
 import { serviceInterceptors, serviceRoutes } from "./rpc/service.js";
+import { withFastPath } from "./server/fast-path/index.js";
 import { withPlainGrpcMessages, withUsableAuthority } from "./server/grpc-compat.js";
 import { guardHost, reachableAddresses } from "./server/host-guard.js";
 import { type Listening, listen } from "./server/one-port.js";
@@ -95,7 +96,9 @@ async function openDoors(
   const service = serviceRoutes(broker.service);
   const onEnded = (rpc: EndedRpc) => broker.metrics.rpcEnded(rpc);
   const services = [SessionBroker, Health, ServerReflection, ServerReflectionAlpha];
-  const rpcs = connectNodeAdapter({
+  const onUnexpected = (method: string, error: unknown) =>
+    log.error({ method, err: error }, "a request failed unexpectedly");
+  const options: ConnectNodeAdapterOptions = {
     routes: (router) => {
       service(router);
       health.routes(router);
@@ -103,18 +106,18 @@ async function openDoors(
     },
     interceptors: [
       metricsInterceptor(services, onEnded),
-      ...serviceInterceptors(
-        () => broker.credentials,
-        (method, error) => log.error({ method, err: error }, "a request failed unexpectedly"),
-      ),
+      ...serviceInterceptors(() => broker.credentials, onUnexpected),
     ],
     fallback: unknownMethodHandler(onEnded),
     // A misspelt field is told instead of being passed over.
     jsonOptions: { ignoreUnknownFields: false },
     readMaxBytes: settings.limits.messageBytes,
     shutdownSignal,
-  });
-  const handler = withHttpMethods(services, withPlainGrpcMessages(rpcs));
+  };
+  const complete = withHttpMethods(services, withPlainGrpcMessages(connectNodeAdapter(options)));
+  const handler = settings.fastPath
+    ? withFastPath(options, complete, (error) => onUnexpected("fast path", error))
+    : complete;
   const reachable = reachableAddresses(settings.listen.host);
   const rules = () => ({ hosts: [...settings.hosts, ...reachable], origins: [] });
   return listen({

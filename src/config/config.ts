@@ -66,6 +66,8 @@ export interface Settings {
   readonly listen: Address;
   readonly socket: string;
   readonly hosts: readonly string[];
+  /** Common calls are not answered by connect-node. */
+  readonly fastPath: boolean;
   readonly adapterListen: Address;
   /** Absent: metrics are shown nowhere. */
   readonly metricsListen?: Address;
@@ -112,6 +114,7 @@ export function loadSettings(overrides: Overrides): Settings {
     listen: address("listen", overrides.listen || config.listen || "127.0.0.1:7410"),
     socket: shortPath(resolve(overrides.socket || config.socket || join(data, "broker.sock"))),
     hosts: config.hosts,
+    fastPath: config.fastPath ?? true,
     adapterListen: address(
       "adapter_listen",
       overrides.adapterListen || config.adapterListen || "127.0.0.1:7411",

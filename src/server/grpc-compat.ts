@@ -28,13 +28,16 @@ export function withPlainGrpcMessages(handler: RequestHandler): RequestHandler {
       const addTrailers = res.addTrailers.bind(res);
       res.addTrailers = (trailers: Record<string, string | string[]>) => {
         const message = (trailers as Record<string, unknown>)["grpc-message"];
-        addTrailers(typeof message === "string" ? { ...trailers, "grpc-message": plain(message) } : trailers);
+        addTrailers(
+          typeof message === "string" ? { ...trailers, "grpc-message": plainGrpcMessage(message) } : trailers,
+        );
       };
     }
     handler(req, res);
   };
 }
 
-function plain(encoded: string): string {
+/** From what connect-es makes of a message. */
+export function plainGrpcMessage(encoded: string): string {
   return decodeURIComponent(encoded).replace(/[^\x20-\x24\x26-\x7e]+/gu, encodeURIComponent);
 }

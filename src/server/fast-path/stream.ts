@@ -1,0 +1,120 @@
+/** Calls whose messages stand in envelopes: Connect's streams, and all of gRPC. */
+import type { ConnectError } from "@connectrpc/connect";
+import { encodeEnvelope } from "@connectrpc/connect/protocol";
+import { endStreamFlag } from "@connectrpc/connect/protocol-connect";
+import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
+import { plainGrpcMessage } from "../grpc-compat.js";
+import type { Call } from "./call.js";
+import { EnvelopeBuffer, onlyEnvelope, onlyMessage, readEnvelopes } from "./envelopes.js";
+import type { OutgoingHeaders } from "./exchange.js";
+import { toNodeHeaders } from "./headers.js";
+import type { FastMethod } from "./methods.js";
+import { toConnectError, tooLarge } from "./unary.js";
+
+/** What is sent at once, although more may come in the same moment. */
+const flushBytes = 16 * 1024;
+const envelopeHeadBytes = 5;
+
+export async function answerStream(fast: FastMethod, call: Call): Promise<void> {
+  const { exchange, encoding } = call;
+  const body = await exchange.body(fast.readMaxBytes + envelopeHeadBytes);
+  const sender = new Sender(fast, call);
+  let error: ConnectError | undefined;
+  try {
+    if (body === undefined) throw tooLarge(fast.readMaxBytes);
+    const input = messagesOf(fast, call, body);
+    const message = fast.streaming ? input : await onlyMessage(input, "unary");
+    const response = await fast.invoke(call.request(message));
+    const output = fast.serialization.getO(encoding.binary);
+    if (!response.stream) sender.add(output.serialize(response.message as never));
+    else {
+      for await (const each of response.message) {
+        await sender.send(output.serialize(each as never));
+        if (exchange.gone) break;
+      }
+    }
+  } catch (reason) {
+    error = toConnectError(reason);
+  }
+  call.end(error);
+  sender.end(error, body === undefined);
+}
+
+/** As connect-node has them: read and parsed when they are asked for. */
+async function* messagesOf(fast: FastMethod, { encoding }: Call, body: Buffer): AsyncGenerator<object> {
+  const parser = fast.serialization.getI(encoding.binary);
+  const only = onlyEnvelope(body);
+  if (only === undefined) yield* readEnvelopes(body, parser, encoding.protocol, fast.readMaxBytes);
+  else yield parser.parse(only);
+}
+
+/** Sends what comes in one moment in one piece. */
+class Sender {
+  readonly #buffer = new EnvelopeBuffer();
+  #begun = false;
+  #ended = false;
+  #scheduled = false;
+
+  constructor(
+    private readonly fast: FastMethod,
+    private readonly call: Call,
+  ) {}
+
+  add(message: Uint8Array): void {
+    this.#buffer.add(message);
+  }
+
+  /** Resolves at once unless the reader is slower than what comes. */
+  async send(message: Uint8Array): Promise<void> {
+    this.#buffer.add(message);
+    if (this.#buffer.bytes >= flushBytes) {
+      if (!this.#flush()) await this.call.exchange.drained();
+    } else if (!this.#scheduled) {
+      this.#scheduled = true;
+      process.nextTick(() => {
+        this.#scheduled = false;
+        this.#flush();
+      });
+    }
+  }
+
+  end(error: ConnectError | undefined, refused: boolean): void {
+    const { exchange, encoding, written } = this.call;
+    this.#ended = true;
+    if (exchange.gone) return;
+    this.#begin();
+    let last = this.#buffer.take();
+    if (encoding.protocol === "connect") {
+      const metadata = written.trailer ?? new Headers();
+      const end = this.fast.endStream.serialize(error === undefined ? { metadata } : { metadata, error });
+      last = Buffer.concat([last, encodeEnvelope(endStreamFlag, end)]);
+    }
+    if (refused) exchange.stopReading();
+    const trailers = encoding.protocol === "grpc" ? grpcTrailers(written.trailer, error) : undefined;
+    exchange.end(last.length === 0 ? undefined : last, trailers);
+  }
+
+  /** False if the reader has to be waited for. */
+  #flush(): boolean {
+    if (this.#ended || this.#buffer.bytes === 0 || this.call.exchange.gone) return true;
+    this.#begin();
+    return this.call.exchange.write(this.#buffer.take());
+  }
+
+  #begin(): void {
+    if (this.#begun) return;
+    this.#begun = true;
+    const { exchange, encoding, written } = this.call;
+    const headers =
+      written.header === undefined ? { "content-type": encoding.contentType } : toNodeHeaders(written.header);
+    exchange.head(200, headers, encoding.protocol === "grpc");
+  }
+}
+
+function grpcTrailers(trailer: Headers | undefined, error: ConnectError | undefined): OutgoingHeaders {
+  if (trailer === undefined && error === undefined) return { "grpc-status": "0" };
+  const trailers = setTrailerStatus(trailer ?? new Headers(), error);
+  const message = trailers.get("grpc-message");
+  if (message !== null) trailers.set("grpc-message", plainGrpcMessage(message));
+  return toNodeHeaders(trailers);
+}
