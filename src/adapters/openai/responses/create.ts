@@ -10,13 +10,15 @@ import { planTurn } from "../plan-turn.js";
 import { runTurn, turnHeaders } from "../run-turn.js";
 import { ResponseEvents } from "./events.js";
 import { placeAfter } from "./find.js";
+import { withReferencedItems } from "./references.js";
 import { ResponseStream } from "./reply.js";
 import { toResponseRequest } from "./request.js";
 import { responseIdOf, responseLabels } from "./resource.js";
 
 export async function handleCreateResponse(call: Call): Promise<void> {
   const { req, res, limits, timers } = call;
-  const request = toResponseRequest(await readJsonObject(req, limits.bodyBytes));
+  const body = await readJsonObject(req, limits.bodyBytes);
+  const request = toResponseRequest(await withReferencedItems(call, body));
   const labels = responseLabels(request);
   const { conversationId, previousResponseId: previous } = request;
   const turn = await planTurn(call, {

@@ -98,7 +98,8 @@ function isContinuation(state: TurnState): boolean {
   return state === TurnState.COMPLETED || state === TurnState.RUNNING || state === TurnState.QUEUED;
 }
 
-async function turnOf(call: Call, responseId: string): Promise<Turn | undefined> {
+/** Undefined if the broker knows no such response, or does not show it to the caller. */
+export async function turnOf(call: Call, responseId: string): Promise<Turn | undefined> {
   const turnId = turnIdOfResponse(responseId);
   if (turnId === undefined) return undefined;
   const found = await ifFound(call.broker.getTurn({ turnId }, { headers: call.callHeaders }));
