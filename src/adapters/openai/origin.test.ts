@@ -41,9 +41,6 @@ describe("resolveOrigin", () => {
     ["x-litellm-session-id", "litellm"],
     ["x-claude-code-session-id", "claude-code"],
     ["x-opencode-session", "opencode"],
-    ["x-chat-id", "chat-id"],
-    ["x-thread-id", "thread-id"],
-    ["x-session-id", "session-id"],
     ["session_id", "codex"],
   ])("%s is of a client that replays its history, in the scope %s", (name, scope) => {
     expect(resolve({ [name]: "S" }, "acme")).toEqual({
@@ -51,6 +48,15 @@ describe("resolveOrigin", () => {
       externalId: "S",
       replayed: true,
     });
+  });
+
+  it.each([
+    ["x-chat-id", "chat-id"],
+    ["x-thread-id", "thread-id"],
+    ["x-session-id", "session-id"],
+  ])("%s may be of a client that sends its messages one at a time, in the scope %s", (name, scope) => {
+    const origin = { scope: `acme/${scope}`, externalId: "S", replayed: true, general: true };
+    expect(resolve({ [name]: "S" }, "acme")).toEqual(origin);
   });
 
   it("leaves a request without an id to its history", () => {

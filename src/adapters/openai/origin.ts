@@ -8,6 +8,8 @@ export interface Origin {
   readonly externalId?: string;
   /** The client sends its whole history with each message, and uses the id for calls beside the chat as well. */
   readonly replayed: boolean;
+  /** Of no client in particular: it may send its messages one at a time, too. */
+  readonly general?: boolean;
 }
 
 export interface OriginRules {
@@ -26,18 +28,19 @@ export interface NamedOrigin {
   readonly scope: string;
   readonly externalId: string;
   readonly replayed: boolean;
+  readonly general?: boolean;
 }
 
 /** Headers in which chat clients name their chats: each has a scope of its own, below the credential's. */
-const chatHeaders: readonly (readonly [header: string, scope: string])[] = [
+const chatHeaders: readonly (readonly [header: string, scope: string, general?: "general"])[] = [
   ["x-openwebui-chat-id", "openwebui"],
   ["x-conversation-id", "librechat"],
   ["x-litellm-session-id", "litellm"],
   ["x-claude-code-session-id", "claude-code"],
   ["x-opencode-session", "opencode"],
-  ["x-chat-id", "chat-id"],
-  ["x-thread-id", "thread-id"],
-  ["x-session-id", "session-id"],
+  ["x-chat-id", "chat-id", "general"],
+  ["x-thread-id", "thread-id", "general"],
+  ["x-session-id", "session-id", "general"],
   ["session_id", "codex"],
 ];
 
@@ -59,8 +62,8 @@ export function resolveOrigin(header: HeaderReader, rules: OriginRules): Origin 
       throw invalid(other.source, `${first.source} and ${other.source} name different sessions`);
     }
   }
-  const { scope, externalId, replayed } = first;
-  return { scope, externalId, replayed };
+  const { source: _source, ...origin } = first;
+  return origin;
 }
 
 function ownKey(header: HeaderReader, { baseScope }: OriginRules): NamedOrigin | undefined {
@@ -96,12 +99,18 @@ function openclawSession(header: HeaderReader, rules: OriginRules): NamedOrigin 
 function chatHeader(
   header: HeaderReader,
   { baseScope }: OriginRules,
-  [name, scope]: readonly [string, string],
+  [name, scope, general]: (typeof chatHeaders)[number],
 ): NamedOrigin | undefined {
   const externalId = presentHeader(header, name);
   return externalId === undefined
     ? undefined
-    : { source: name, scope: below(baseScope, scope), externalId, replayed: true };
+    : {
+        source: name,
+        scope: below(baseScope, scope),
+        externalId,
+        replayed: true,
+        ...(general === undefined ? {} : { general: true }),
+      };
 }
 
 function openclawAgent(header: HeaderReader, { modelAgent, defaultAgent }: OriginRules): string {
