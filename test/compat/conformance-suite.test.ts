@@ -2,16 +2,17 @@
  * A public suite for servers that speak OpenAI's Chat Completions, run as its
  * users run it: `openai_test conformance` of https://github.com/webai-at-home/webai-at-home.
  */
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { attempt, available, cached, prepare } from "../polyglot/programs.js";
+import { available, prepareNpm } from "../polyglot/programs.js";
 import { TestBroker } from "../support/broker.js";
 
 const pinned = "webai-at-home@0.1.8";
+const program = join("node_modules", "webai-at-home", "dist", "cli.js");
 const executable = fileURLToPath(new URL("../fixtures/fake-claude.mjs", import.meta.url));
 
 interface Report {
@@ -19,15 +20,7 @@ interface Report {
   readonly tests: readonly { readonly id: string; readonly status: string; readonly detail?: string }[];
 }
 
-/** The path of its program. */
-const suite = await prepare("conformance", async () => {
-  const folder = await cached("conformance", [pinned], async (draft) => {
-    mkdirSync(draft, { recursive: true });
-    const options = ["--no-save", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"];
-    await attempt("npm", ["install", "--prefix", draft, ...options, pinned], { cwd: draft });
-  });
-  return join(folder, "node_modules", "webai-at-home", "dist", "cli.js");
-});
+const suite = await prepareNpm("conformance", pinned);
 
 describe.skipIf("missing" in suite)(pinned, () => {
   let home: string;
@@ -54,7 +47,7 @@ describe.skipIf("missing" in suite)(pinned, () => {
     it.each(["core", "streaming", "sdk"])("finds nothing wrong in the profile %s", async (profile) => {
       const options = ["--base_url", baseUrl, "--api_key", broker.token, "--model", model];
       const { stdout } = await execa(process.execPath, [
-        ...[available(suite), "openai_test", "conformance", ...options],
+        ...[join(available(suite), program), "openai_test", "conformance", ...options],
         ...["--profile", profile, "--format", "json", "--ci"],
       ]);
       const { summary, tests }: Report = JSON.parse(stdout);

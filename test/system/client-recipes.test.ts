@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { installMs } from "../polyglot/programs.js";
+import { available, installMs, prepareNpm } from "../polyglot/programs.js";
 import { preparePython } from "../polyglot/python.js";
 import { TestBroker } from "../support/broker.js";
 
@@ -33,6 +33,19 @@ async function run(program: string, args: readonly string[], environment = {}): 
   return stdout;
 }
 
+describe("openclaw", () => {
+  it("has a chat by its key", async () => {
+    const [code = "", ...others] = recipesOf("openclaw", "sh");
+    expect(others).toEqual([]);
+    expect(await run("sh", ["-eu", "-c", placed(code)])).toMatch(
+      /turn 1: My name is Ada\..*turn 2: What is my name\?/s,
+    );
+    const key = { scope: "openclaw", externalId: "agent:main:discord:channel:42", provider: "echo" };
+    const { session } = await broker.client().getSession({ selector: { case: "key", value: key } });
+    expect(session?.turnCount).toBe(2);
+  });
+});
+
 describe("curl", () => {
   const expected = [
     /turn 1: My name is Ada\..*turn 2: What is my name\?/s,
@@ -46,7 +59,12 @@ describe("curl", () => {
 });
 
 describe("typescript", () => {
-  const expected = ["turn 2: What is my name?", "turn 1: My name is Ada."];
+  const expected = [
+    "turn 2: What is my name?",
+    "turn 1: My name is Ada.",
+    "turn 2: What is my name?",
+    "turn 2: What is my name?",
+  ];
   it.each(recipesOf("typescript", "ts").map((code, i) => [i + 1, code]))("%i", async (index, code) => {
     const folder = join(broker.folder, `recipe-${index}`);
     mkdirSync(folder);
@@ -81,3 +99,57 @@ describe("python", async () => {
   it("has as many recipes as are tried", () =>
     expect(recipesOf("python", "python")).toHaveLength(expected.length));
 });
+
+describe("litellm", async () => {
+  const requirements = fileURLToPath(new URL("../compat/clients/litellm.txt", import.meta.url));
+  const python = await preparePython("LiteLLM", requirements);
+
+  it.skipIf("missing" in python)("has a chat by its id", { timeout: installMs }, async () => {
+    const [code = "", ...others] = recipesOf("litellm", "python");
+    expect(others).toEqual([]);
+    const offline = { LITELLM_LOCAL_MODEL_COST_MAP: "True" };
+    const output = await run(available(python), ["-c", placed(code)], offline);
+    expect(output).toBe("turn 1: My name is Ada.\nturn 2: What is my name?");
+    const key = { scope: "litellm", externalId: "my-litellm-chat", provider: "echo" };
+    const { session } = await broker.client().getSession({ selector: { case: "key", value: key } });
+    expect(session?.turnCount).toBe(2);
+  });
+});
+
+describe("continue", async () => {
+  const folder = await prepareNpm("Continue", "@continuedev/cli@1.5.47");
+
+  it.skipIf("missing" in folder)("has a chat by its history", { timeout: installMs }, async () => {
+    const [config = ""] = recipesOf("continue", "yaml");
+    const [code = "", ...others] = recipesOf("continue", "sh");
+    expect(others).toEqual([]);
+    writeFileSync(join(broker.folder, "config.yaml"), placed(config));
+    const environment = {
+      PATH: `${join(available(folder), "node_modules", ".bin")}:${process.env.PATH ?? ""}`,
+      // Nothing of this machine's own.
+      CONTINUE_GLOBAL_DIR: join(broker.folder, "continue"),
+      CONTINUE_TELEMETRY_ENABLED: "0",
+    };
+    // As npx does, but never from the network.
+    const installed = code.replaceAll("npx cn", "cn");
+    const output = await run("sh", ["-eu", "-c", installed], environment);
+    expect(output).toBe("turn 1: My name is Ada.\nturn 2: What is my name?");
+  });
+});
+
+/** It compiles for minutes the first time. */
+describe.skipIf(!process.env.SESSION_BROKER_TEST_OPENAI_GO)("go", () => {
+  it("has a chat by its key", { timeout: 2 * installMs }, async () => {
+    const [code = "", ...others] = recipesOf("go", "go");
+    expect(others).toEqual([]);
+    const folder = join(broker.folder, "go");
+    mkdirSync(folder);
+    writeFileSync(join(folder, "go.mod"), goModule);
+    writeFileSync(join(folder, "main.go"), placed(code));
+    const options = { cwd: folder, env: { GOFLAGS: "-mod=mod" } };
+    await execa("go", ["build", "-o", "recipe", "."], options);
+    expect(await run(join(folder, "recipe"), [])).toBe("turn 1: My name is Ada.\nturn 2: What is my name?");
+  });
+});
+
+const goModule = "module recipe\n\ngo 1.26.0\n\nrequire github.com/openai/openai-go/v3 v3.96.0\n";
