@@ -185,7 +185,7 @@ it("a chat of which the oldest messages are dropped goes on", async () => {
   expect(await chat.say("three", trimmed)).toMatchObject({ sessionId, prompts: ["one", "two", "three"] });
 });
 
-it("a client of no name that sends one message at a time has a memory by its header", async () => {
+it("a client of another header that sends one message at a time has a memory by it", async () => {
   const client = new OpenAI({ baseURL, apiKey: broker.token, maxRetries: 0 });
   const headers = { "x-session-id": randomUUID() };
   let prompts: string[] = [];

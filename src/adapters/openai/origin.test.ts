@@ -36,11 +36,12 @@ describe("resolveOrigin", () => {
   });
 
   it.each([
-    ["x-openwebui-chat-id", "openwebui"],
-    ["x-conversation-id", "librechat"],
     ["x-litellm-session-id", "litellm"],
     ["x-claude-code-session-id", "claude-code"],
     ["x-opencode-session", "opencode"],
+    ["x-chat-id", "chat-id"],
+    ["x-thread-id", "thread-id"],
+    ["x-session-id", "session-id"],
     ["session_id", "codex"],
   ])("%s is of a client that replays its history, in the scope %s", (name, scope) => {
     expect(resolve({ [name]: "S" }, "acme")).toEqual({
@@ -51,11 +52,10 @@ describe("resolveOrigin", () => {
   });
 
   it.each([
-    ["x-chat-id", "chat-id"],
-    ["x-thread-id", "thread-id"],
-    ["x-session-id", "session-id"],
-  ])("%s may be of a client that sends its messages one at a time, in the scope %s", (name, scope) => {
-    const origin = { scope: `acme/${scope}`, externalId: "S", replayed: true, general: true };
+    ["x-openwebui-chat-id", "openwebui"],
+    ["x-conversation-id", "librechat"],
+  ])("%s is of a client that never sends a message alone, in the scope %s", (name, scope) => {
+    const origin = { scope: `acme/${scope}`, externalId: "S", replayed: true, neverAlone: true };
     expect(resolve({ [name]: "S" }, "acme")).toEqual(origin);
   });
 

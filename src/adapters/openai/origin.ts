@@ -8,8 +8,8 @@ export interface Origin {
   readonly externalId?: string;
   /** The client sends its whole history with each message, and uses the id for calls beside the chat as well. */
   readonly replayed: boolean;
-  /** Of no client in particular: it may send its messages one at a time, too. */
-  readonly general?: boolean;
+  /** It never sends a message without the chat before it: one that comes alone is the first, or beside the chat. */
+  readonly neverAlone?: boolean;
 }
 
 export interface OriginRules {
@@ -28,19 +28,19 @@ export interface NamedOrigin {
   readonly scope: string;
   readonly externalId: string;
   readonly replayed: boolean;
-  readonly general?: boolean;
+  readonly neverAlone?: boolean;
 }
 
 /** Headers in which chat clients name their chats: each has a scope of its own, below the credential's. */
-const chatHeaders: readonly (readonly [header: string, scope: string, general?: "general"])[] = [
-  ["x-openwebui-chat-id", "openwebui"],
-  ["x-conversation-id", "librechat"],
+const chatHeaders: readonly (readonly [header: string, scope: string, neverAlone?: "never alone"])[] = [
+  ["x-openwebui-chat-id", "openwebui", "never alone"],
+  ["x-conversation-id", "librechat", "never alone"],
   ["x-litellm-session-id", "litellm"],
   ["x-claude-code-session-id", "claude-code"],
   ["x-opencode-session", "opencode"],
-  ["x-chat-id", "chat-id", "general"],
-  ["x-thread-id", "thread-id", "general"],
-  ["x-session-id", "session-id", "general"],
+  ["x-chat-id", "chat-id"],
+  ["x-thread-id", "thread-id"],
+  ["x-session-id", "session-id"],
   ["session_id", "codex"],
 ];
 
@@ -99,7 +99,7 @@ function openclawSession(header: HeaderReader, rules: OriginRules): NamedOrigin 
 function chatHeader(
   header: HeaderReader,
   { baseScope }: OriginRules,
-  [name, scope, general]: (typeof chatHeaders)[number],
+  [name, scope, neverAlone]: (typeof chatHeaders)[number],
 ): NamedOrigin | undefined {
   const externalId = presentHeader(header, name);
   return externalId === undefined
@@ -109,7 +109,7 @@ function chatHeader(
         scope: below(baseScope, scope),
         externalId,
         replayed: true,
-        ...(general === undefined ? {} : { general: true }),
+        ...(neverAlone === undefined ? {} : { neverAlone: true }),
       };
 }
 

@@ -103,7 +103,7 @@ function placeOfOrigin(
   { header }: Call,
   { endUser = header("x-openwebui-user-id") ?? "", conversation }: Ask,
   { provider }: ModelChoice,
-  { scope, externalId, replayed, general = false }: Origin,
+  { scope, externalId, replayed, neverAlone = false }: Origin,
 ): Place {
   if (externalId === undefined) {
     return {
@@ -116,8 +116,8 @@ function placeOfOrigin(
   return {
     scope,
     target: { case: "key", value: key },
-    // One message alone is the next one, for a client that sends them one at a time.
-    historyReplayed: replayed && (!general || conversation.history.length > 0),
+    // A message that comes alone is the next one, for a client that sends them one at a time.
+    historyReplayed: replayed && (neverAlone || conversation.history.length > 0),
     sameTarget: [scope, provider, externalId],
     session: { key: key as ListTurnsRequest["key"] & object },
   };
