@@ -1,12 +1,14 @@
 /** Clients that people use, unmodified, against the running broker and adapter. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, describe } from "vitest";
+import { execa } from "execa";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { available } from "../polyglot/programs.js";
 import { preparePython } from "../polyglot/python.js";
 import { TestBroker } from "../support/broker.js";
+import { placed, recipesOf } from "../support/recipes.js";
 import { aiSdkClients } from "./clients/ai-sdk.js";
 import { checkDuties, type Server } from "./clients/duties.js";
 import { langchainClients } from "./clients/langchain.js";
@@ -18,6 +20,7 @@ const litellm = fileURLToPath(new URL("clients/litellm.txt", import.meta.url));
 
 let home: string;
 let broker: TestBroker;
+let adapter: string;
 let server: Server;
 
 beforeAll(async () => {
@@ -25,7 +28,8 @@ beforeAll(async () => {
   const environment = { HOME: home, CLAUDE_CONFIG_DIR: join(home, "config") };
   const config = JSON.stringify({ providers: [{ id: "claude", claude: { executable, environment } }] });
   broker = await TestBroker.start({ config });
-  server = { baseURL: `${await broker.startAdapter()}/v1`, token: broker.token, model: "claude" };
+  adapter = await broker.startAdapter();
+  server = { baseURL: `${adapter}/v1`, token: broker.token, model: "claude" };
 });
 
 afterAll(async () => {
@@ -66,5 +70,20 @@ for (const { name, kind, packages } of pythonClients) {
       () => client,
       () => server,
     );
+
+    if (kind !== "litellm") return;
+    it("has a chat by its id, with the recipe of docs/clients", async () => {
+      const [code = "", ...others] = recipesOf("litellm", "python");
+      expect(others).toEqual([]);
+      symlinkSync(broker.data, join(home, ".session-broker"));
+      const env = { PATH: process.env.PATH ?? "", HOME: home, LITELLM_LOCAL_MODEL_COST_MAP: "True" };
+      const recipe = placed(code, adapter).replace("openai/echo", "openai/claude");
+      const options = { cwd: home, env, extendEnv: false };
+      const { stdout } = await execa(available(python), ["-c", recipe], options);
+      expect(stdout).toContain('turns=2 history=["My name is Ada.","What is my name?"]');
+      const key = { scope: "litellm", externalId: "my-litellm-chat", provider: "claude" };
+      const { session } = await broker.client().getSession({ selector: { case: "key", value: key } });
+      expect(session?.turnCount).toBe(2);
+    });
   });
 }

@@ -1,5 +1,5 @@
-/** The recipes of docs/clients, as they stand there. */
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+/** The recipes of docs/clients, as they stand there; that of LiteLLM is tried where LiteLLM is installed. */
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
@@ -7,11 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { available, installMs, prepareNpm } from "../polyglot/programs.js";
 import { preparePython } from "../polyglot/python.js";
 import { TestBroker } from "../support/broker.js";
-
-function recipesOf(page: string, language: string): string[] {
-  const text = readFileSync(new URL(`../../docs/clients/${page}.md`, import.meta.url), "utf8");
-  return [...text.matchAll(new RegExp(`\`\`\`${language}\\n(.*?)\`\`\``, "gs"))].map(([, code = ""]) => code);
-}
+import { placed, recipesOf } from "../support/recipes.js";
 
 let broker: TestBroker;
 let adapter: string;
@@ -24,9 +20,6 @@ beforeAll(async () => {
 
 afterAll(() => broker.close());
 
-/** Where the recipes expect the adapter, and where it is here. */
-const placed = (code: string) => code.replaceAll("http://127.0.0.1:7411", adapter);
-
 async function run(program: string, args: readonly string[], environment = {}): Promise<string> {
   const env = { PATH: process.env.PATH ?? "", HOME: broker.folder, ...environment };
   const { stdout } = await execa(program, args, { cwd: broker.folder, env, extendEnv: false });
@@ -37,7 +30,7 @@ describe("openclaw", () => {
   it("has a chat by its key", async () => {
     const [code = "", ...others] = recipesOf("openclaw", "sh");
     expect(others).toEqual([]);
-    expect(await run("sh", ["-eu", "-c", placed(code)])).toMatch(
+    expect(await run("sh", ["-eu", "-c", placed(code, adapter)])).toMatch(
       /turn 1: My name is Ada\..*turn 2: What is my name\?/s,
     );
     const key = { scope: "openclaw", externalId: "agent:main:discord:channel:42", provider: "echo" };
@@ -52,7 +45,7 @@ describe("curl", () => {
     /response\.completed.*"status":"completed"/s,
   ];
   it.each(recipesOf("curl", "sh").map((code, i) => [i + 1, code]))("%i", async (index, code) => {
-    expect(await run("sh", ["-eu", "-c", placed(code)])).toMatch(expected[index - 1] ?? /^$/);
+    expect(await run("sh", ["-eu", "-c", placed(code, adapter)])).toMatch(expected[index - 1] ?? /^$/);
   });
 
   it("has as many recipes as are tried", () => expect(recipesOf("curl", "sh")).toHaveLength(expected.length));
@@ -71,7 +64,7 @@ describe("typescript", () => {
     symlinkSync(fileURLToPath(new URL("../../node_modules", import.meta.url)), join(folder, "node_modules"));
     // Without a type in them they are JavaScript, too.
     const file = join(folder, "recipe.mjs");
-    writeFileSync(file, placed(code));
+    writeFileSync(file, placed(code, adapter));
     expect(await run(process.execPath, [file])).toBe(expected[index - 1]);
   });
 
@@ -91,29 +84,13 @@ describe("python", async () => {
     "%i",
     async (index, code) => {
       const interpreter = "value" in python ? python.value : "";
-      expect(await run(interpreter, ["-c", placed(code)])).toBe(expected[index - 1]);
+      expect(await run(interpreter, ["-c", placed(code, adapter)])).toBe(expected[index - 1]);
     },
     installMs,
   );
 
   it("has as many recipes as are tried", () =>
     expect(recipesOf("python", "python")).toHaveLength(expected.length));
-});
-
-describe("litellm", async () => {
-  const requirements = fileURLToPath(new URL("../compat/clients/litellm.txt", import.meta.url));
-  const python = await preparePython("LiteLLM", requirements);
-
-  it.skipIf("missing" in python)("has a chat by its id", { timeout: installMs }, async () => {
-    const [code = "", ...others] = recipesOf("litellm", "python");
-    expect(others).toEqual([]);
-    const offline = { LITELLM_LOCAL_MODEL_COST_MAP: "True" };
-    const output = await run(available(python), ["-c", placed(code)], offline);
-    expect(output).toBe("turn 1: My name is Ada.\nturn 2: What is my name?");
-    const key = { scope: "litellm", externalId: "my-litellm-chat", provider: "echo" };
-    const { session } = await broker.client().getSession({ selector: { case: "key", value: key } });
-    expect(session?.turnCount).toBe(2);
-  });
 });
 
 describe("continue", async () => {
@@ -123,7 +100,7 @@ describe("continue", async () => {
     const [config = ""] = recipesOf("continue", "yaml");
     const [code = "", ...others] = recipesOf("continue", "sh");
     expect(others).toEqual([]);
-    writeFileSync(join(broker.folder, "config.yaml"), placed(config));
+    writeFileSync(join(broker.folder, "config.yaml"), placed(config, adapter));
     const environment = {
       PATH: `${join(available(folder), "node_modules", ".bin")}:${process.env.PATH ?? ""}`,
       // Nothing of this machine's own.
@@ -145,7 +122,7 @@ describe.skipIf(!process.env.SESSION_BROKER_TEST_OPENAI_GO)("go", () => {
     const folder = join(broker.folder, "go");
     mkdirSync(folder);
     writeFileSync(join(folder, "go.mod"), goModule);
-    writeFileSync(join(folder, "main.go"), placed(code));
+    writeFileSync(join(folder, "main.go"), placed(code, adapter));
     const options = { cwd: folder, env: { GOFLAGS: "-mod=mod" } };
     await execa("go", ["build", "-o", "recipe", "."], options);
     expect(await run(join(folder, "recipe"), [])).toBe("turn 1: My name is Ada.\nturn 2: What is my name?");
