@@ -4,7 +4,14 @@ import { type BranchFacts, decideBranch } from "./branch.js";
 const answered: BranchFacts = { turnCount: 3, lastAnswer: "It is four.", isSide: false };
 
 test.each<[string, string | undefined, BranchFacts, "current" | "side" | "new"]>([
-  ["no answer is told", undefined, answered, "current"],
+  ["no answer is told, and one was given", undefined, answered, "new"],
+  ["no answer is told, and none was given", undefined, { turnCount: 2, isSide: false }, "current"],
+  [
+    "no answer is told, and one broke off",
+    undefined,
+    { turnCount: 1, partial: "So what", isSide: false },
+    "current",
+  ],
   ["the session has no turns", "It is four.", { turnCount: 0, isSide: false }, "current"],
   ["the last answer is told", "It is four.", answered, "current"],
   ["it is told with other line ends and spaces", " It is four.\r\n", answered, "current"],

@@ -3,7 +3,8 @@
  * message, and names the chat as well (ruling 35). Such clients use the chat's
  * id for calls beside the chat (titles, tags), and edit, stop and regenerate.
  *
- *     the history tells no answer                    ─▶ the key's session
+ *     the history tells no answer, and the session
+ *     has given none                                 ─▶ the key's session
  *     it ends with the session's last answer         ─▶ the key's session
  *     … or with the beginning of one that was cut    ─▶ the key's session
  *     … or with the last answer of a side session    ─▶ that one, which becomes the key's
@@ -27,7 +28,9 @@ export interface BranchFacts {
 
 /** @param told the last answer that the request's history tells; undefined: it tells none */
 export function decideBranch(told: string | undefined, facts: BranchFacts): "current" | "side" | "new" {
-  if (told === undefined || facts.turnCount === 0) return "current";
+  if (facts.turnCount === 0) return "current";
+  // Titles and tags are asked for in one message, as is a first message that was edited.
+  if (told === undefined) return facts.lastAnswer === undefined ? "current" : "new";
   const text = normalise(told);
   if (facts.lastAnswer !== undefined && normalise(facts.lastAnswer) === text) return "current";
   if (text !== "" && facts.partial !== undefined && normalise(facts.partial).startsWith(text))

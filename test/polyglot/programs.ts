@@ -60,6 +60,17 @@ export async function cached(
   return directory;
 }
 
+/** A directory whose node_modules has a package of npm, named with its version. */
+export function prepareNpm(what: string, pinned: string): Promise<Prepared<string>> {
+  return prepare(what, () =>
+    cached("npm", [pinned], async (draft) => {
+      mkdirSync(draft, { recursive: true });
+      const options = ["--no-save", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"];
+      await attempt("npm", ["install", "--prefix", draft, ...options, pinned], { cwd: draft });
+    }),
+  );
+}
+
 /** The output of a program that installs something or says its version. @throws Missing if it fails */
 export async function attempt(
   file: string,

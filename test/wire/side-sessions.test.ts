@@ -144,12 +144,22 @@ it("a broker that is killed knows the branches", async () => {
 
 it("20 first messages at once are turns of one session", async () => {
   const chat = new Chat();
-  const sessions = await Promise.all(
-    Array.from({ length: 20 }, async (_, i) => {
-      const turn = chat.ask(`message ${i}`, []);
-      await turn.event("completed");
-      return (await turn.event("accepted")).session?.sessionId;
-    }),
-  );
-  expect(new Set(sessions).size).toBe(1);
+  // Its answer is held back until all of them are there.
+  const first = chat.ask("message 0 [[hang]]", []);
+  await first.event("textDelta");
+  const others = Array.from({ length: 19 }, (_, i) => chat.ask(`message ${i + 1}`, []));
+  const accepted = await Promise.all([first, ...others].map((turn) => turn.event("accepted")));
+  await client.cancelTurn({ turnId: first.turnId });
+  await Promise.all(others.map((turn) => turn.event("completed")));
+  expect(new Set(accepted.map(({ session }) => session?.sessionId)).size).toBe(1);
+});
+
+it("what comes in one message, once there was an answer, runs beside the chat", async () => {
+  const chat = new Chat();
+  const { sessionId } = await chat.say("one");
+  const { said } = chat;
+  const aside = await chat.say("Give this chat a title: one …", []);
+  expect(aside).toMatchObject({ prompts: ["Give this chat a title: one …"] });
+  expect(aside.sessionId).not.toBe(sessionId);
+  expect(await chat.say("two", said)).toMatchObject({ sessionId, prompts: ["one", "two"] });
 });

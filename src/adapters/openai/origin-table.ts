@@ -19,8 +19,9 @@ export const shippedOrigins: readonly OriginRow[] = [
   },
   { from: "header", source: "x-openclaw-session", scope: "openclaw", replayed: false },
   { from: "field", source: "conversation", scope: "responses", replayed: false },
-  replayed("header", "x-openwebui-chat-id", "openwebui"),
-  replayed("header", "x-conversation-id", "librechat"),
+  // Their side calls are one message alone.
+  { ...replayed("header", "x-openwebui-chat-id", "openwebui"), neverAlone: true },
+  { ...replayed("header", "x-conversation-id", "librechat"), neverAlone: true },
   replayed("header", "x-litellm-session-id", "litellm"),
   replayed("header", "x-claude-code-session-id", "claude-code"),
   replayed("header", "x-opencode-session", "opencode"),

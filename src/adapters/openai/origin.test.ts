@@ -42,8 +42,6 @@ describe("resolveOrigin", () => {
   });
 
   it.each([
-    ["x-openwebui-chat-id", "openwebui"],
-    ["x-conversation-id", "librechat"],
     ["x-litellm-session-id", "litellm"],
     ["x-claude-code-session-id", "claude-code"],
     ["x-opencode-session", "opencode"],
@@ -57,6 +55,14 @@ describe("resolveOrigin", () => {
       externalId: "S",
       replayed: true,
     });
+  });
+
+  it.each([
+    ["x-openwebui-chat-id", "openwebui"],
+    ["x-conversation-id", "librechat"],
+  ])("%s is of a client that never sends a message alone, in the scope %s", (name, scope) => {
+    const origin = { scope: `acme/${scope}`, externalId: "S", replayed: true, neverAlone: true };
+    expect(resolve({ [name]: "S" }, "acme")).toEqual(origin);
   });
 
   it("leaves a request without an id to its history", () => {

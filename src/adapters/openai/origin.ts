@@ -10,6 +10,8 @@ export interface Origin {
   readonly externalId?: string;
   /** The client sends its whole history with each message, and uses the id for calls beside the chat as well. */
   readonly replayed: boolean;
+  /** It never sends a message without the chat before it: one that comes alone is the first, or beside the chat. */
+  readonly neverAlone?: boolean;
 }
 
 /** A header or a field of the body in which clients name their conversations. */
@@ -20,6 +22,7 @@ export interface OriginRow {
   /** Below the credential's; empty: the credential's own, else `default`. */
   readonly scope: string;
   readonly replayed: boolean;
+  readonly neverAlone?: boolean;
   /** Makes an id of what the client sent. Default: it is one. */
   readonly idOf?: (sent: string, header: HeaderReader, rules: OriginRules) => string;
 }
@@ -52,7 +55,8 @@ export function resolveOrigin(header: HeaderReader, body: JsonObject, rules: Ori
       throw invalid(row.source, `${first.source} and ${row.source} name different sessions`);
     }
     const scope = row.scope === "" ? baseScope || "default" : below(baseScope, row.scope);
-    first ??= { source: row.source, scope, externalId, replayed: row.replayed };
+    const { source, replayed, neverAlone = false } = row;
+    first ??= { source, scope, externalId, replayed, ...(neverAlone ? { neverAlone } : {}) };
   }
   if (first === undefined) return { scope: below(baseScope, "history"), replayed: true };
   const { source: _, ...origin } = first;

@@ -105,9 +105,9 @@ export async function planTurn(call: Call, ask: Ask): Promise<PlannedTurn> {
 /** The session that the request names, or the one in which its history was said. */
 function placeOfOrigin(
   { header }: Call,
-  { endUser = header("x-openwebui-user-id") ?? "" }: Ask,
+  { endUser = header("x-openwebui-user-id") ?? "", conversation }: Ask,
   { provider }: ModelChoice,
-  { scope, externalId, replayed }: Origin,
+  { scope, externalId, replayed, neverAlone = false }: Origin,
 ): Place {
   if (externalId === undefined) {
     return {
@@ -120,7 +120,8 @@ function placeOfOrigin(
   return {
     scope,
     target: { case: "key", value: key },
-    historyReplayed: replayed,
+    // A message that comes alone is the next one, for a client that sends them one at a time.
+    historyReplayed: replayed && (neverAlone || conversation.history.length > 0),
     sameTarget: [scope, provider, externalId],
     session: { key: key as ListTurnsRequest["key"] & object },
   };

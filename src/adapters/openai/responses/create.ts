@@ -9,6 +9,7 @@ import { planTurn } from "../plan-turn.js";
 import { runTurn, turnHeaders } from "../run-turn.js";
 import { ResponseEvents } from "./events.js";
 import { placeAfter } from "./find.js";
+import { withReferencedItems } from "./references.js";
 import { ResponseStream } from "./reply.js";
 import { type ResponseRequest, toResponseRequest } from "./request.js";
 import { responseIdOf, responseLabels } from "./resource.js";
@@ -16,7 +17,7 @@ import { responseIdOf, responseLabels } from "./resource.js";
 export async function handleCreateResponse(call: Call): Promise<void> {
   const { req, res, limits, timers } = call;
   const body = await readJsonObject(req, limits.bodyBytes);
-  const request = toResponseRequest(body);
+  const request = toResponseRequest(await withReferencedItems(call, body));
   await refuseForeign(call, request);
   const labels = responseLabels(request);
   const { previousResponseId: previous } = request;

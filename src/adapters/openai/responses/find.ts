@@ -71,7 +71,8 @@ export async function placeAfter(
   };
 }
 
-async function turnOf(call: Call, responseId: string): Promise<Turn | undefined> {
+/** Undefined if the broker knows no such response, or does not show it to the caller. */
+export async function turnOf(call: Call, responseId: string): Promise<Turn | undefined> {
   const turnId = turnIdOfResponse(responseId);
   if (turnId === undefined) return undefined;
   const found = await ifFound(call.broker.getTurn({ turnId }, { headers: call.callHeaders }));

@@ -1,4 +1,5 @@
 /** The input of a request for a response: a text, or a list of items. */
+import { HistoryMessage_Author as Author } from "../../../../gen/sessionbroker/v1/turn_pb.js";
 import {
   type Conversation,
   type ListedMessage,
@@ -8,7 +9,7 @@ import {
 } from "../conversation.js";
 import { invalid } from "../errors.js";
 import { roleOf } from "../messages.js";
-import { filePart, imagePart, isObject, stringAt, textPart } from "../parts.js";
+import { filePart, imagePart, isObject, type Part, stringAt, textOf, textPart } from "../parts.js";
 
 /** 400, naming the place in the list, if an item cannot be passed on. */
 export function inputConversation(input: unknown, instructions: string): Conversation {
@@ -33,7 +34,23 @@ export function inputConversation(input: unknown, instructions: string): Convers
   const messages = items.map(
     ({ role, ...rest }): ListedMessage => ({ ...rest, role: role === "tool" ? "other" : role }),
   );
-  return toConversation(messages, "input", readPart, instructions);
+  const conversation = toConversation(messages, "input", readPart, instructions);
+  return { ...conversation, history: joinAnswers(conversation.history) };
+}
+
+/** An answer with reasoning in it has several messages, and was said as one. */
+function joinAnswers(history: Conversation["history"]): Conversation["history"] {
+  const joined: Conversation["history"] = [];
+  for (const message of history) {
+    const last = joined.at(-1);
+    if (last?.author === Author.ASSISTANT && message.author === Author.ASSISTANT) {
+      const parts = textPart(textOf(last.parts as Part[]) + textOf(message.parts as Part[]));
+      joined[joined.length - 1] = { author: Author.ASSISTANT, parts };
+    } else {
+      joined.push(message);
+    }
+  }
+  return joined;
 }
 
 type Item = Omit<ListedMessage, "role"> & { readonly role: ListedMessage["role"] | "tool" };
@@ -50,12 +67,6 @@ function toMessage(value: unknown, index: number): Item {
     }
     case "reasoning":
       return { role: "other", content: undefined, param };
-    case "item_reference":
-      throw invalid(
-        `${param}.type`,
-        `${param}.type is item_reference: use previous_response_id or conversation`,
-        "unsupported_value",
-      );
     default:
       return { role: "tool", content: undefined, param };
   }
