@@ -156,7 +156,7 @@ function readAll(source: IncomingMessage | ServerHttp2Stream, maxBytes: number):
 
 function drainOf(sink: ServerResponse | ServerHttp2Stream): Promise<void> {
   return new Promise((resolve) => {
-    if (sink.destroyed) return resolve();
+    if (sink.destroyed || !sink.writableNeedDrain) return resolve();
     const settle = () => {
       sink.off("drain", settle);
       sink.off("close", settle);

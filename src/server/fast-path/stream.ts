@@ -54,6 +54,8 @@ class Sender {
   #begun = false;
   #ended = false;
   #scheduled = false;
+  /** The reader is slower than what comes. */
+  #isFull = false;
 
   constructor(
     private readonly fast: FastMethod,
@@ -64,11 +66,15 @@ class Sender {
     this.#buffer.add(message);
   }
 
-  /** Resolves at once unless the reader is slower than what comes. */
+  /** Resolves once there is room for more. */
   async send(message: Uint8Array): Promise<void> {
     this.#buffer.add(message);
+    if (this.#isFull) {
+      await this.call.exchange.drained();
+      this.#isFull = false;
+    }
     if (this.#buffer.bytes >= flushBytes) {
-      if (!this.#flush()) await this.call.exchange.drained();
+      this.#flush();
     } else if (!this.#scheduled) {
       this.#scheduled = true;
       process.nextTick(() => {
@@ -94,11 +100,10 @@ class Sender {
     exchange.end(last.length === 0 ? undefined : last, trailers);
   }
 
-  /** False if the reader has to be waited for. */
-  #flush(): boolean {
-    if (this.#ended || this.#buffer.bytes === 0 || this.call.exchange.gone) return true;
+  #flush(): void {
+    if (this.#ended || this.#buffer.bytes === 0 || this.call.exchange.gone) return;
     this.#begin();
-    return this.call.exchange.write(this.#buffer.take());
+    this.#isFull = !this.call.exchange.write(this.#buffer.take());
   }
 
   #begin(): void {
