@@ -36,11 +36,13 @@ export function transportTo(broker: string): Transport {
  * @throws ConfigError, CommandError
  */
 export function brokerAccess(
-  settings: Pick<Settings, "data" | "listen" | "socket">,
+  settings: Pick<Settings, "data" | "listen" | "socket" | "tls">,
   named: string | undefined,
   token: string | undefined,
 ): BrokerAccess {
-  const local = existsSync(settings.socket) ? `unix:${settings.socket}` : describeAddress(settings.listen);
+  const local = existsSync(settings.socket)
+    ? `unix:${settings.socket}`
+    : describeAddress(settings.listen, settings.tls !== undefined);
   const broker = named ?? local;
   if (socketOf(broker) === undefined && !/^https?:\/\/[^/]/.test(broker)) {
     throw new ConfigError(`broker: ${JSON.stringify(broker)} is neither http://host:port nor unix:PATH`);

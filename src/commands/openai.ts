@@ -1,13 +1,16 @@
 /** `session-broker openai`: the OpenAI-compatible adapter, a process of its own. */
 import { once } from "node:events";
-import { createServer } from "node:http";
+import { createServer, type RequestListener, type Server } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import { createClient } from "@connectrpc/connect";
-import { pino } from "pino";
+import { type Logger, pino } from "pino";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
 import { createAdapter } from "../adapters/openai/server.js";
 import type { Address } from "../config/config.js";
+import { readTls, type TlsSettings } from "../config/tls.js";
 import { toListenError } from "../server/listen-error.js";
+import { tlsContext } from "../server/tls.js";
 import { transportTo } from "./broker-client.js";
 import { describeAddress, untilStopped } from "./process.js";
 
@@ -15,9 +18,13 @@ export interface OpenAiOptions {
   readonly listen: Address;
   /** `http://host:port`, or `unix:<path>`. */
   readonly broker: string;
+  /** Default: cleartext. */
+  readonly tls?: TlsSettings;
 }
 
-export async function openai({ listen, broker }: OpenAiOptions): Promise<void> {
+const handshakeMs = 10_000;
+
+export async function openai({ listen, broker, tls }: OpenAiOptions): Promise<void> {
   const log = pino(
     { name: "session-broker-openai", level: process.env.SESSION_BROKER_LOG_LEVEL ?? "info" },
     pino.destination(2),
@@ -26,7 +33,8 @@ export async function openai({ listen, broker }: OpenAiOptions): Promise<void> {
   const client = createClient(SessionBroker, transportTo(broker));
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  const server = createServer(createAdapter({ broker: client, brokerAddress: broker, log, registry }));
+  const adapter = createAdapter({ broker: client, brokerAddress: broker, log, registry });
+  const server = tls === undefined ? createServer(adapter) : secureServer(tls, adapter, log);
   // A stream of answers lasts as long as its turn.
   server.requestTimeout = 0;
   const address = `${listen.host}:${listen.port}`;
@@ -37,7 +45,7 @@ export async function openai({ listen, broker }: OpenAiOptions): Promise<void> {
     throw toListenError(address, error as NodeJS.ErrnoException);
   }
   process.stdout.write(
-    `session-broker openai listens on ${describeAddress(listen)}, asking the broker at ${broker}\n`,
+    `session-broker openai listens on ${describeAddress(listen, tls !== undefined)}, asking the broker at ${broker}\n`,
   );
 
   await stop.first;
@@ -46,4 +54,19 @@ export async function openai({ listen, broker }: OpenAiOptions): Promise<void> {
   server.closeIdleConnections();
   stop.second.then(() => server.closeAllConnections());
   await closed;
+}
+
+/** SIGHUP reads its certificate again; what is wrong then leaves it as it was. */
+function secureServer(tls: TlsSettings, listener: RequestListener, log: Logger): Server {
+  const options = { ...tlsContext(readTls(tls, Date.now())), handshakeTimeout: handshakeMs };
+  const server = createTlsServer(options, listener);
+  process.on("SIGHUP", () => {
+    try {
+      server.setSecureContext(tlsContext(readTls(tls, Date.now())));
+      log.info("the certificate was read again");
+    } catch (error) {
+      log.error(`the certificate stays as it was: ${(error as Error).message}`);
+    }
+  });
+  return server;
 }

@@ -10,6 +10,7 @@ import type { ResetPolicy } from "../sessions/session.js";
 import { type ScopePattern, scopeMatches } from "../sessions/session-store.js";
 import type { RetentionSettings } from "../turns/retention.js";
 import { ConfigError, emptyConfig, readConfig } from "./source.js";
+import { type TlsSettings, tlsSettings } from "./tls.js";
 
 export { ConfigError };
 
@@ -27,7 +28,10 @@ export interface ScopeSettings {
 
 export interface CredentialSettings {
   readonly name: string;
+  /** Empty: it has no token. */
   readonly tokenSha256: string;
+  /** As RFC 2253 writes it. Empty: the certificate of the client does not matter. */
+  readonly certificateSubject?: string;
   readonly role: Role;
   readonly scopes: readonly ScopePattern[];
   /** Several people use it. Default: false */
@@ -61,6 +65,8 @@ export interface Settings {
   };
   readonly maintenance: MaintenanceSettings;
   readonly retention: RetentionSettings;
+  /** Absent: cleartext. */
+  readonly tls?: TlsSettings;
 }
 
 /** What the command line and the environment may set. */
@@ -93,13 +99,16 @@ export function loadSettings(overrides: Overrides): Settings {
     workspaces: resolve(config.workspaces || join(dirname(data), `${basename(data)}-workspaces`)),
     providers: config.providers,
     scope: scopeSettings(config),
-    credentials: config.credentials.map(({ name, tokenSha256, role, scopes, shared }) => ({
-      name,
-      tokenSha256,
-      role,
-      scopes: scopes.length === 0 ? ["*"] : scopes,
-      shared,
-    })),
+    credentials: config.credentials.map(
+      ({ name, tokenSha256, certificateSubject, role, scopes, shared }) => ({
+        name,
+        tokenSha256,
+        certificateSubject,
+        role,
+        scopes: scopes.length === 0 ? ["*"] : scopes,
+        shared,
+      }),
+    ),
     limits: {
       runningTurns: config.limits?.runningTurns || 64,
       waitingTurns: config.limits?.waitingTurns || 10_000,
@@ -121,6 +130,7 @@ export function loadSettings(overrides: Overrides): Settings {
       eventsForMs: spanMs(config.retention?.eventsFor, 24 * 3_600_000),
       eventsBytes: Number(config.retention?.eventsBytes ?? 1024n * 1024n * 1024n),
     },
+    ...(config.tls === undefined ? {} : { tls: tlsSettings(config.tls) }),
   };
   refuseSharedDirectories(settings, config);
   return settings;

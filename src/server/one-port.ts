@@ -1,11 +1,12 @@
 /**
- * Listening: HTTP/1.1 and HTTP/2 with prior knowledge on one cleartext TCP
- * port, and on a unix socket.
+ * Listening: HTTP/1.1 and HTTP/2 on one TCP port, in cleartext with prior
+ * knowledge or over TLS, and on a unix socket.
  */
 import { type AddressInfo, createServer, type Server } from "node:net";
 import { type ConnectionLimits, type Connections, createConnections, defaultLimits } from "./connections.js";
 import type { RequestHandler } from "./handler.js";
 import { toListenError } from "./listen-error.js";
+import { createTlsFront, type TlsFront, type TlsMaterial } from "./tls.js";
 import { listenOnSocket } from "./unix-socket.js";
 
 export interface ListenOptions {
@@ -15,6 +16,8 @@ export interface ListenOptions {
   /** Path of a unix socket to listen on as well, with mode 0600. */
   readonly socketPath?: string;
   readonly handler: RequestHandler;
+  /** On the TCP port. Default: cleartext. */
+  readonly tls?: TlsMaterial;
   /** For requests on the unix socket. Default: `handler`. */
   readonly socketHandler?: RequestHandler;
   readonly limits?: Partial<ConnectionLimits>;
@@ -26,6 +29,8 @@ export interface Listening {
   readonly port: number;
   /** The IP address that is listened on. */
   readonly address: string;
+  /** For connections that come from now on, if there is TLS. Whether clients need a certificate stays. */
+  replaceTls(material: TlsMaterial): void;
   /**
    * Takes no more connections, lets running requests end, and resolves when
    * every connection is closed. What is left after `graceMs` is cut off.
@@ -36,7 +41,7 @@ export interface Listening {
 /** Resolves once every address is listened on; otherwise rejects with a ListenError, and none is. */
 export async function listen(options: ListenOptions): Promise<Listening> {
   const limits = { ...defaultLimits, ...options.limits };
-  const tcp = createDoor(options.handler, limits);
+  const tcp = createDoor(options.handler, limits, options.tls);
   const doors = [tcp];
   try {
     await listenOnPort(tcp.server, options.host, options.port);
@@ -56,6 +61,7 @@ export async function listen(options: ListenOptions): Promise<Listening> {
   return {
     port,
     address,
+    replaceTls: (material) => tcp.front?.replace(material),
     close(graceMs) {
       closed ??= closeDoors(doors, graceMs);
       return closed;
@@ -66,16 +72,19 @@ export async function listen(options: ListenOptions): Promise<Listening> {
 interface Door {
   readonly server: Server;
   readonly connections: Connections;
+  /** Absent: cleartext. */
+  readonly front?: TlsFront | undefined;
 }
 
-function createDoor(handler: RequestHandler, limits: ConnectionLimits): Door {
+function createDoor(handler: RequestHandler, limits: ConnectionLimits, tls?: TlsMaterial): Door {
   const connections = createConnections(handler, limits);
+  const front = tls && createTlsFront(tls, limits.headersTimeoutMs, (socket) => connections.accept(socket));
   const server = createServer(
     { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 },
-    (socket) => connections.accept(socket),
+    (socket) => (front ?? connections).accept(socket),
   );
   server.maxConnections = limits.connections;
-  return { server, connections };
+  return { server, connections, front };
 }
 
 function listenOnPort(server: Server, host: string, port: number): Promise<void> {
@@ -98,8 +107,9 @@ async function closeDoors(doors: readonly Door[], graceMs: number): Promise<void
   const timer = setTimeout(destroy, graceMs);
   try {
     await Promise.all(
-      doors.map(({ server, connections }) => {
+      doors.map(({ server, connections, front }) => {
         const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+        front?.destroy();
         connections.drain();
         return closed;
       }),

@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sessionbroker/config/v1/config.proto.
  */
 export const file_sessionbroker_config_v1_config: GenFile = /*@__PURE__*/
-  fileDesc("CiRzZXNzaW9uYnJva2VyL2NvbmZpZy92MS9jb25maWcucHJvdG8SF3Nlc3Npb25icm9rZXIuY29uZmlnLnYxIogFCgZDb25maWcSDAoEZGF0YRgBIAEoCRJCCgZsaXN0ZW4YAiABKAlCMrpIL9gBAXIqMiheKFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0kEg4KBnNvY2tldBgDIAEoCRINCgVob3N0cxgEIAMoCRJKCg5hZGFwdGVyX2xpc3RlbhgFIAEoCUIyukgv2AEBcioyKF4oXFtbMC05YS1mQS1GOl0rXF18W146LyBdKyk6WzAtOV17MSw1fSQSEgoKd29ya3NwYWNlcxgGIAEoCRI0Cglwcm92aWRlcnMYByADKAsyIS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Qcm92aWRlchIyCgZzY29wZXMYCCADKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5TY29wZVJ1bGUSOAoLY3JlZGVudGlhbHMYCSADKAsyIy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5DcmVkZW50aWFsEi8KBmxpbWl0cxgKIAEoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkxpbWl0cxI5CgttYWludGVuYW5jZRgLIAEoCzIkLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk1haW50ZW5hbmNlElMKDm1ldHJpY3NfbGlzdGVuGAwgASgJQja6SDNyMTIvXihvZmZ8KFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0pPyRIAIgBARI1CglyZXRlbnRpb24YDSABKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5SZXRlbnRpb25CEQoPX21ldHJpY3NfbGlzdGVuIoABCglSZXRlbnRpb24SNwoKZXZlbnRzX2ZvchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECMgASKQoMZXZlbnRzX2J5dGVzGAIgASgEQg66SAsyCRj/////////D0gAiAEBQg8KDV9ldmVudHNfYnl0ZXMivwEKC01haW50ZW5hbmNlEjoKDWFyY2hpdmVfYWZ0ZXIYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAEjgKC3B1cmdlX2FmdGVyGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyABI6CgVldmVyeRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgQIgKMFMgIIASLsBQoIUHJvdmlkZXISMQoCaWQYASABKAlCJbpIIsgBAXIdMhteW2EtejAtOV1bYS16MC05Ll8tXXswLDYzfSQSMQoGY2xhdWRlGAIgASgLMh8uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ2xhdWRlSAASLQoEZWNobxgDIAEoCzIdLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkVjaG9IABIvCgVjb2RleBgJIAEoCzIeLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNvZGV4SAASMQoGZ2VtaW5pGAogASgLMh8uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuR2VtaW5pSAASKwoDYWNwGAsgASgLMhwuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQWNwSAASMQoGb3BlbmFpGAwgASgLMh8uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuT3BlbkFpSAASMwoHY29tbWFuZBgNIAEoCzIgLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNvbW1hbmRIABIdCgttYXhfcnVubmluZxgEIAEoDUIIukgFKgMYkE4SNAoHdGltZW91dBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASPAoPc2lsZW5jZV90aW1lb3V0GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIqABIOCgZtb2RlbHMYByADKAkSOQoLcGVybWlzc2lvbnMYCCABKAsyJC5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5QZXJtaXNzaW9ucxIrCgR3YXJtGA4gASgLMh0uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuV2FybRI4Cgdpbmhlcml0GA8gAygJQie6SCSSASEiH3IdMhteW0EtWmEtel9dW0EtWmEtejAtOV9dKlwqPyRCDQoEa2luZBIFukgCCAEihwEKBFdhcm0SIAoJcHJvY2Vzc2VzGAEgASgNQgi6SAUqAxiQTkgAiAEBEjcKBGlkbGUYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDrpIC6oBCCIECICjBSoAEhYKBWFoZWFkGAMgASgNQge6SAQqAhhAQgwKCl9wcm9jZXNzZXMiZgoLUGVybWlzc2lvbnMSCwoDYXNrGAEgASgIEjsKCGRlYWRsaW5lGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg66SAuqAQgiBAiAowUqABINCgVhbGxvdxgDIAEoCCKqAQoGQ2xhdWRlEhIKCmV4ZWN1dGFibGUYASABKAkSRQoLZW52aXJvbm1lbnQYAiADKAsyMC5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5DbGF1ZGUuRW52aXJvbm1lbnRFbnRyeRIRCglhcmd1bWVudHMYAyADKAkaMgoQRW52aXJvbm1lbnRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIrYBCgVDb2RleBISCgpleGVjdXRhYmxlGAEgASgJEkQKC2Vudmlyb25tZW50GAIgAygLMi8uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ29kZXguRW52aXJvbm1lbnRFbnRyeRIRCglhcmd1bWVudHMYAyADKAkSDAoEZXhlYxgEIAEoCBoyChBFbnZpcm9ubWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiqgEKBkdlbWluaRISCgpleGVjdXRhYmxlGAEgASgJEkUKC2Vudmlyb25tZW50GAIgAygLMjAuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuR2VtaW5pLkVudmlyb25tZW50RW50cnkSEQoJYXJndW1lbnRzGAMgAygJGjIKEEVudmlyb25tZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKYAQoDQWNwEhkKB2NvbW1hbmQYASADKAlCCLpIBZIBAggBEkIKC2Vudmlyb25tZW50GAIgAygLMi0uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQWNwLkVudmlyb25tZW50RW50cnkaMgoQRW52aXJvbm1lbnRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIuYBCgZPcGVuQWkSHQoIYmFzZV91cmwYASABKAlCC7pICMgBAXIDiAEBEjgKDGtleV92YXJpYWJsZRgCIAEoCUIiukgf2AEBchoyGF5bQS1aYS16X11bQS1aYS16MC05X10qJBI6CgNhcGkYAyABKA4yIy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5PcGVuQWkuQXBpQgi6SAWCAQIQASJHCgNBcGkSEwoPQVBJX1VOU1BFQ0lGSUVEEAASEQoNQVBJX1JFU1BPTlNFUxABEhgKFEFQSV9DSEFUX0NPTVBMRVRJT05TEAIi5wEKB0NvbW1hbmQSFwoFZmlyc3QYASADKAlCCLpIBZIBAggBEg8KB3Jlc3VtZWQYAiADKAkSRgoLZW52aXJvbm1lbnQYAyADKAsyMS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Db21tYW5kLkVudmlyb25tZW50RW50cnkSNgoKanNvbl9saW5lcxgEIAEoCzIiLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkpzb25MaW5lcxoyChBFbnZpcm9ubWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiYwoJSnNvbkxpbmVzEhQKBHRleHQYASABKAlCBrpIA8gBARIRCgluYXRpdmVfaWQYAiABKAkSCwoDZW5kGAMgASgJEhEKCWVuZF92YWx1ZRgEIAEoCRINCgVlcnJvchgFIAEoCSIwCgRFY2hvEigKBWRlbGF5GAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uItYCCglTY29wZVJ1bGUSVwoHcGF0dGVybhgBIAEoCUJGukhDyAEBcj4oggEyOV4oW2EtejAtOV1bYS16MC05Ll8tXSooL1thLXowLTldW2EtejAtOS5fLV0qKSooL1wqKT98XCopJBJACgprZXlfc2NoZW1lGAIgASgOMiIuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuS2V5U2NoZW1lQgi6SAWCAQIQARIzCgxyZXNldF9wb2xpY3kYAyABKAsyHS5zZXNzaW9uYnJva2VyLnYxLlJlc2V0UG9saWN5EkYKCndvcmtzcGFjZXMYBCADKAsyMi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5TY29wZVJ1bGUuV29ya3NwYWNlc0VudHJ5GjEKD1dvcmtzcGFjZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpECCgpDcmVkZW50aWFsEjkKBG5hbWUYASABKAlCK7pIKMgBAXIjMiFeW0EtWmEtejAtOV1bQS1aYS16MC05Ll8tXXswLDYzfSQSKwoMdG9rZW5fc2hhMjU2GAIgASgJQhW6SBJyEDIOXlswLTlhLWZdezY0fSQSMQoEcm9sZRgDIAEoDjIWLnNlc3Npb25icm9rZXIudjEuUm9sZUILukgIyAEBggECEAESWAoGc2NvcGVzGAQgAygJQki6SEWSAUIiQHI+KIIBMjleKFthLXowLTldW2EtejAtOS5fLV0qKC9bYS16MC05XVthLXowLTkuXy1dKikqKC9cKik/fFwqKSQSDgoGc2hhcmVkGAUgASgIIoUCCgZMaW1pdHMSFQoNcnVubmluZ190dXJucxgBIAEoDRIVCg13YWl0aW5nX3R1cm5zGAIgASgNEiEKGXdhaXRpbmdfdHVybnNfcGVyX3Nlc3Npb24YAyABKA0SFQoNbWVzc2FnZV9ieXRlcxgEIAEoDRITCgtjb25uZWN0aW9ucxgFIAEoDRIaChJkaXNrX3Jlc2VydmVfYnl0ZXMYBiABKAQSHwoXd2FpdGluZ190dXJuc19wZXJfZ3JhbnQYCCABKA0SQQoQY29sbGVjdF9kZWJvdW5jZRgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIMukgJqgEGIgIIBTIAKlQKCUtleVNjaGVtZRIaChZLRVlfU0NIRU1FX1VOU1BFQ0lGSUVEEAASFQoRS0VZX1NDSEVNRV9PUEFRVUUQARIUChBLRVlfU0NIRU1FX0FHRU5UEAJiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_sessionbroker_v1_options, file_sessionbroker_v1_session]);
+  fileDesc("CiRzZXNzaW9uYnJva2VyL2NvbmZpZy92MS9jb25maWcucHJvdG8SF3Nlc3Npb25icm9rZXIuY29uZmlnLnYxIrMFCgZDb25maWcSDAoEZGF0YRgBIAEoCRJCCgZsaXN0ZW4YAiABKAlCMrpIL9gBAXIqMiheKFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0kEg4KBnNvY2tldBgDIAEoCRINCgVob3N0cxgEIAMoCRJKCg5hZGFwdGVyX2xpc3RlbhgFIAEoCUIyukgv2AEBcioyKF4oXFtbMC05YS1mQS1GOl0rXF18W146LyBdKyk6WzAtOV17MSw1fSQSEgoKd29ya3NwYWNlcxgGIAEoCRI0Cglwcm92aWRlcnMYByADKAsyIS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Qcm92aWRlchIyCgZzY29wZXMYCCADKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5TY29wZVJ1bGUSOAoLY3JlZGVudGlhbHMYCSADKAsyIy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5DcmVkZW50aWFsEi8KBmxpbWl0cxgKIAEoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkxpbWl0cxI5CgttYWludGVuYW5jZRgLIAEoCzIkLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk1haW50ZW5hbmNlElMKDm1ldHJpY3NfbGlzdGVuGAwgASgJQja6SDNyMTIvXihvZmZ8KFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0pPyRIAIgBARI1CglyZXRlbnRpb24YDSABKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5SZXRlbnRpb24SKQoDdGxzGA4gASgLMhwuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuVGxzQhEKD19tZXRyaWNzX2xpc3RlbiKhAgoDVGxzEhsKC2NlcnRpZmljYXRlGAEgASgJQga6SAPIAQESEwoDa2V5GAIgASgJQga6SAPIAQESEQoJY2xpZW50X2NhGAMgASgJElYKE2NsaWVudF9jZXJ0aWZpY2F0ZXMYBCABKA4yLy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5UbHMuQ2xpZW50Q2VydGlmaWNhdGVzQgi6SAWCAQIQASJ9ChJDbGllbnRDZXJ0aWZpY2F0ZXMSIwofQ0xJRU5UX0NFUlRJRklDQVRFU19VTlNQRUNJRklFRBAAEiAKHENMSUVOVF9DRVJUSUZJQ0FURVNfT1BUSU9OQUwQARIgChxDTElFTlRfQ0VSVElGSUNBVEVTX1JFUVVJUkVEEAIigAEKCVJldGVudGlvbhI3CgpldmVudHNfZm9yGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyABIpCgxldmVudHNfYnl0ZXMYAiABKARCDrpICzIJGP////////8PSACIAQFCDwoNX2V2ZW50c19ieXRlcyK/AQoLTWFpbnRlbmFuY2USOgoNYXJjaGl2ZV9hZnRlchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECMgASOAoLcHVyZ2VfYWZ0ZXIYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAEjoKBWV2ZXJ5GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhC6SA2qAQoiBAiAowUyAggBIuwFCghQcm92aWRlchIxCgJpZBgBIAEoCUIlukgiyAEBch0yG15bYS16MC05XVthLXowLTkuXy1dezAsNjN9JBIxCgZjbGF1ZGUYAiABKAsyHy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5DbGF1ZGVIABItCgRlY2hvGAMgASgLMh0uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuRWNob0gAEi8KBWNvZGV4GAkgASgLMh4uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ29kZXhIABIxCgZnZW1pbmkYCiABKAsyHy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5HZW1pbmlIABIrCgNhY3AYCyABKAsyHC5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5BY3BIABIxCgZvcGVuYWkYDCABKAsyHy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5PcGVuQWlIABIzCgdjb21tYW5kGA0gASgLMiAuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ29tbWFuZEgAEh0KC21heF9ydW5uaW5nGAQgASgNQgi6SAUqAxiQThI0Cgd0aW1lb3V0GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIqABI8Cg9zaWxlbmNlX3RpbWVvdXQYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAioAEg4KBm1vZGVscxgHIAMoCRI5CgtwZXJtaXNzaW9ucxgIIAEoCzIkLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLlBlcm1pc3Npb25zEisKBHdhcm0YDiABKAsyHS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5XYXJtEjgKB2luaGVyaXQYDyADKAlCJ7pIJJIBISIfch0yG15bQS1aYS16X11bQS1aYS16MC05X10qXCo/JEINCgRraW5kEgW6SAIIASKHAQoEV2FybRIgCglwcm9jZXNzZXMYASABKA1CCLpIBSoDGJBOSACIAQESNwoEaWRsZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIOukgLqgEIIgQIgKMFKgASFgoFYWhlYWQYAyABKA1CB7pIBCoCGEBCDAoKX3Byb2Nlc3NlcyJmCgtQZXJtaXNzaW9ucxILCgNhc2sYASABKAgSOwoIZGVhZGxpbmUYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDrpIC6oBCCIECICjBSoAEg0KBWFsbG93GAMgASgIIqoBCgZDbGF1ZGUSEgoKZXhlY3V0YWJsZRgBIAEoCRJFCgtlbnZpcm9ubWVudBgCIAMoCzIwLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNsYXVkZS5FbnZpcm9ubWVudEVudHJ5EhEKCWFyZ3VtZW50cxgDIAMoCRoyChBFbnZpcm9ubWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEitgEKBUNvZGV4EhIKCmV4ZWN1dGFibGUYASABKAkSRAoLZW52aXJvbm1lbnQYAiADKAsyLy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Db2RleC5FbnZpcm9ubWVudEVudHJ5EhEKCWFyZ3VtZW50cxgDIAMoCRIMCgRleGVjGAQgASgIGjIKEEVudmlyb25tZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKqAQoGR2VtaW5pEhIKCmV4ZWN1dGFibGUYASABKAkSRQoLZW52aXJvbm1lbnQYAiADKAsyMC5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5HZW1pbmkuRW52aXJvbm1lbnRFbnRyeRIRCglhcmd1bWVudHMYAyADKAkaMgoQRW52aXJvbm1lbnRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpgBCgNBY3ASGQoHY29tbWFuZBgBIAMoCUIIukgFkgECCAESQgoLZW52aXJvbm1lbnQYAiADKAsyLS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5BY3AuRW52aXJvbm1lbnRFbnRyeRoyChBFbnZpcm9ubWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi5gEKBk9wZW5BaRIdCghiYXNlX3VybBgBIAEoCUILukgIyAEBcgOIAQESOAoMa2V5X3ZhcmlhYmxlGAIgASgJQiK6SB/YAQFyGjIYXltBLVphLXpfXVtBLVphLXowLTlfXSokEjoKA2FwaRgDIAEoDjIjLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk9wZW5BaS5BcGlCCLpIBYIBAhABIkcKA0FwaRITCg9BUElfVU5TUEVDSUZJRUQQABIRCg1BUElfUkVTUE9OU0VTEAESGAoUQVBJX0NIQVRfQ09NUExFVElPTlMQAiLnAQoHQ29tbWFuZBIXCgVmaXJzdBgBIAMoCUIIukgFkgECCAESDwoHcmVzdW1lZBgCIAMoCRJGCgtlbnZpcm9ubWVudBgDIAMoCzIxLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNvbW1hbmQuRW52aXJvbm1lbnRFbnRyeRI2Cgpqc29uX2xpbmVzGAQgASgLMiIuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuSnNvbkxpbmVzGjIKEEVudmlyb25tZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJjCglKc29uTGluZXMSFAoEdGV4dBgBIAEoCUIGukgDyAEBEhEKCW5hdGl2ZV9pZBgCIAEoCRILCgNlbmQYAyABKAkSEQoJZW5kX3ZhbHVlGAQgASgJEg0KBWVycm9yGAUgASgJIjAKBEVjaG8SKAoFZGVsYXkYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i1gIKCVNjb3BlUnVsZRJXCgdwYXR0ZXJuGAEgASgJQka6SEPIAQFyPiiCATI5XihbYS16MC05XVthLXowLTkuXy1dKigvW2EtejAtOV1bYS16MC05Ll8tXSopKigvXCopP3xcKikkEkAKCmtleV9zY2hlbWUYAiABKA4yIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5LZXlTY2hlbWVCCLpIBYIBAhABEjMKDHJlc2V0X3BvbGljeRgDIAEoCzIdLnNlc3Npb25icm9rZXIudjEuUmVzZXRQb2xpY3kSRgoKd29ya3NwYWNlcxgEIAMoCzIyLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLlNjb3BlUnVsZS5Xb3Jrc3BhY2VzRW50cnkaMQoPV29ya3NwYWNlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiuwIKCkNyZWRlbnRpYWwSOQoEbmFtZRgBIAEoCUIrukgoyAEBciMyIV5bQS1aYS16MC05XVtBLVphLXowLTkuXy1dezAsNjN9JBIuCgx0b2tlbl9zaGEyNTYYAiABKAlCGLpIFdgBAXIQMg5eWzAtOWEtZl17NjR9JBIxCgRyb2xlGAMgASgOMhYuc2Vzc2lvbmJyb2tlci52MS5Sb2xlQgu6SAjIAQGCAQIQARJYCgZzY29wZXMYBCADKAlCSLpIRZIBQiJAcj4oggEyOV4oW2EtejAtOV1bYS16MC05Ll8tXSooL1thLXowLTldW2EtejAtOS5fLV0qKSooL1wqKT98XCopJBIOCgZzaGFyZWQYBSABKAgSJQoTY2VydGlmaWNhdGVfc3ViamVjdBgGIAEoCUIIukgFcgMogAgihQIKBkxpbWl0cxIVCg1ydW5uaW5nX3R1cm5zGAEgASgNEhUKDXdhaXRpbmdfdHVybnMYAiABKA0SIQoZd2FpdGluZ190dXJuc19wZXJfc2Vzc2lvbhgDIAEoDRIVCg1tZXNzYWdlX2J5dGVzGAQgASgNEhMKC2Nvbm5lY3Rpb25zGAUgASgNEhoKEmRpc2tfcmVzZXJ2ZV9ieXRlcxgGIAEoBBIfChd3YWl0aW5nX3R1cm5zX3Blcl9ncmFudBgIIAEoDRJBChBjb2xsZWN0X2RlYm91bmNlGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgy6SAmqAQYiAggFMgAqVAoJS2V5U2NoZW1lEhoKFktFWV9TQ0hFTUVfVU5TUEVDSUZJRUQQABIVChFLRVlfU0NIRU1FX09QQVFVRRABEhQKEEtFWV9TQ0hFTUVfQUdFTlQQAmIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_sessionbroker_v1_options, file_sessionbroker_v1_session]);
 
 /**
  * @generated from message sessionbroker.config.v1.Config
@@ -114,6 +114,14 @@ export type Config = Message<"sessionbroker.config.v1.Config"> & {
    * @generated from field: sessionbroker.config.v1.Retention retention = 13;
    */
   retention?: Retention | undefined;
+
+  /**
+   * TLS on the broker's port and on the adapter's, where cleartext is refused
+   * then. The unix socket and the metrics stay as they are. Default: cleartext
+   *
+   * @generated from field: sessionbroker.config.v1.Tls tls = 14;
+   */
+  tls?: Tls | undefined;
 };
 
 /**
@@ -122,6 +130,79 @@ export type Config = Message<"sessionbroker.config.v1.Config"> & {
  */
 export const ConfigSchema: GenMessage<Config> = /*@__PURE__*/
   messageDesc(file_sessionbroker_config_v1_config, 0);
+
+/**
+ * Files in PEM. They are read at the start and again on SIGHUP, from which on
+ * new connections are met with what they hold then.
+ *
+ * @generated from message sessionbroker.config.v1.Tls
+ */
+export type Tls = Message<"sessionbroker.config.v1.Tls"> & {
+  /**
+   * The server's certificate, and after it those between it and the root.
+   *
+   * @generated from field: string certificate = 1;
+   */
+  certificate: string;
+
+  /**
+   * Its private key, not encrypted.
+   *
+   * @generated from field: string key = 2;
+   */
+  key: string;
+
+  /**
+   * The certificates that those of clients are signed with.
+   *
+   * @generated from field: string client_ca = 3;
+   */
+  clientCa: string;
+
+  /**
+   * @generated from field: sessionbroker.config.v1.Tls.ClientCertificates client_certificates = 4;
+   */
+  clientCertificates: Tls_ClientCertificates;
+};
+
+/**
+ * Describes the message sessionbroker.config.v1.Tls.
+ * Use `create(TlsSchema)` to create a new message.
+ */
+export const TlsSchema: GenMessage<Tls> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_config_v1_config, 1);
+
+/**
+ * @generated from enum sessionbroker.config.v1.Tls.ClientCertificates
+ */
+export enum Tls_ClientCertificates {
+  /**
+   * OPTIONAL if there is a client_ca; else no certificate is asked for.
+   *
+   * @generated from enum value: CLIENT_CERTIFICATES_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Clients without a certificate of client_ca may show a token instead.
+   *
+   * @generated from enum value: CLIENT_CERTIFICATES_OPTIONAL = 1;
+   */
+  OPTIONAL = 1,
+
+  /**
+   * Clients without a certificate of client_ca are not let in.
+   *
+   * @generated from enum value: CLIENT_CERTIFICATES_REQUIRED = 2;
+   */
+  REQUIRED = 2,
+}
+
+/**
+ * Describes the enum sessionbroker.config.v1.Tls.ClientCertificates.
+ */
+export const Tls_ClientCertificatesSchema: GenEnum<Tls_ClientCertificates> = /*@__PURE__*/
+  enumDesc(file_sessionbroker_config_v1_config, 1, 0);
 
 /**
  * How long the events of turns can be read after their end. What was asked and
@@ -152,7 +233,7 @@ export type Retention = Message<"sessionbroker.config.v1.Retention"> & {
  * Use `create(RetentionSchema)` to create a new message.
  */
 export const RetentionSchema: GenMessage<Retention> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 1);
+  messageDesc(file_sessionbroker_config_v1_config, 2);
 
 /**
  * What is cleared away in the background. Pinned sessions stay.
@@ -188,7 +269,7 @@ export type Maintenance = Message<"sessionbroker.config.v1.Maintenance"> & {
  * Use `create(MaintenanceSchema)` to create a new message.
  */
 export const MaintenanceSchema: GenMessage<Maintenance> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 2);
+  messageDesc(file_sessionbroker_config_v1_config, 3);
 
 /**
  * @generated from message sessionbroker.config.v1.Provider
@@ -302,7 +383,7 @@ export type Provider = Message<"sessionbroker.config.v1.Provider"> & {
  * Use `create(ProviderSchema)` to create a new message.
  */
 export const ProviderSchema: GenMessage<Provider> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 3);
+  messageDesc(file_sessionbroker_config_v1_config, 4);
 
 /**
  * A process that has answered stays, so that the session's next turn need not
@@ -340,7 +421,7 @@ export type Warm = Message<"sessionbroker.config.v1.Warm"> & {
  * Use `create(WarmSchema)` to create a new message.
  */
 export const WarmSchema: GenMessage<Warm> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 4);
+  messageDesc(file_sessionbroker_config_v1_config, 5);
 
 /**
  * What becomes of an agent's questions whether it may use a tool.
@@ -376,7 +457,7 @@ export type Permissions = Message<"sessionbroker.config.v1.Permissions"> & {
  * Use `create(PermissionsSchema)` to create a new message.
  */
 export const PermissionsSchema: GenMessage<Permissions> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 5);
+  messageDesc(file_sessionbroker_config_v1_config, 6);
 
 /**
  * Claude Code.
@@ -411,7 +492,7 @@ export type Claude = Message<"sessionbroker.config.v1.Claude"> & {
  * Use `create(ClaudeSchema)` to create a new message.
  */
 export const ClaudeSchema: GenMessage<Claude> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 6);
+  messageDesc(file_sessionbroker_config_v1_config, 7);
 
 /**
  * Codex CLI.
@@ -454,7 +535,7 @@ export type Codex = Message<"sessionbroker.config.v1.Codex"> & {
  * Use `create(CodexSchema)` to create a new message.
  */
 export const CodexSchema: GenMessage<Codex> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 7);
+  messageDesc(file_sessionbroker_config_v1_config, 8);
 
 /**
  * Gemini CLI.
@@ -489,7 +570,7 @@ export type Gemini = Message<"sessionbroker.config.v1.Gemini"> & {
  * Use `create(GeminiSchema)` to create a new message.
  */
 export const GeminiSchema: GenMessage<Gemini> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 8);
+  messageDesc(file_sessionbroker_config_v1_config, 9);
 
 /**
  * Any agent that speaks the Agent Client Protocol on its standard input.
@@ -517,7 +598,7 @@ export type Acp = Message<"sessionbroker.config.v1.Acp"> & {
  * Use `create(AcpSchema)` to create a new message.
  */
 export const AcpSchema: GenMessage<Acp> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 9);
+  messageDesc(file_sessionbroker_config_v1_config, 10);
 
 /**
  * A model service with the HTTP interface of OpenAI. It remembers nothing: each
@@ -552,7 +633,7 @@ export type OpenAi = Message<"sessionbroker.config.v1.OpenAi"> & {
  * Use `create(OpenAiSchema)` to create a new message.
  */
 export const OpenAiSchema: GenMessage<OpenAi> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 10);
+  messageDesc(file_sessionbroker_config_v1_config, 11);
 
 /**
  * @generated from enum sessionbroker.config.v1.OpenAi.Api
@@ -580,7 +661,7 @@ export enum OpenAi_Api {
  * Describes the enum sessionbroker.config.v1.OpenAi.Api.
  */
 export const OpenAi_ApiSchema: GenEnum<OpenAi_Api> = /*@__PURE__*/
-  enumDesc(file_sessionbroker_config_v1_config, 10, 0);
+  enumDesc(file_sessionbroker_config_v1_config, 11, 0);
 
 /**
  * Any program that takes the prompt on its standard input. Nothing is given to
@@ -628,7 +709,7 @@ export type Command = Message<"sessionbroker.config.v1.Command"> & {
  * Use `create(CommandSchema)` to create a new message.
  */
 export const CommandSchema: GenMessage<Command> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 11);
+  messageDesc(file_sessionbroker_config_v1_config, 12);
 
 /**
  * One JSON record on each line of the output. Paths are names with dots between
@@ -679,7 +760,7 @@ export type JsonLines = Message<"sessionbroker.config.v1.JsonLines"> & {
  * Use `create(JsonLinesSchema)` to create a new message.
  */
 export const JsonLinesSchema: GenMessage<JsonLines> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 12);
+  messageDesc(file_sessionbroker_config_v1_config, 13);
 
 /**
  * Answers "turn N: <prompt>", in process.
@@ -700,7 +781,7 @@ export type Echo = Message<"sessionbroker.config.v1.Echo"> & {
  * Use `create(EchoSchema)` to create a new message.
  */
 export const EchoSchema: GenMessage<Echo> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 13);
+  messageDesc(file_sessionbroker_config_v1_config, 14);
 
 /**
  * @generated from message sessionbroker.config.v1.ScopeRule
@@ -738,7 +819,7 @@ export type ScopeRule = Message<"sessionbroker.config.v1.ScopeRule"> & {
  * Use `create(ScopeRuleSchema)` to create a new message.
  */
 export const ScopeRuleSchema: GenMessage<ScopeRule> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 14);
+  messageDesc(file_sessionbroker_config_v1_config, 15);
 
 /**
  * @generated from message sessionbroker.config.v1.Credential
@@ -750,7 +831,8 @@ export type Credential = Message<"sessionbroker.config.v1.Credential"> & {
   name: string;
 
   /**
-   * SHA-256 of the token, in hexadecimal.
+   * SHA-256 of the token, in hexadecimal. Default: there is no token, and
+   * certificate_subject says who it is.
    *
    * @generated from field: string token_sha256 = 2;
    */
@@ -775,6 +857,16 @@ export type Credential = Message<"sessionbroker.config.v1.Credential"> & {
    * @generated from field: bool shared = 5;
    */
   shared: boolean;
+
+  /**
+   * Subject of the client's certificate as RFC 2253 writes it, such as
+   * "CN=gateway,O=Acme": a client that shows it and no token is this
+   * credential. Beside token_sha256: the token counts with this certificate
+   * alone. Needs tls.client_ca.
+   *
+   * @generated from field: string certificate_subject = 6;
+   */
+  certificateSubject: string;
 };
 
 /**
@@ -782,7 +874,7 @@ export type Credential = Message<"sessionbroker.config.v1.Credential"> & {
  * Use `create(CredentialSchema)` to create a new message.
  */
 export const CredentialSchema: GenMessage<Credential> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 15);
+  messageDesc(file_sessionbroker_config_v1_config, 16);
 
 /**
  * @generated from message sessionbroker.config.v1.Limits
@@ -853,7 +945,7 @@ export type Limits = Message<"sessionbroker.config.v1.Limits"> & {
  * Use `create(LimitsSchema)` to create a new message.
  */
 export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 16);
+  messageDesc(file_sessionbroker_config_v1_config, 17);
 
 /**
  * @generated from enum sessionbroker.config.v1.KeyScheme
