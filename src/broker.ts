@@ -13,6 +13,7 @@ import { MetricsRecorder } from "./metrics/record.js";
 import { findMarked, sweepEarlierLives } from "./providers/marks.js";
 import type { LiveProcess } from "./providers/process-table.js";
 import { createProviders, shippedProviders } from "./providers/registry.js";
+import { type RunAs, usersOf } from "./providers/run-as.js";
 import { Credentials } from "./rpc/credentials.js";
 import { Keys } from "./rpc/keys.js";
 import { Reservations } from "./rpc/reservations.js";
@@ -33,7 +34,7 @@ import type { Provider } from "./turns/provider.js";
 import { hasEnded, type TurnRow } from "./turns/turn.js";
 import type { TurnStore } from "./turns/turn-store.js";
 import { version } from "./version.js";
-import { aheadFolder, removeWorkspace, workspaceOf } from "./workspaces.js";
+import { aheadFolder, openWorkspaces, removeWorkspace, workspaceOf } from "./workspaces.js";
 
 export interface Broker extends AsyncDisposable {
   readonly service: ServiceDeps;
@@ -71,6 +72,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const credentials = new Credentials(allCredentials(settings));
   const path = join(settings.data, "store");
   const providers = createProviders(settings.providers, options.environment);
+  const users = usersOf(settings.providers);
+  if (users.size > 0) openWorkspaces(settings);
   const metrics = new MetricsRecorder(
     {
       version,
@@ -105,6 +108,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     metrics,
     leftBehind,
     chain,
+    users,
   );
   left = await sweepEarlierLives(opened.storeId, opened.instance);
   if (left.length > 0) log.error({ left }, "processes of an earlier life cannot be ended");
@@ -228,6 +232,7 @@ function createDispatcher(
   metrics: MetricsRecorder,
   leftBehind: (sessionId: string) => readonly number[],
   chain: Chain,
+  users: ReadonlyMap<string, RunAs>,
 ): Dispatcher {
   return new Dispatcher({
     leftBehind,
@@ -249,7 +254,8 @@ function createDispatcher(
       collectDebounceMs: settings.limits.collectDebounceMs,
     },
     newNativeId: randomUUID,
-    workspace: (grant, prepared) => workspaceOf(settings, grant, prepared),
+    workspace: (grant, prepared) =>
+      workspaceOf(settings, grant, prepared, users.get(grant.session.key.provider)),
     childMark: (sessionId) => `${opened.storeId}/${opened.instance}/${sessionId}`,
     stillRunning: async (pids) => {
       const marked = await findMarked(() => true);

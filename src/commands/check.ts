@@ -2,6 +2,7 @@
 import type { Settings } from "../config/config.js";
 import { effectiveText } from "../config/effective.js";
 import { readTls } from "../config/tls.js";
+import { usersOf } from "../providers/run-as.js";
 import { writeLines, writeText } from "./output.js";
 import { describeAddress } from "./process.js";
 import { factLines } from "./table.js";
@@ -9,6 +10,7 @@ import { factLines } from "./table.js";
 /** @param file where they are from, if there is one */
 export async function check(settings: Settings, file: string | undefined, print: boolean): Promise<void> {
   if (settings.tls !== undefined) readTls(settings.tls, Date.now());
+  usersOf(settings.providers);
   if (print) return writeText(effectiveText(settings));
   const { metricsListen, config, tls } = settings;
   await writeLines([

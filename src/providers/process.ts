@@ -3,11 +3,14 @@ import { setTimeout as delay } from "node:timers/promises";
 import { execa } from "execa";
 import { defaultOutputLimits, LineSplitter, type OutputLimits } from "./lines.js";
 import { type EndingStep, endingSteps, endProcesses } from "./marks.js";
+import { commandAs, type RunAs } from "./run-as.js";
 
 export interface ChildOptions {
   readonly executable: string;
   readonly args: readonly string[];
   readonly cwd: string;
+  /** Default: the broker's own user. */
+  readonly runAs?: RunAs | undefined;
   /** All of it: nothing is inherited. */
   readonly environment: Readonly<Record<string, string>>;
   /** Value of SESSION_BROKER_CHILD in `environment`; finds what left the process group. */
@@ -90,7 +93,8 @@ const afterEndMs = 1_000;
 
 /** Starts the child. Throws SpawnError. */
 export async function startChild(options: ChildOptions): Promise<Child> {
-  const subprocess = execa(options.executable, [...options.args], {
+  const [program, args] = commandAs(options.runAs, options.executable, options.args);
+  const subprocess = execa(program, [...args], {
     cwd: options.cwd,
     env: options.environment,
     extendEnv: false,

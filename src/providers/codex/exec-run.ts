@@ -1,4 +1,5 @@
 /** One turn as one run of `codex exec`. */
+
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +11,7 @@ import { asRecord, asString, type JsonRecord, parseRecord } from "../json.js";
 import { OutputLimitError, type OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
 import { type Child, type ChildEnd, SilenceError, settlesWithin, startChild } from "../process.js";
+import { giveTo, type RunAs } from "../run-as.js";
 import { StopSwitch } from "../stop-switch.js";
 import { execArguments, type PermissionSetting } from "./args.js";
 import { EventReader } from "./events.js";
@@ -28,6 +30,8 @@ import { accountOf, execTotalOf, type TurnAccount } from "./usage.js";
 
 export interface ExecSettings extends Limits {
   readonly defaultModel?: string;
+  /** Default: the broker's own user. */
+  readonly runAs?: RunAs | undefined;
   readonly permissions: PermissionSetting;
   readonly extraArgs: readonly string[];
   /** Without the mark. */
@@ -71,7 +75,7 @@ export async function* runExec(settings: ExecSettings, turn: ProviderTurn): Asyn
     for (const resume of state === "provisional" && known !== undefined ? [known, undefined] : [known]) {
       const input = execInput(turn, resume === undefined ? turn.system : undefined);
       folder ??= await mkdtemp(join(tmpdir(), "session-broker-"));
-      const images = await writeImages(folder, input);
+      const images = await writeImages(folder, input, settings.runAs);
       if (stop.reason !== undefined) {
         yield endOf(stoppedOutcome(stop.reason, settings, turn));
         return;
@@ -187,6 +191,7 @@ function childOptions(
   const model = turn.model ?? settings.defaultModel;
   return {
     executable: settings.executable,
+    runAs: settings.runAs,
     args: execArguments({
       permissions: settings.permissions,
       extra: settings.extraArgs,
@@ -206,9 +211,14 @@ function childOptions(
   };
 }
 
-/** Files only for this user, in a folder that is removed with the turn. */
-async function writeImages(folder: string, { images }: ExecInput): Promise<string[]> {
+/** Files only for the agent's user, in a folder that is removed with the turn. */
+async function writeImages(
+  folder: string,
+  { images }: ExecInput,
+  user: RunAs | undefined,
+): Promise<string[]> {
   const paths = images.map(({ extension }, at) => join(folder, `image-${at + 1}.${extension}`));
   await Promise.all(images.map(({ data }, at) => writeFile(paths[at] ?? "", data, { mode: 0o600 })));
+  for (const path of [...paths, folder]) giveTo(user, path);
   return paths;
 }
