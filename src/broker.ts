@@ -234,6 +234,7 @@ function createDispatcher(
   chain: Chain,
   users: ReadonlyMap<string, RunAs>,
 ): Dispatcher {
+  const firstTextMs = new Map<number, number>();
   return new Dispatcher({
     leftBehind,
     chainAfter: (link, text) => chain.after(link, { author: "assistant", text }),
@@ -264,10 +265,14 @@ function createDispatcher(
     readRequest: readTurnRequest,
     log: (message, error) => log.error({ err: error }, message),
     onStarted: (turn) => metrics.turnStarted(turn),
-    onFirstText: (turn) => metrics.firstText(turn),
+    onFirstText: (turn) => {
+      firstTextMs.set(turn.turnNo, clock.now() - turn.createdAtMs);
+      metrics.firstText(turn);
+    },
     onEnded: (turn) => {
       metrics.turnEnded(turn);
-      logTurn(log, turn);
+      logTurn(log, turn, firstTextMs.get(turn.turnNo));
+      firstTextMs.delete(turn.turnNo);
       if (isInternal(turn.turnNo)) removeWorkspace(settings, turn, log);
     },
   });
@@ -334,7 +339,8 @@ function logRotation(log: Logger, row: SessionRow, reason: RotationReason): void
   );
 }
 
-function logTurn(log: Logger, turn: TurnRow): void {
+/** @param firstTextMs from admission; absent: there was none */
+function logTurn(log: Logger, turn: TurnRow, firstTextMs: number | undefined): void {
   const { usage } = turn;
   const endedAtMs = turn.endedAtMs ?? turn.startedAtMs ?? turn.createdAtMs;
   // A turn that never ran has waited to its end.
@@ -347,6 +353,7 @@ function logTurn(log: Logger, turn: TurnRow): void {
       provider: turn.key.provider,
       ending: hasEnded(turn.state) ? turn.state : undefined,
       queueMs: startedAtMs - turn.createdAtMs,
+      firstTextMs,
       totalMs: endedAtMs - turn.createdAtMs,
       inputTokens: usage.inputTokens + usage.cacheReadTokens + usage.cacheWriteTokens,
       outputTokens: usage.outputTokens,
