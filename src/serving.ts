@@ -20,6 +20,7 @@ import { readMalformedTextAsReplacement } from "./rpc/malformed-text.js";
 import { metricsInterceptor, unknownMethodHandler } from "./rpc/metrics.js";
 import { reflectionRoutes } from "./rpc/reflection.js";
 import { serviceInterceptors, serviceRoutes } from "./rpc/service.js";
+import { inheritedSockets } from "./server/activation.js";
 import { withPlainGrpcMessages, withUsableAuthority } from "./server/grpc-compat.js";
 import { guardHost, isLoopback, reachableAddresses } from "./server/host-guard.js";
 import { type Listening, listen } from "./server/one-port.js";
@@ -53,7 +54,7 @@ export async function serveBroker(options: BrokerOptions): Promise<Serving> {
   let listening: Listening;
   try {
     metrics = await openMetrics(broker, options.log);
-    listening = await openDoors(broker, health, shutdown.signal, options.log, () => certificates.inForce);
+    listening = await openDoors(broker, health, shutdown.signal, options, () => certificates.inForce);
   } catch (error) {
     await metrics?.close();
     await broker[Symbol.asyncDispose]();
@@ -100,7 +101,7 @@ async function openDoors(
   broker: Broker,
   health: HealthState,
   shutdownSignal: AbortSignal,
-  log: Logger,
+  { log, environment }: BrokerOptions,
   certificates: () => TlsMaterial | undefined,
 ): Promise<Listening> {
   const { settings } = broker;
@@ -130,7 +131,7 @@ async function openDoors(
     shutdownSignal,
   });
   const handler = withHttpMethods(services, withPlainGrpcMessages(rpcs));
-  const reachable = reachableAddresses(settings.listen.host);
+  let reachable = reachableAddresses(settings.listen.host);
   const rules = () => ({
     hosts: [...settings.hosts, ...reachable],
     isCertified: certificates()?.isNamed,
@@ -140,6 +141,7 @@ async function openDoors(
   const listening = await listen({
     ...settings.listen,
     ...(tls === undefined ? {} : { tls }),
+    inherited: inheritedSockets(environment, process.pid),
     socketPath: settings.socket,
     handler: guardHost(
       handler,
@@ -154,6 +156,7 @@ async function openDoors(
     limits: { connections: settings.limits.connections },
     onError: (error) => log.error({ err: error }, "a connection could not be accepted"),
   });
+  reachable = reachableAddresses(listening.address);
   if (tls === undefined && !isLoopback(listening.address)) {
     log.warn(
       { address: listening.address },

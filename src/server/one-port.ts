@@ -3,9 +3,10 @@
  * knowledge or over TLS, and on a unix socket.
  */
 import { type AddressInfo, createServer, type Server } from "node:net";
+import type { Inherited } from "./activation.js";
 import { type ConnectionLimits, type Connections, createConnections, defaultLimits } from "./connections.js";
 import type { RequestHandler } from "./handler.js";
-import { toListenError } from "./listen-error.js";
+import { ListenError, toListenError } from "./listen-error.js";
 import { createTlsFront, type TlsFront, type TlsMaterial } from "./tls.js";
 import { listenOnSocket } from "./unix-socket.js";
 
@@ -15,6 +16,8 @@ export interface ListenOptions {
   readonly port: number;
   /** Path of a unix socket to listen on as well, with mode 0600. */
   readonly socketPath?: string;
+  /** Sockets that are listened on already, in place of `host` and `port`, and of `socketPath`. */
+  readonly inherited?: Inherited;
   readonly handler: RequestHandler;
   /** On the TCP port. Default: cleartext. */
   readonly tls?: TlsMaterial;
@@ -44,11 +47,14 @@ export async function listen(options: ListenOptions): Promise<Listening> {
   const tcp = createDoor(options.handler, limits, options.tls);
   const doors = [tcp];
   try {
-    await listenOnPort(tcp.server, options.host, options.port);
-    if (options.socketPath !== undefined) {
+    const { inherited = {} } = options;
+    if (inherited.port === undefined) await listenOnPort(tcp.server, options.host, options.port);
+    else await listenOnDescriptor(tcp.server, inherited.port, "port");
+    if (options.socketPath !== undefined || inherited.socket !== undefined) {
       const unix = createDoor(options.socketHandler ?? options.handler, limits);
       doors.push(unix);
-      await listenOnSocket(unix.server, options.socketPath);
+      if (inherited.socket !== undefined) await listenOnDescriptor(unix.server, inherited.socket, "socket");
+      else await listenOnSocket(unix.server, options.socketPath ?? "");
     }
   } catch (error) {
     await closeDoors(doors, 0);
@@ -96,6 +102,21 @@ function listenOnPort(server: Server, host: string, port: number): Promise<void>
     server.listen({ host, port }, () => {
       server.off("error", onError);
       resolve();
+    });
+  });
+}
+
+/** The kind is checked: what is for the unix socket alone must not be on a port. */
+function listenOnDescriptor(server: Server, fd: number, kind: keyof Inherited): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onError = (error: Error) => reject(toListenError(`the inherited socket ${fd}`, error));
+    server.once("error", onError);
+    server.listen({ fd }, () => {
+      server.off("error", onError);
+      const isPort = typeof server.address() === "object" && server.address() !== null;
+      if (isPort === (kind === "port")) return resolve();
+      const advice = "it is of another kind; give the unix socket, and only that, FileDescriptorName=socket";
+      reject(new ListenError(`the inherited socket ${fd}`, "EINVAL", advice));
     });
   });
 }

@@ -16,6 +16,7 @@ const script = [
   "grep CapEff /proc/self/status | cut -f2",
   "echo $SESSION_BROKER_CHILD | cut -c1",
   "cat /proc/$PPID/environ >/dev/null 2>&1 && echo reads the broker",
+  "ls -l /proc/self/fd | grep -c data.mdb",
   "pwd; echo mine > file && echo writes",
 ].join("; ");
 
@@ -55,7 +56,7 @@ describe.skipIf(!isRoot)("an agent with run_as", () => {
     const workspace = answer.at(-2) ?? "";
     expect(answer).toEqual([
       ...[`${nobody}`, `${nobody}`, "nogroup", "/nonexistent nobody"],
-      ...["0000000000000000", expect.stringMatching(/^\S$/)],
+      ...["0000000000000000", expect.stringMatching(/^\S$/), "0"],
       ...[expect.stringContaining(join(around, "workspaces")), "writes"],
     ]);
     expect(readFileSync(join(workspace, "file"), "utf8")).toBe("mine\n");
