@@ -80,6 +80,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       providers: [...providers.keys()],
       runningTurns: (provider) => dispatcher.runningOf(provider),
       waitingTurns: (provider) => dispatcher.waitingOf(provider),
+      warmProcesses: (provider) => providers.get(provider)?.warmProcesses?.() ?? 0,
       stuckSessions: (provider) => dispatcher.stuck.countOf(provider),
       liveSessions: () => opened.store.liveSessions(),
       storeBytes: () => opened.bytes(),

@@ -69,6 +69,11 @@ export class Spares<P extends WarmProcess> {
     return spare;
   }
 
+  /** How many wait for a session. */
+  get size(): number {
+    return this.#ready.length + this.#reserved.size;
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#timer);

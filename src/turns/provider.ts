@@ -214,6 +214,8 @@ export interface Provider {
    * not be ended. Of a session that nothing is kept of: nothing to do.
    */
   release(recordNo: number): Promise<readonly number[]>;
+  /** Processes that are ready for a turn and run none. Default: none is kept. */
+  readonly warmProcesses?: () => number;
   health(): Promise<ProviderHealth>;
   /** Ends every process. */
   close(): Promise<void>;

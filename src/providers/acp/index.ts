@@ -98,6 +98,7 @@ export function createAcpProvider(options: AcpOptions): Provider {
     permissionMs: options.permissionMs ?? commonDefaults.permissionMs,
     run: (turn) => runTurn(settings, turn),
     release: (recordNo) => pool.release(recordNo),
+    warmProcesses: () => pool.idle,
     health: () => versionProbe.health(),
     async close() {
       closing.abort();

@@ -152,6 +152,7 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
       model === undefined || model === options.models[0] ? spares.reserve(recordNo) : undefined,
     run: (turn) => runTurn(settings, turn),
     health: () => versionProbe.health(),
+    warmProcesses: () => pool.idle + spares.size,
     release: (recordNo) => pool.release(recordNo),
     async close() {
       closing.abort();

@@ -164,6 +164,7 @@ export function createCodexProvider(options: CodexOptions): Provider {
     permissionMs: options.permissionMs ?? commonDefaults.permissionMs,
     ...(exec ? {} : { startAhead: ({ mark }: AheadPlace) => servers.prepare(mark) }),
     run: (turn) => (exec ? runExec(execSettings, turn) : runTurn(runSettings, turn)),
+    warmProcesses: () => servers.idle,
     release: (recordNo) => servers.release(recordNo),
     health: () => version.health(),
     async close() {
