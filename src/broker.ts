@@ -27,6 +27,7 @@ import { makePartial, removePartials, verifyCopy } from "./store/lmdb/backup.js"
 import { freeBytes } from "./store/lmdb/disk.js";
 import { type OpenedStore, openStore } from "./store/lmdb/open.js";
 import { dataFileName, schemaVersion } from "./store/lmdb/schema.js";
+import { traceTurn } from "./trace-turn.js";
 import { Chain } from "./turns/chain.js";
 import { Dispatcher } from "./turns/dispatcher.js";
 import { InternalTurns, isInternal } from "./turns/internal-turns.js";
@@ -265,6 +266,7 @@ function createDispatcher(
     },
     readRequest: readTurnRequest,
     log: (message, error) => log.error({ err: error }, message),
+    traceTurn,
     onStarted: (turn) => metrics.turnStarted(turn),
     onFirstText: (turn) => {
       firstTextMs.set(turn.turnNo, clock.now() - turn.createdAtMs);

@@ -20,6 +20,7 @@ import { readMalformedTextAsReplacement } from "./rpc/malformed-text.js";
 import { metricsInterceptor, unknownMethodHandler } from "./rpc/metrics.js";
 import { reflectionRoutes } from "./rpc/reflection.js";
 import { serviceInterceptors, serviceRoutes } from "./rpc/service.js";
+import { tracingInterceptor } from "./rpc/tracing.js";
 import { inheritedSockets } from "./server/activation.js";
 import { withPlainGrpcMessages, withUsableAuthority } from "./server/grpc-compat.js";
 import { guardHost, isLoopback, reachableAddresses } from "./server/host-guard.js";
@@ -117,6 +118,7 @@ async function openDoors(
     },
     interceptors: [
       metricsInterceptor(services, onEnded),
+      tracingInterceptor(),
       ...serviceInterceptors(
         () => broker.credentials,
         (method, error) => log.error({ method, err: error }, "a request failed unexpectedly"),

@@ -11,6 +11,7 @@ import type { Address } from "../config/config.js";
 import { readTls, type TlsSettings } from "../config/tls.js";
 import { toListenError } from "../server/listen-error.js";
 import { tlsContext } from "../server/tls.js";
+import { createRequestTracing } from "../trace-requests.js";
 import { transportTo } from "./broker-client.js";
 import { describeAddress, untilStopped } from "./process.js";
 
@@ -30,10 +31,11 @@ export async function openai({ listen, broker, tls }: OpenAiOptions): Promise<vo
     pino.destination(2),
   );
   const stop = untilStopped();
-  const client = createClient(SessionBroker, transportTo(broker));
+  const tracing = createRequestTracing();
+  const client = createClient(SessionBroker, transportTo(broker, [tracing.interceptor]));
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  const adapter = createAdapter({ broker: client, brokerAddress: broker, log, registry });
+  const adapter = tracing.around(createAdapter({ broker: client, brokerAddress: broker, log, registry }));
   const server = tls === undefined ? createServer(adapter) : secureServer(tls, adapter, log);
   // A stream of answers lasts as long as its turn.
   server.requestTimeout = 0;

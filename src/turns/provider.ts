@@ -4,6 +4,7 @@
  * events, and the turn commits it.
  */
 import type { FinishReason, TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
+import type { TraceCarrier } from "./turn-trace.js";
 
 export interface ProviderCapabilities {
   /** Who makes the native id: the broker before the first turn, or the agent. */
@@ -97,6 +98,8 @@ export interface ProviderTurn {
   readonly previousTotal: RunningTotal;
   /** Value of SESSION_BROKER_CHILD for every process started for this turn. */
   readonly childMark: string;
+  /** The trace that a process started for this turn is part of. Default: none. */
+  readonly trace?: TraceCarrier;
   /** From the start of the attempt to its end. */
   readonly timeoutMs: number;
   /** Aborted to cancel; the iteration still ends with one outcome, after every process is gone. */

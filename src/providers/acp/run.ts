@@ -8,7 +8,7 @@
 import { TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { ProviderEvent, ProviderRun, ProviderTurn, TurnOutcome } from "../../turns/provider.js";
 import { allowedMs, failedOutcome, stoppedOutcome } from "../ending.js";
-import { childMarkVariable } from "../environment.js";
+import { turnVariables } from "../environment.js";
 import { asRecord, type JsonRecord } from "../json.js";
 import type { OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
@@ -213,7 +213,7 @@ function childOptions(settings: RunSettings, turn: ProviderTurn) {
     args: settings.args,
     cwd: turn.workspace,
     runAs: settings.runAs,
-    environment: { ...settings.environment, [childMarkVariable]: turn.childMark },
+    environment: { ...settings.environment, ...turnVariables(turn) },
     mark: turn.childMark,
     input: "",
     keepInputOpen: true,

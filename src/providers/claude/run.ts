@@ -8,7 +8,7 @@ import { TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { ProviderEvent, ProviderRun, ProviderTurn } from "../../turns/provider.js";
 import type { Failure } from "../ending.js";
 import { allowedMs, failedOutcome, faultOf, stoppedOutcome } from "../ending.js";
-import { childMarkVariable } from "../environment.js";
+import { turnVariables } from "../environment.js";
 import type { CommonSettings } from "../kind.js";
 import { OutputLimitError, type OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
@@ -339,7 +339,7 @@ function childOptions(
     }),
     cwd: turn.workspace,
     runAs: settings.runAs,
-    environment: { ...environment, [childMarkVariable]: turn.childMark },
+    environment: { ...environment, ...turnVariables(turn) },
     mark: turn.childMark,
     input,
     keepInputOpen: true,

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { ProviderEvent, ProviderTurn, TurnOutcome } from "../../turns/provider.js";
 import type { Failure } from "../ending.js";
 import { allowedMs, endOf, failedOutcome, faultOf, stoppedOutcome } from "../ending.js";
-import { childMarkVariable } from "../environment.js";
+import { turnVariables } from "../environment.js";
 import { asRecord, asString, type JsonRecord, parseRecord } from "../json.js";
 import { OutputLimitError, type OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
@@ -200,7 +200,7 @@ function childOptions(
       ...(resume === undefined ? {} : { resume }),
     }),
     cwd: turn.workspace,
-    environment: { ...settings.environment, [childMarkVariable]: turn.childMark },
+    environment: { ...settings.environment, ...turnVariables(turn) },
     mark: turn.childMark,
     // The agent asks nobody in this mode. Closed after the prompt: it reads to the end.
     input,

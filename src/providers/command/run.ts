@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import type { Command } from "../../../gen/sessionbroker/config/v1/config_pb.js";
 import type { ProviderEvent, ProviderTurn } from "../../turns/provider.js";
 import { allowedMs, type Failure, failedOutcome, faultOf, stoppedOutcome } from "../ending.js";
-import { childMarkVariable } from "../environment.js";
+import { turnVariables } from "../environment.js";
 import { InputError } from "../input-error.js";
 import { defaultOutputLimits, type OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
@@ -61,7 +61,7 @@ export async function* runTurn(settings: RunSettings, turn: ProviderTurn): Async
       args,
       cwd: turn.workspace,
       runAs: settings.runAs,
-      environment: { ...settings.environment, [childMarkVariable]: turn.childMark },
+      environment: { ...settings.environment, ...turnVariables(turn) },
       mark: turn.childMark,
       input,
       silenceMs: settings.silenceTimeoutMs,

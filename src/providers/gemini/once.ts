@@ -6,7 +6,7 @@ import type { ProviderEvent, ProviderTurn, TurnOutcome } from "../../turns/provi
 import { InputError, withoutCommand } from "../acp/input.js";
 import { spawnFailure } from "../acp/outcome.js";
 import { allowedMs, failedOutcome, faultOf, stoppedOutcome } from "../ending.js";
-import { childMarkVariable } from "../environment.js";
+import { turnVariables } from "../environment.js";
 import { asString, type JsonRecord, parseRecord } from "../json.js";
 import type { OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
@@ -200,7 +200,7 @@ function childOptions(settings: OnceSettings, turn: ProviderTurn, start: Convers
     args: onceArguments({ start, allow, extra, ...(model === undefined ? {} : { model }) }),
     cwd: turn.workspace,
     runAs: settings.runAs,
-    environment: { ...settings.environment, [childMarkVariable]: turn.childMark },
+    environment: { ...settings.environment, ...turnVariables(turn) },
     mark: turn.childMark,
     input,
     silenceMs: settings.silenceTimeoutMs,
