@@ -31,7 +31,11 @@ describe("links", () => {
 
 it("docs/operations.md names errors that there are", () => {
   const text = readFileSync(join(root, "docs/operations.md"), "utf8");
-  const named = [...text.matchAll(/`(?!SESSION_BROKER_)([A-Z][A-Z_]{3,})`/g)].flatMap(
+  const tables = text
+    .split("\n")
+    .filter((line) => line.startsWith("|"))
+    .join("\n");
+  const named = [...tables.matchAll(/`(?!SESSION_BROKER_)([A-Z][A-Z_]{3,})`/g)].flatMap(
     ([, name = ""]) => name,
   );
   const turnErrors = Object.keys(TurnErrorCode);
