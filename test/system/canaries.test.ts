@@ -160,7 +160,7 @@ describe.each([
     expect(await reasonOf(client.reserve({ key: key("a", "canary") }))).not.toBe("none");
     const { session } = await client.reserve({ key: key("bound") });
     const ofSession = { case: "sessionId" as const, value: session?.sessionId ?? "" };
-    const bind = { nativeId, expectedGeneration: 9n, expectedNativeId: nativeId };
+    const bind = { nativeId, expectedGeneration: 9, expectedNativeId: nativeId };
     expect(await reasonOf(client.bind({ selector: ofSession, ...bind }))).not.toBe("none");
     const raw = (path: string, body: string, type = "application/json") =>
       fetch(`${broker.url}/sessionbroker.v1.SessionBroker/${path}`, {

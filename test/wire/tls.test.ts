@@ -5,7 +5,7 @@ import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { get as getHttp } from "node:http";
 import { type ClientHttp2Session, connect as connectH2 } from "node:http2";
 import { get as getHttps } from "node:https";
-import { connect } from "node:net";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect as connectTls } from "node:tls";
@@ -217,6 +217,33 @@ describe("a broker with TLS", () => {
     expect(await negotiated(["h2", "http/1.1"])).toBe("h2");
     expect(await negotiated(["http/1.1"])).toBe("http/1.1");
     expect(await negotiated(["spdy/3"])).toBe("ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL");
+  });
+
+  it("takes a handshake that comes byte by byte", async () => {
+    const slow = createServer((near) => {
+      const far = connect(broker.port, "127.0.0.1");
+      cleanups.push(() => far.destroy());
+      far.setNoDelay(true);
+      far.pipe(near);
+      let last = Promise.resolve();
+      near.on("data", (chunk: Buffer) => {
+        for (const byte of chunk.subarray(0, 64)) {
+          last = last.then(
+            () => new Promise((resolve) => far.write(Buffer.of(byte), () => setImmediate(resolve))),
+          );
+        }
+        last = last.then(() => void far.write(chunk.subarray(64)));
+      });
+    }).listen(0, "127.0.0.1");
+    await once(slow, "listening");
+    cleanups.push(() => slow.close());
+    const { port } = slow.address() as AddressInfo;
+    const socket = connectTls({ port, host: "localhost", ca: ca.root.pem.cert, ALPNProtocols: ["http/1.1"] });
+    cleanups.push(() => socket.destroy());
+    await once(socket, "secureConnect");
+    socket.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    const [answer] = await once(socket, "data");
+    expect(String(answer)).toMatch(/^HTTP\/1\.1 404/);
   });
 
   it("is known by the names in its certificate", async () => {
@@ -457,39 +484,56 @@ describe("what cannot be used", () => {
   });
 });
 
-/** A command that serves, once it says that it listens; all that it says. */
-async function startServing(words: readonly string[], config: object): Promise<() => string> {
+/** A command that serves, once it says that it listens. */
+async function startServing(
+  words: readonly string[],
+  config: object,
+): Promise<{ readonly pid: number; said(): string }> {
   const place = mkdtempSync(join(folder, "serving-"));
   writeFileSync(join(place, "config.yaml"), stringify(config));
   const where = { data: join(place, "data"), socket: join(place, "b.sock"), folder: place };
-  const process = startCommand(where, [...words, "--config", "config.yaml", "--metrics-listen", "off"]);
+  const child = startCommand(where, [...words, "--config", "config.yaml", "--metrics-listen", "off"]);
   cleanups.push(async () => {
-    process.kill("SIGKILL");
-    await process;
+    child.kill("SIGKILL");
+    await child;
   });
   let said = "";
-  process.stderr?.on("data", (chunk) => {
+  child.stderr?.on("data", (chunk) => {
     said += chunk;
   });
-  process.stdout?.on("data", (chunk) => {
+  child.stdout?.on("data", (chunk) => {
     said += chunk;
   });
   await vi.waitUntil(() => said.includes(" listens on "), 20_000);
-  return () => said;
+  return { pid: child.pid ?? 0, said: () => said };
 }
 
 describe("the adapter", () => {
-  it("speaks TLS with the same certificate", async () => {
+  it("speaks TLS with the same certificate, and reads it again on SIGHUP", async () => {
     const broker = await startBroker(settings());
+    const [certificate, privateKey] = [join(folder, "adapter.pem"), join(folder, "adapter.key")];
+    copyFileSync(server.certificate, certificate);
+    copyFileSync(server.key, privateKey);
     const port = await freePort();
     const words = ["openai", "--openai-listen", `127.0.0.1:${port}`, "--broker", `unix:${broker.socket}`];
-    const said = await startServing(words, settings());
+    const { said, pid } = await startServing(words, settings({ certificate, key: privateKey }));
     expect(said()).toContain(`https://127.0.0.1:${port}`);
     const headers = { authorization: `Bearer ${broker.token}` };
     const request = getHttps(`https://localhost:${port}/v1/models`, { ca: ca.root.pem.cert, headers });
     const [response] = await once(request, "response");
     response.resume();
     expect(response.statusCode).toBe(200);
+    const next = await ca.issue({ subject: "/CN=renewed", names: "DNS:localhost" });
+    copyFileSync(next.certificate, certificate);
+    process.kill(pid, "SIGHUP");
+    await vi.waitUntil(() => said().includes("the certificate stays as it was: tls.key"), 10_000);
+    copyFileSync(next.key, privateKey);
+    process.kill(pid, "SIGHUP");
+    await vi.waitUntil(() => said().includes("the certificate was read again"), 10_000);
+    const socket = connectTls({ port, host: "localhost", ca: ca.root.pem.cert });
+    await once(socket, "secureConnect");
+    expect(socket.getPeerCertificate().subject.CN).toBe("renewed");
+    socket.destroy();
   });
 });
 
@@ -499,7 +543,7 @@ describe("cleartext beyond loopback", () => {
     ["127.0.0.1:0", {}, 0],
     ["0.0.0.0:0", settings, 0],
   ])("is warned about once: %s", async (listen, config, times) => {
-    const said = await startServing(
+    const { said } = await startServing(
       ["serve", "--listen", listen],
       typeof config === "function" ? config() : config,
     );
