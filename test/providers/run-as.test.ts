@@ -1,7 +1,18 @@
 /** Agents that run as a user of their own. As root alone, since nobody else can start them. */
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, it } from "vitest";
 import { stringify } from "yaml";
 import { TestBroker } from "../support/broker.js";
@@ -10,6 +21,7 @@ import { dispatchTurn } from "../support/turns.js";
 
 const isRoot = process.getuid?.() === 0;
 const nobody = 65_534;
+const executable = fileURLToPath(new URL("../fixtures/fake-claude.mjs", import.meta.url));
 /** Says who it is and what it may do, whose environment it can read, and leaves a file in its workspace. */
 const script = [
   "id -u; id -g; id -Gn; echo $HOME $USER",
@@ -65,6 +77,52 @@ describe.skipIf(!isRoot)("an agent with run_as", () => {
     const { stdout } = await runCommand(broker, ["doctor", "--config", "config.yaml"]);
     expect(stdout).toContain("The agents of own run as the broker's own user");
     expect(stdout).toMatch(/other .*as nobody/);
+  });
+
+  it("is given its system prompt, and has the directories of processes that are started ahead", async () => {
+    const around = folderFor("run-as-");
+    chmodSync(around, 0o755);
+    const agentFolder = join(around, "claude");
+    mkdirSync(agentFolder);
+    chownSync(agentFolder, nobody, nobody);
+    const environment = { CLAUDE_CONFIG_DIR: agentFolder };
+    const broker = new TestBroker({
+      metrics: true,
+      config: stringify({
+        workspaces: join(around, "workspaces"),
+        providers: [
+          { id: "claude", runAs: "nobody", warm: { ahead: 1 }, claude: { executable, environment } },
+        ],
+      }),
+    });
+    cleanups.push(() => broker.close());
+    await broker.start();
+    const ahead = join(around, "workspaces", ".ahead");
+    const metrics = () => fetch(broker.metricsUrl).then((answer) => answer.text());
+    const ready = 'session_broker_processes_warm{provider="claude"} 1\n';
+    await expect.poll(metrics, { timeout: 15_000 }).toContain(ready);
+    const ask = async (externalId: string, text: string, system: string) => {
+      const target = { case: "key" as const, value: { scope: "acme", externalId, provider: "claude" } };
+      const turn = dispatchTurn(broker.client(), text, { target, system });
+      const started = await turn.event("started");
+      const last = (await turn.ended).at(-1)?.event;
+      return {
+        warm: started.warm,
+        text: last?.case === "completed" ? last.value.text : JSON.stringify(last),
+      };
+    };
+    expect(await ask("one", "hello", "")).toMatchObject({
+      warm: true,
+      text: expect.stringContaining("hello"),
+    });
+    // The prompt is in a file, which the agent has to be able to read.
+    const seen = join(agentFolder, "seen.json");
+    await ask("two", `[[environment ${seen}]]`, "Be brief.");
+    expect(JSON.parse(readFileSync(seen, "utf8")).system).toContain("Be brief.");
+    expect(statSync(seen).uid).toBe(nobody);
+    expect(statSync(join(ahead, readdirSync(ahead)[0] ?? "")).uid).toBe(nobody);
+    const transcripts = readdirSync(join(agentFolder, "projects"), { recursive: true });
+    expect(transcripts.length).toBeGreaterThan(1);
   });
 
   it.each([

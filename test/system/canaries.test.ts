@@ -221,6 +221,8 @@ describe.each([
     const log = broker.output.join("");
     const endings = log.split("\n").filter((line) => line.includes('"turn ended"'));
     expect(endings.length).toBeGreaterThan(3 * Object.keys(kinds).length);
+    const completed = endings.map((line) => JSON.parse(line)).find(({ ending }) => ending === "COMPLETED");
+    for (const field of ["queueMs", "firstTextMs", "totalMs"]) expect(completed[field]).toBeTypeOf("number");
     // The adapter has said that it could not reach the broker.
     expect(log).toContain("session-broker-openai");
     const told = (what: string) =>

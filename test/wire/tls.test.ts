@@ -449,15 +449,13 @@ describe("what cannot be used", () => {
     ],
   ])("%s ends the start with 2 and a line, and check too", async (_, more, message) => {
     writeFileSync(join(folder, "bad.yaml"), stringify(settings(more())));
-    for (const command of ["serve", "check", "openai"]) {
-      const { exitCode, stderr } = await runCommand(broker, [
-        command,
-        "--config",
-        "bad.yaml",
-        "--metrics-listen",
-        "off",
-      ]);
-      expect([command, exitCode, stderr.split("\n").length]).toEqual([command, 2, 1]);
+    const answers = await Promise.all(
+      ["serve", "check", "openai"].map((command) =>
+        runCommand(broker, [command, "--config", "bad.yaml", "--metrics-listen", "off"]),
+      ),
+    );
+    for (const { exitCode, stderr } of answers) {
+      expect([exitCode, stderr.split("\n").length]).toEqual([2, 1]);
       expect(stderr).toMatch(message);
     }
   });
