@@ -13,6 +13,7 @@ import { MetricsRecorder } from "./metrics/record.js";
 import { findMarked, sweepEarlierLives } from "./providers/marks.js";
 import type { LiveProcess } from "./providers/process-table.js";
 import { createProviders, shippedProviders } from "./providers/registry.js";
+import { type RunAs, usersOf } from "./providers/run-as.js";
 import { Credentials } from "./rpc/credentials.js";
 import { Keys } from "./rpc/keys.js";
 import { Reservations } from "./rpc/reservations.js";
@@ -26,6 +27,7 @@ import { makePartial, removePartials, verifyCopy } from "./store/lmdb/backup.js"
 import { freeBytes } from "./store/lmdb/disk.js";
 import { type OpenedStore, openStore } from "./store/lmdb/open.js";
 import { dataFileName, schemaVersion } from "./store/lmdb/schema.js";
+import { traceTurn } from "./trace-turn.js";
 import { Chain } from "./turns/chain.js";
 import { Dispatcher } from "./turns/dispatcher.js";
 import { InternalTurns, isInternal } from "./turns/internal-turns.js";
@@ -33,7 +35,7 @@ import type { Provider } from "./turns/provider.js";
 import { hasEnded, type TurnRow } from "./turns/turn.js";
 import type { TurnStore } from "./turns/turn-store.js";
 import { version } from "./version.js";
-import { aheadFolder, removeWorkspace, workspaceOf } from "./workspaces.js";
+import { aheadFolder, openWorkspaces, removeWorkspace, workspaceOf } from "./workspaces.js";
 
 export interface Broker extends AsyncDisposable {
   readonly service: ServiceDeps;
@@ -71,12 +73,15 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const credentials = new Credentials(allCredentials(settings));
   const path = join(settings.data, "store");
   const providers = createProviders(settings.providers, options.environment);
+  const users = usersOf(settings.providers);
+  if (users.size > 0) openWorkspaces(settings);
   const metrics = new MetricsRecorder(
     {
       version,
       providers: [...providers.keys()],
       runningTurns: (provider) => dispatcher.runningOf(provider),
       waitingTurns: (provider) => dispatcher.waitingOf(provider),
+      warmProcesses: (provider) => providers.get(provider)?.warmProcesses?.() ?? 0,
       stuckSessions: (provider) => dispatcher.stuck.countOf(provider),
       liveSessions: () => opened.store.liveSessions(),
       storeBytes: () => opened.bytes(),
@@ -105,6 +110,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     metrics,
     leftBehind,
     chain,
+    users,
   );
   left = await sweepEarlierLives(opened.storeId, opened.instance);
   if (left.length > 0) log.error({ left }, "processes of an earlier life cannot be ended");
@@ -228,7 +234,9 @@ function createDispatcher(
   metrics: MetricsRecorder,
   leftBehind: (sessionId: string) => readonly number[],
   chain: Chain,
+  users: ReadonlyMap<string, RunAs>,
 ): Dispatcher {
+  const firstTextMs = new Map<number, number>();
   return new Dispatcher({
     leftBehind,
     chainAfter: (link, text) => chain.after(link, { author: "assistant", text }),
@@ -249,7 +257,8 @@ function createDispatcher(
       collectDebounceMs: settings.limits.collectDebounceMs,
     },
     newNativeId: randomUUID,
-    workspace: (grant, prepared) => workspaceOf(settings, grant, prepared),
+    workspace: (grant, prepared) =>
+      workspaceOf(settings, grant, prepared, users.get(grant.session.key.provider)),
     childMark: (sessionId) => `${opened.storeId}/${opened.instance}/${sessionId}`,
     stillRunning: async (pids) => {
       const marked = await findMarked(() => true);
@@ -257,11 +266,16 @@ function createDispatcher(
     },
     readRequest: readTurnRequest,
     log: (message, error) => log.error({ err: error }, message),
+    traceTurn,
     onStarted: (turn) => metrics.turnStarted(turn),
-    onFirstText: (turn) => metrics.firstText(turn),
+    onFirstText: (turn) => {
+      firstTextMs.set(turn.turnNo, clock.now() - turn.createdAtMs);
+      metrics.firstText(turn);
+    },
     onEnded: (turn) => {
       metrics.turnEnded(turn);
-      logTurn(log, turn);
+      logTurn(log, turn, firstTextMs.get(turn.turnNo));
+      firstTextMs.delete(turn.turnNo);
       if (isInternal(turn.turnNo)) removeWorkspace(settings, turn, log);
     },
   });
@@ -328,7 +342,8 @@ function logRotation(log: Logger, row: SessionRow, reason: RotationReason): void
   );
 }
 
-function logTurn(log: Logger, turn: TurnRow): void {
+/** @param firstTextMs from admission; absent: there was none */
+function logTurn(log: Logger, turn: TurnRow, firstTextMs: number | undefined): void {
   const { usage } = turn;
   const endedAtMs = turn.endedAtMs ?? turn.startedAtMs ?? turn.createdAtMs;
   // A turn that never ran has waited to its end.
@@ -341,6 +356,7 @@ function logTurn(log: Logger, turn: TurnRow): void {
       provider: turn.key.provider,
       ending: hasEnded(turn.state) ? turn.state : undefined,
       queueMs: startedAtMs - turn.createdAtMs,
+      firstTextMs,
       totalMs: endedAtMs - turn.createdAtMs,
       inputTokens: usage.inputTokens + usage.cacheReadTokens + usage.cacheWriteTokens,
       outputTokens: usage.outputTokens,

@@ -59,7 +59,7 @@ export const errorTable = {
     http: 401,
     openaiType: "authentication_error",
     retryable: false,
-    when: "No bearer token, or one that no credential has.",
+    when: "No bearer token and no certificate, or one that no credential has.",
   },
   ROLE_TOO_LOW: {
     code: Code.PermissionDenied,

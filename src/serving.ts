@@ -1,6 +1,6 @@
 /** A broker behind its doors: listening, healthy, and drained in order. */
 import { setMaxListeners } from "node:events";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError, createContextValues } from "@connectrpc/connect";
 import { type ConnectNodeAdapterOptions, connectNodeAdapter } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
 import { Health } from "../gen/grpc/health/v1/health_pb.js";
@@ -10,18 +10,23 @@ import { SessionBroker } from "../gen/sessionbroker/v1/session_broker_pb.js";
 import { type Broker, type BrokerOptions, startBroker } from "./broker.js";
 import type { Address, Settings } from "./config/config.js";
 import type { Reloaded } from "./config/live.js";
+import { readTls } from "./config/tls.js";
 import { listenForMetrics, type MetricsListening } from "./metrics/listen.js";
 import type { EndedRpc } from "./metrics/record.js";
+import { certificateSubjectKey } from "./rpc/authentication.js";
 import { createHealth, type HealthState, ServingStatus } from "./rpc/health.js";
 import { withHttpMethods } from "./rpc/http-methods.js";
 import { readMalformedTextAsReplacement } from "./rpc/malformed-text.js";
 import { metricsInterceptor, unknownMethodHandler } from "./rpc/metrics.js";
 import { reflectionRoutes } from "./rpc/reflection.js";
 import { serviceInterceptors, serviceRoutes } from "./rpc/service.js";
+import { tracingInterceptor } from "./rpc/tracing.js";
+import { inheritedSockets } from "./server/activation.js";
 import { withFastPath } from "./server/fast-path/index.js";
 import { withPlainGrpcMessages, withUsableAuthority } from "./server/grpc-compat.js";
-import { guardHost, reachableAddresses } from "./server/host-guard.js";
+import { guardHost, isLoopback, reachableAddresses } from "./server/host-guard.js";
 import { type Listening, listen } from "./server/one-port.js";
+import { certificateSubject, type TlsMaterial } from "./server/tls.js";
 
 export interface Serving {
   /** Where it listens; the port is the real one where 0 was asked for. */
@@ -40,6 +45,8 @@ const closeMs = 5_000;
 
 export async function serveBroker(options: BrokerOptions): Promise<Serving> {
   readMalformedTextAsReplacement();
+  const { tls } = options.settings;
+  const certificates = { inForce: tls && readTls(tls, Date.now()) };
   const broker = await startBroker(options);
   const shutdown = new AbortController();
   // Each request that runs listens to it.
@@ -49,7 +56,7 @@ export async function serveBroker(options: BrokerOptions): Promise<Serving> {
   let listening: Listening;
   try {
     metrics = await openMetrics(broker, options.log);
-    listening = await openDoors(broker, health, shutdown.signal, options.log);
+    listening = await openDoors(broker, health, shutdown.signal, options, () => certificates.inForce);
   } catch (error) {
     await metrics?.close();
     await broker[Symbol.asyncDispose]();
@@ -59,7 +66,14 @@ export async function serveBroker(options: BrokerOptions): Promise<Serving> {
   return {
     address: { host: listening.address, port: listening.port },
     ...(metrics === undefined ? {} : { metricsAddress: metrics.address }),
-    reload: (settings) => broker.reload(settings),
+    reload(settings) {
+      // What fails leaves everything as it was.
+      const renewed = tls && readTls(tls, Date.now());
+      const reloaded = broker.reload(settings);
+      if (renewed !== undefined) listening.replaceTls(renewed);
+      certificates.inForce = renewed;
+      return reloaded;
+    },
     hurry: () => broker.dispatcher.stopNow(),
     async stop(drainMs) {
       health.set(ServingStatus.NOT_SERVING);
@@ -89,7 +103,8 @@ async function openDoors(
   broker: Broker,
   health: HealthState,
   shutdownSignal: AbortSignal,
-  log: Logger,
+  { log, environment }: BrokerOptions,
+  certificates: () => TlsMaterial | undefined,
 ): Promise<Listening> {
   const { settings } = broker;
   const reflection = reflectionRoutes([SessionBroker, Health]);
@@ -106,30 +121,52 @@ async function openDoors(
     },
     interceptors: [
       metricsInterceptor(services, onEnded),
+      tracingInterceptor(),
       ...serviceInterceptors(() => broker.credentials, onUnexpected),
     ],
     fallback: unknownMethodHandler(onEnded),
     // A misspelt field is told instead of being passed over.
     jsonOptions: { ignoreUnknownFields: false },
     readMaxBytes: settings.limits.messageBytes,
+    contextValues: (request) =>
+      createContextValues().set(certificateSubjectKey, () => certificateSubject(request)),
     shutdownSignal,
   };
   const complete = withHttpMethods(services, withPlainGrpcMessages(connectNodeAdapter(options)));
   const handler = settings.fastPath
     ? withFastPath(options, complete, (error) => onUnexpected("fast path", error))
     : complete;
-  const reachable = reachableAddresses(settings.listen.host);
-  const rules = () => ({ hosts: [...settings.hosts, ...reachable], origins: [] });
-  return listen({
+  let reachable = reachableAddresses(settings.listen.host);
+  const rules = () => ({
+    hosts: [...settings.hosts, ...reachable],
+    isCertified: certificates()?.isNamed,
+    origins: [],
+  });
+  const tls = certificates();
+  const listening = await listen({
     ...settings.listen,
+    ...(tls === undefined ? {} : { tls }),
+    inherited: inheritedSockets(environment, process.pid),
     socketPath: settings.socket,
     handler: guardHost(
       handler,
       rules,
-      (authorization) => broker.credentials.find(authorization) !== undefined,
+      (request) =>
+        broker.credentials.find({
+          authorization: request.headers.authorization,
+          certificateSubject: () => certificateSubject(request),
+        }) !== undefined,
     ),
     socketHandler: withUsableAuthority(handler),
     limits: { connections: settings.limits.connections },
     onError: (error) => log.error({ err: error }, "a connection could not be accepted"),
   });
+  reachable = reachableAddresses(listening.address);
+  if (tls === undefined && !isLoopback(listening.address)) {
+    log.warn(
+      { address: listening.address },
+      "tokens and prompts can be read on the way to this address: it listens beyond loopback without tls",
+    );
+  }
+  return listening;
 }

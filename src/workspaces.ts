@@ -5,6 +5,7 @@ import { realpath, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Logger } from "pino";
 import type { Settings } from "./config/config.js";
+import { giveTo, makePassable, type RunAs } from "./providers/run-as.js";
 import type { TurnRow } from "./turns/turn.js";
 import type { Grant } from "./turns/turn-store.js";
 
@@ -15,12 +16,14 @@ export const aheadFolder = ".ahead";
  * The directory that a session's agent works in. Synchronous: four short calls
  * take less time than waiting for each in turn.
  *
+ * @param user whose directory it is. Default: the broker's own
  * @param prepared becomes the directory of a session that has none yet
  */
 export async function workspaceOf(
   settings: Settings,
   { session }: Grant,
   prepared?: string,
+  user?: RunAs,
 ): Promise<string> {
   if (session.workspace !== "") {
     const named = settings.scope(session.key.scope).workspaces.get(session.workspace);
@@ -31,11 +34,19 @@ export async function workspaceOf(
   const root = realpathSync(settings.workspaces);
   const directory = join(root, directoryName(session.sessionId, session.recordNo));
   if (prepared !== undefined && !existsSync(directory)) symlinkSync(prepared, directory);
-  else mkdirSync(directory, { recursive: true, mode: 0o700 });
+  else {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    giveTo(user, directory);
+  }
   const real = realpathSync(directory);
   if (real !== directory && dirname(real) !== join(root, aheadFolder))
     throw new Error(`the workspace ${directory} leads elsewhere, to ${real}`);
   return real;
+}
+
+/** Agents that run as other users come to theirs through the directories around them. */
+export function openWorkspaces({ workspaces }: Settings): void {
+  for (const directory of [workspaces, join(workspaces, aheadFolder)]) makePassable(directory);
 }
 
 /** Of a session that nobody can come back to. A configured workspace stays. */

@@ -1,7 +1,14 @@
 /** How commands ask a running broker. */
 import { existsSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
-import { type Client, Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
+import {
+  type Client,
+  Code,
+  ConnectError,
+  createClient,
+  type Interceptor,
+  type Transport,
+} from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
@@ -19,10 +26,11 @@ export interface BrokerAccess {
 }
 
 /** Over HTTP/1.1, which streams answers but no requests. */
-export function transportTo(broker: string): Transport {
+export function transportTo(broker: string, interceptors: Interceptor[] = []): Transport {
   const socketPath = socketOf(broker);
   return createConnectTransport({
     httpVersion: "1.1",
+    interceptors,
     baseUrl: socketPath === undefined ? broker : "http://localhost",
     nodeOptions: { ...(socketPath === undefined ? {} : { socketPath }) },
   });
@@ -36,11 +44,13 @@ export function transportTo(broker: string): Transport {
  * @throws ConfigError, CommandError
  */
 export function brokerAccess(
-  settings: Pick<Settings, "data" | "listen" | "socket">,
+  settings: Pick<Settings, "data" | "listen" | "socket" | "tls">,
   named: string | undefined,
   token: string | undefined,
 ): BrokerAccess {
-  const local = existsSync(settings.socket) ? `unix:${settings.socket}` : describeAddress(settings.listen);
+  const local = existsSync(settings.socket)
+    ? `unix:${settings.socket}`
+    : describeAddress(settings.listen, settings.tls !== undefined);
   const broker = named ?? local;
   if (socketOf(broker) === undefined && !/^https?:\/\/[^/]/.test(broker)) {
     throw new ConfigError(`broker: ${JSON.stringify(broker)} is neither http://host:port nor unix:PATH`);

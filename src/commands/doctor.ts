@@ -4,6 +4,9 @@ import type { Diagnosis } from "../providers/diagnosis.js";
 import { type DiagnosedProvider, diagnoseProviders } from "../providers/registry.js";
 import { printable } from "./printable.js";
 
+/** Kinds that start no process. */
+const inProcess: ReadonlySet<string> = new Set(["echo", "openai"]);
+
 /** The exit code: 1 if the default provider cannot work. */
 export async function doctor(
   settings: Pick<Settings, "providers">,
@@ -18,6 +21,7 @@ export async function doctor(
             id: provider.id,
             kind: provider.kind,
             default: index === 0,
+            ...(provider.runAs === undefined ? {} : { runAs: provider.runAs }),
             ...provider.diagnosis,
           }),
         ]
@@ -26,15 +30,20 @@ export async function doctor(
   if (!json && settings.providers.length === 0 && found.length === 1) {
     lines.push("No agent is configured, and none was found on the PATH.");
   }
+  const sharing = found.filter(({ kind, runAs }) => runAs === undefined && !inProcess.has(kind));
+  if (!json && sharing.length > 0) {
+    const ids = sharing.map(({ id }) => id).join(", ");
+    lines.push(`The agents of ${ids} run as the broker's own user and can read its tokens; see run_as.`);
+  }
   process.stdout.write(lines.map((line) => `${line}\n`).join(""));
   return found[0]?.diagnosis.usable === false ? 1 : 0;
 }
 
-export function linesOf({ id, kind, diagnosis }: DiagnosedProvider, isDefault: boolean): string[] {
+export function linesOf({ id, kind, runAs, diagnosis }: DiagnosedProvider, isDefault: boolean): string[] {
   const { usable, problem, fix } = diagnosis;
   const state = usable ? (problem === undefined ? "ok" : "look") : "bad";
   const name = [id, ...(kind === id ? [] : [`(${kind})`]), ...(isDefault ? ["[default]"] : [])].join(" ");
-  const facts = factsOf(diagnosis);
+  const facts = [...factsOf(diagnosis), ...(runAs === undefined ? [] : [`as ${runAs}`])];
   const indent = " ".repeat(6);
   return [
     `${state.padEnd(6)}${name}${facts.length === 0 ? "" : `: ${facts.join("; ")}`}`,

@@ -1,7 +1,8 @@
 import type { Address } from "../config/config.js";
 
-export function describeAddress({ host, port }: Address): string {
-  return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+/** @param tls whether it is met with TLS. Default: false */
+export function describeAddress({ host, port }: Address, tls = false): string {
+  return `${tls ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
 /** Set for a process that shall stop when its standard input ends: then its parent has gone. */

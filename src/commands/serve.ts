@@ -30,7 +30,7 @@ export async function serve(settings: Settings, reread: () => Settings): Promise
   const metrics =
     metricsAddress === undefined ? "" : `; metrics at ${describeAddress(metricsAddress)}/metrics`;
   process.stdout.write(
-    `session-broker listens on ${describeAddress(serving.address)} and ${settings.socket}; token in ${tokenFile(settings.data)}${metrics}\n`,
+    `session-broker listens on ${describeAddress(serving.address, settings.tls !== undefined)} and ${settings.socket}; token in ${tokenFile(settings.data)}${metrics}\n`,
   );
 
   await stop.first;

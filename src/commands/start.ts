@@ -75,15 +75,19 @@ function signalAll(children: readonly ChildProcess[]): void {
 
 function greeting(settings: Settings): string {
   const [agent] = createProviders(settings.providers, process.env).keys();
+  const { tls } = settings;
+  const [broker, adapter] = [settings.listen, settings.adapterListen].map((address) =>
+    describeAddress(address, tls !== undefined),
+  );
   const header = relative(process.cwd(), headerFile(tokenFile(settings.data)));
   const body = JSON.stringify({ model: agent, messages: [{ role: "user", content: "My name is Ada." }] });
   const other = agent === "echo" ? "" : ` Say "model":"echo" to be answered without an agent.`;
   return [
     "",
-    `session-broker answers on ${describeAddress(settings.listen)} (Connect, gRPC, gRPC-Web) and ${describeAddress(settings.adapterListen)}/v1 (OpenAI).`,
+    `session-broker answers on ${broker} (Connect, gRPC, gRPC-Web) and ${adapter}/v1 (OpenAI).`,
     `The agent is ${agent}.${other} Try, twice:`,
     "",
-    `curl -sS ${describeAddress(settings.adapterListen)}/v1/chat/completions -H @${quoted(header)} -H "Content-Type: application/json" -H "X-Session-Broker-Key: first-chat" -d '${body}'`,
+    `curl -sS ${adapter}/v1/chat/completions -H @${quoted(header)} -H "Content-Type: application/json" -H "X-Session-Broker-Key: first-chat" -d '${body}'`,
     "",
     "",
   ].join("\n");

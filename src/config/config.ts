@@ -3,6 +3,7 @@ import { basename, dirname, join, relative, resolve } from "node:path";
 import { type Duration, durationMs } from "@bufbuild/protobuf/wkt";
 import {
   type Config,
+  type Credential,
   type Fetching,
   KeyScheme,
   type Origin,
@@ -17,6 +18,7 @@ import type { ResetPolicy } from "../sessions/session.js";
 import { type ScopePattern, scopeMatches } from "../sessions/session-store.js";
 import type { RetentionSettings } from "../turns/retention.js";
 import { ConfigError, emptyConfig, readConfig } from "./source.js";
+import { type TlsSettings, tlsSettings } from "./tls.js";
 
 export { ConfigError };
 
@@ -34,7 +36,10 @@ export interface ScopeSettings {
 
 export interface CredentialSettings {
   readonly name: string;
+  /** Empty: it has no token. */
   readonly tokenSha256: string;
+  /** As RFC 2253 writes it. Empty: the certificate of the client does not matter. */
+  readonly certificateSubject?: string;
   readonly role: Role;
   readonly scopes: readonly ScopePattern[];
   /** Several people use it. Default: false */
@@ -92,6 +97,8 @@ export interface Settings {
   };
   readonly maintenance: MaintenanceSettings;
   readonly retention: RetentionSettings;
+  /** Absent: cleartext. */
+  readonly tls?: TlsSettings;
 }
 
 /** What the command line and the environment may set. */
@@ -125,14 +132,7 @@ export function loadSettings(overrides: Overrides): Settings {
     workspaces: resolve(config.workspaces || join(dirname(data), `${basename(data)}-workspaces`)),
     providers: config.providers,
     scope: scopeSettings(config),
-    credentials: config.credentials.map(({ name, tokenSha256, role, scopes, shared, origins }) => ({
-      name,
-      tokenSha256,
-      role,
-      scopes: scopes.length === 0 ? ["*"] : scopes,
-      shared,
-      origins,
-    })),
+    credentials: config.credentials.map(credentialOf),
     origins: config.origins.map(originOf),
     ...(config.fetching === undefined ? {} : { fetching: fetchingOf(config.fetching) }),
     limits: {
@@ -156,9 +156,16 @@ export function loadSettings(overrides: Overrides): Settings {
       eventsForMs: spanMs(config.retention?.eventsFor, 24 * 3_600_000),
       eventsBytes: Number(config.retention?.eventsBytes ?? 1024n * 1024n * 1024n),
     },
+    ...(config.tls === undefined ? {} : { tls: tlsSettings(config.tls) }),
   };
   refuseSharedDirectories(settings, config);
   return settings;
+}
+
+function credentialOf({ scopes, ...credential }: Credential): CredentialSettings {
+  const { name, tokenSha256, certificateSubject, role, shared, origins } = credential;
+  const patterns = scopes.length === 0 ? ["*"] : scopes;
+  return { name, tokenSha256, certificateSubject, role, scopes: patterns, shared, origins };
 }
 
 function originOf({ source, scope, history, off }: Origin): OriginSettings {

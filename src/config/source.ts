@@ -4,7 +4,11 @@ import { create, type DescField, type DescMessage, fromJson, type JsonValue } fr
 import type { Path } from "@bufbuild/protobuf/reflect";
 import { createValidator } from "@bufbuild/protovalidate";
 import { type Document, isNode, LineCounter, parseDocument } from "yaml";
-import { type Config, ConfigSchema } from "../../gen/sessionbroker/config/v1/config_pb.js";
+import {
+  type Config,
+  ConfigSchema,
+  Tls_ClientCertificates,
+} from "../../gen/sessionbroker/config/v1/config_pb.js";
 import { providerProblem } from "../providers/problems.js";
 import { isTimeZone } from "../sessions/freshness.js";
 
@@ -122,6 +126,20 @@ function ruleProblems(config: Config): Problem[] {
         message: `another provider is called ${provider.id}`,
       });
     }
+  }
+  for (const [index, { tokenSha256, certificateSubject }] of config.credentials.entries()) {
+    const place = ["credentials", index];
+    if (tokenSha256 === "" && certificateSubject === "") {
+      problems.push({ place, message: "token_sha256 or certificate_subject is needed" });
+    }
+    if (certificateSubject !== "" && (config.tls?.clientCa ?? "") === "") {
+      const message = "certificates of clients need tls.client_ca, which says whom to believe";
+      problems.push({ place: [...place, "certificate_subject"], message });
+    }
+  }
+  const asked = config.tls?.clientCertificates ?? Tls_ClientCertificates.UNSPECIFIED;
+  if (asked !== Tls_ClientCertificates.UNSPECIFIED && config.tls?.clientCa === "") {
+    problems.push({ place: ["tls", "client_certificates"], message: "tls.client_ca is needed for it" });
   }
   for (const [index, { resetPolicy }] of config.scopes.entries()) {
     const timeZone = resetPolicy?.daily?.timeZone ?? "";

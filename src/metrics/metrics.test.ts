@@ -12,7 +12,7 @@ type Defined = Metric & { readonly name: string; readonly type: string; readonly
 function define(): Defined[] {
   const registry = new Registry();
   const zero = () => 0;
-  const turns = { runningTurns: zero, waitingTurns: zero, stuckSessions: zero };
+  const turns = { runningTurns: zero, waitingTurns: zero, stuckSessions: zero, warmProcesses: zero };
   defineMetrics(registry, { version: "1", providers: [], ...turns, liveSessions: zero, storeBytes: zero });
   defineAdapterMetrics(registry);
   return registry.getMetricsAsArray() as unknown as Defined[];

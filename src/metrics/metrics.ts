@@ -8,6 +8,7 @@ export interface MetricsState {
   readonly providers: readonly string[];
   readonly runningTurns: (provider: string) => number;
   readonly waitingTurns: (provider: string) => number;
+  readonly warmProcesses: (provider: string) => number;
   readonly stuckSessions: (provider: string) => number;
   readonly liveSessions: () => number;
   readonly storeBytes: () => number;
@@ -54,6 +55,11 @@ export function defineMetrics(registry: Registry, state: MetricsState) {
   }).set({ version: state.version }, 1);
   gaugeByProvider("session_broker_turns_running", "Turns that hold their session's lane", state.runningTurns);
   gaugeByProvider("session_broker_turns_waiting", "Turns that wait for a lane or a slot", state.waitingTurns);
+  gaugeByProvider(
+    "session_broker_processes_warm",
+    "Agent processes that are ready for a turn and run none",
+    state.warmProcesses,
+  );
   gaugeByProvider(
     "session_broker_sessions_stuck",
     "Sessions whose lane is shut because a process of theirs cannot be ended",

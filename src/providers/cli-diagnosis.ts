@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { type Diagnosis, knownVersions, type Login, supportOf } from "./diagnosis.js";
 import { locateExecutable } from "./executables.js";
 import { type JsonRecord, parseRecord } from "./json.js";
+import type { RunAs } from "./run-as.js";
 import { VersionProbe } from "./version.js";
 
 /** What the agent is given of the environment. */
@@ -13,6 +14,8 @@ export interface CommandLine {
   readonly kind: string;
   readonly executable: string;
   readonly environment: ChildVariables;
+  /** Default: the broker's own user. */
+  readonly runAs?: RunAs | undefined;
   /** What to do if there is none, without the alternative to name another executable. */
   readonly install: string;
   /** Asked when it is found. */
@@ -24,7 +27,7 @@ export interface CommandLine {
 }
 
 export async function diagnoseCommandLine(agent: CommandLine): Promise<Diagnosis> {
-  const { executable, environment, kind } = agent;
+  const { executable, environment, kind, runAs } = agent;
   const found = locateExecutable(executable, environment.PATH);
   if (found === undefined) {
     return {
@@ -33,7 +36,7 @@ export async function diagnoseCommandLine(agent: CommandLine): Promise<Diagnosis
       fix: `${agent.install}, or name its executable in the configuration.`,
     };
   }
-  const health = await new VersionProbe(found, () => environment).health();
+  const health = await new VersionProbe(found, () => environment, runAs).health();
   if (!health.available) {
     return { usable: false, found, problem: health.detail, fix: `${agent.install} again.` };
   }

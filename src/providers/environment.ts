@@ -1,5 +1,7 @@
 /** What a child process may know of the broker's environment. */
 
+import type { ProviderTurn } from "../turns/provider.js";
+
 /** Name of the variable that marks every process started for a session. */
 export const childMarkVariable = "SESSION_BROKER_CHILD";
 
@@ -48,6 +50,19 @@ export function childEnvironment(
   const mark = extra[childMarkVariable];
   if (mark !== undefined) environment[childMarkVariable] = mark;
   return environment;
+}
+
+/** What every process that is started for a turn is given, besides its environment. */
+export function turnVariables({
+  childMark,
+  trace = {},
+}: Pick<ProviderTurn, "childMark" | "trace">): Record<string, string> {
+  const { traceparent, tracestate } = trace;
+  return {
+    [childMarkVariable]: childMark,
+    ...(traceparent === undefined ? {} : { TRACEPARENT: traceparent }),
+    ...(tracestate === undefined ? {} : { TRACESTATE: tracestate }),
+  };
 }
 
 function matchesAny(name: string, patterns: readonly string[]): boolean {

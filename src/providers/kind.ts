@@ -3,6 +3,7 @@ import { type Duration, durationMs } from "@bufbuild/protobuf/wkt";
 import type { Provider as ProviderConfig } from "../../gen/sessionbroker/config/v1/config_pb.js";
 import type { Provider } from "../turns/provider.js";
 import type { Diagnosis } from "./diagnosis.js";
+import { type RunAs, runAsOf } from "./run-as.js";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -32,6 +33,8 @@ export interface CommonSettings {
   readonly warm: WarmSettings;
   /** Names of inherited variables, besides those of the kind. */
   readonly inherit: readonly string[];
+  /** Default: the broker's own user. */
+  readonly runAs?: RunAs | undefined;
 }
 
 export interface WarmSettings {
@@ -66,6 +69,7 @@ export function commonSettings(config: ProviderConfig): CommonSettings {
       ahead: warm?.ahead ?? commonDefaults.warm.ahead,
     },
     inherit: config.inherit,
+    runAs: runAsOf(config),
   };
 }
 

@@ -1,13 +1,19 @@
 /** One child process: started in a group of its own, read line by line, and ended for certain. */
+import { closeSync, openSync } from "node:fs";
+import { devNull } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
 import { execa } from "execa";
+import { inheritedDescriptors, overlay } from "./descriptors.js";
 import { defaultOutputLimits, LineSplitter, type OutputLimits } from "./lines.js";
 import { type EndingStep, endingSteps, endProcesses } from "./marks.js";
+import { commandAs, type RunAs } from "./run-as.js";
 
 export interface ChildOptions {
   readonly executable: string;
   readonly args: readonly string[];
   readonly cwd: string;
+  /** Default: the broker's own user. */
+  readonly runAs?: RunAs | undefined;
   /** All of it: nothing is inherited. */
   readonly environment: Readonly<Record<string, string>>;
   /** Value of SESSION_BROKER_CHILD in `environment`; finds what left the process group. */
@@ -90,7 +96,11 @@ const afterEndMs = 1_000;
 
 /** Starts the child. Throws SpawnError. */
 export async function startChild(options: ChildOptions): Promise<Child> {
-  const subprocess = execa(options.executable, [...options.args], {
+  const [program, args] = commandAs(options.runAs, options.executable, options.args);
+  // Another user must not get at the broker's files by descriptors that are open.
+  const nothing = options.runAs === undefined ? undefined : openSync(devNull, "r");
+  const hidden = nothing === undefined ? [] : overlay(inheritedDescriptors(), nothing);
+  const subprocess = execa(program, [...args], {
     cwd: options.cwd,
     env: options.environment,
     extendEnv: false,
@@ -99,10 +109,10 @@ export async function startChild(options: ChildOptions): Promise<Child> {
     buffer: false,
     reject: false,
     encoding: "buffer",
-    stdin: "pipe",
-    stdout: "pipe",
-    stderr: "pipe",
+    // Descriptors are taken, and its types leave them out.
+    stdio: ["pipe", "pipe", "pipe", ...(hidden as "ignore"[])],
   });
+  if (nothing !== undefined) closeSync(nothing);
   const { pid, stdin, stdout, stderr } = subprocess;
   if (pid === undefined) {
     const result = await subprocess;

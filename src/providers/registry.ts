@@ -14,6 +14,7 @@ import { echoKind } from "./echo/index.js";
 import { geminiKind } from "./gemini/index.js";
 import type { Environment, ProviderKind } from "./kind.js";
 import { openAiKind } from "./openai/index.js";
+import { environmentAs, runAsOf } from "./run-as.js";
 
 /** Those that are found on this machine are used in this order. */
 const kinds: readonly ProviderKind[] = [
@@ -41,6 +42,8 @@ export function createProviders(
 export interface DiagnosedProvider {
   readonly id: string;
   readonly kind: string;
+  /** The user that its agents run as. Absent: the broker's own. */
+  readonly runAs?: string;
   readonly diagnosis: Diagnosis;
 }
 
@@ -53,11 +56,12 @@ export function diagnoseProviders(
   return Promise.all(
     configs.map(async (config) => {
       const kind = kindOf(config);
+      const own = environmentAs(runAsOf(config), environment);
       const diagnosis =
         kind.diagnose === undefined
-          ? await diagnoseByHealth(kind.create(config, environment))
-          : await kind.diagnose(config, environment);
-      return { id: config.id, kind: kind.name, diagnosis };
+          ? await diagnoseByHealth(kind.create(config, own))
+          : await kind.diagnose(config, own);
+      return { id: config.id, kind: kind.name, ...(config.runAs && { runAs: config.runAs }), diagnosis };
     }),
   );
 }
@@ -81,7 +85,7 @@ function echoConfig(): ProviderConfig {
 }
 
 function createProvider(config: ProviderConfig, environment: Environment): Provider {
-  return kindOf(config).create(config, environment);
+  return kindOf(config).create(config, environmentAs(runAsOf(config), environment));
 }
 
 function kindOf(config: ProviderConfig): ProviderKind {

@@ -10,6 +10,7 @@ import { randomUUID } from "node:crypto";
 import { mkdir, readdir, readlink, rmdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { AheadPlace } from "../turns/provider.js";
+import { giveTo, type RunAs } from "./run-as.js";
 import type { WarmProcess } from "./warm-pool.js";
 
 export interface Spare<P> {
@@ -23,6 +24,8 @@ export interface Spare<P> {
 export interface SparesOptions<P> {
   /** Ready at a time. */
   readonly count: number;
+  /** Whose directories they are. Default: the broker's own user. */
+  readonly runAs?: RunAs | undefined;
   readonly start: (spare: Omit<Spare<P>, "process"> & { readonly mark: string }) => Promise<P>;
 }
 
@@ -66,6 +69,11 @@ export class Spares<P extends WarmProcess> {
     return spare;
   }
 
+  /** How many wait for a session. */
+  get size(): number {
+    return this.#ready.length + this.#reserved.size;
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#timer);
@@ -95,6 +103,7 @@ export class Spares<P extends WarmProcess> {
       const directory = join(place.directories, nativeId);
       try {
         await mkdir(directory, { recursive: true, mode: 0o700 });
+        giveTo(this.options.runAs, directory);
         const process = await this.options.start({
           directory,
           nativeId,

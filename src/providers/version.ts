@@ -1,6 +1,7 @@
 /** Which version an agent is. */
 import { execa } from "execa";
 import type { ProviderHealth } from "../turns/provider.js";
+import { commandAs, type RunAs } from "./run-as.js";
 
 const lifetimeMs = 60_000;
 const timeoutMs = 10_000;
@@ -12,12 +13,16 @@ export class VersionProbe {
   constructor(
     private readonly executable: string,
     private readonly environment: () => Readonly<Record<string, string>>,
+    private readonly runAs?: RunAs,
   ) {}
 
   health(): Promise<ProviderHealth> {
     const now = performance.now();
     if (this.#asked === undefined || now >= this.#asked.until) {
-      this.#asked = { until: now + lifetimeMs, answer: askVersion(this.executable, this.environment()) };
+      this.#asked = {
+        until: now + lifetimeMs,
+        answer: askVersion(this.executable, this.environment(), this.runAs),
+      };
     }
     return this.#asked.answer;
   }
@@ -37,8 +42,10 @@ export function isAtLeast(version: string | undefined, oldest: readonly [number,
 async function askVersion(
   executable: string,
   environment: Readonly<Record<string, string>>,
+  runAs: RunAs | undefined,
 ): Promise<ProviderHealth> {
-  const result = await execa(executable, ["--version"], {
+  const [program, args] = commandAs(runAs, executable, ["--version"]);
+  const result = await execa(program, args, {
     env: environment,
     extendEnv: false,
     stdin: "ignore",

@@ -106,6 +106,11 @@ export class WarmPool<P extends WarmProcess> {
     return this.#entries.size;
   }
 
+  /** How many wait for their session's next turn. */
+  get idle(): number {
+    return [...this.#entries.values()].filter(({ idleSince }) => idleSince !== undefined).length;
+  }
+
   #forget(recordNo: number, process: P): void {
     const entry = this.#entries.get(recordNo);
     if (entry?.process !== process) return;

@@ -1,6 +1,6 @@
 /** Refuses what the caller's credential does not allow; each method carries the role it needs. */
 import { getOption, hasOption } from "@bufbuild/protobuf";
-import type { Interceptor } from "@connectrpc/connect";
+import { createContextKey, type Interceptor } from "@connectrpc/connect";
 import { Role, required_role } from "../../gen/sessionbroker/v1/options_pb.js";
 import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
 import { BrokerError } from "../errors.js";
@@ -8,16 +8,22 @@ import { callerKey, roleIncludes } from "./caller.js";
 import type { Credentials } from "./credentials.js";
 import { untilRevoked } from "./revocation.js";
 
+/** Tells the subject of the certificate that the client has shown. */
+export const certificateSubjectKey = createContextKey<() => string | undefined>(() => undefined);
+
 /** Health and reflection are open to all. */
 export function authenticationInterceptor(credentials: () => Credentials): Interceptor {
   return (next) => async (request) => {
     if (request.service.typeName !== SessionBroker.typeName) return next(request);
     const known = credentials();
-    const caller = known.find(request.header.get("authorization"));
+    const caller = known.find({
+      authorization: request.header.get("authorization"),
+      certificateSubject: request.contextValues.get(certificateSubjectKey),
+    });
     if (caller === undefined) {
       throw new BrokerError(
         "UNAUTHENTICATED",
-        "send Authorization: Bearer <token> with a token of this broker",
+        "send Authorization: Bearer <token> with a token of this broker, or show a certificate that it knows",
       );
     }
     const needed = hasOption(request.method, required_role)

@@ -1,13 +1,24 @@
-/** Which credential a bearer token belongs to. */
+/** Which credential a bearer token, or the certificate of a client, belongs to. */
 import { timingSafeEqual } from "node:crypto";
 import { setMaxListeners } from "node:events";
 import type { CredentialSettings } from "../config/config.js";
 import { sha256 } from "../config/tokens.js";
 import { baseScopeOf, type Caller } from "./caller.js";
 
+/** What a request shows of who asks. */
+export interface Shown {
+  /** The value of its Authorization header. */
+  readonly authorization: string | null | undefined;
+  /** Subject of the client's certificate. Default: there is none. Asked only if it matters. */
+  readonly certificateSubject?: () => string | undefined;
+}
+
 interface Known {
   readonly settings: string;
-  readonly digest: Buffer;
+  /** Of its token. Absent: it has none. */
+  readonly digest?: Buffer;
+  /** Empty: the certificate does not matter. */
+  readonly subject: string;
   readonly caller: Caller;
   readonly revoked: AbortController;
 }
@@ -24,8 +35,9 @@ export class Credentials {
   replace(settings: readonly CredentialSettings[]): void {
     const before = new Map(this.#known.map((known) => [known.settings, known]));
     this.#known = settings.map((credential) => {
-      const { name, tokenSha256, role, scopes, shared = false, origins = [] } = credential;
-      const text = JSON.stringify([name, tokenSha256, role, scopes, shared, origins]);
+      const { name, tokenSha256, certificateSubject: subject = "", role, scopes } = credential;
+      const { shared = false, origins = [] } = credential;
+      const text = JSON.stringify([name, tokenSha256, subject, role, scopes, shared, origins]);
       const kept = before.get(text);
       before.delete(text);
       if (kept !== undefined) return kept;
@@ -34,22 +46,37 @@ export class Credentials {
       // Each stream that runs listens to it.
       setMaxListeners(0, revoked.signal);
       this.#revocations.set(caller, revoked.signal);
-      return { settings: text, digest: Buffer.from(tokenSha256, "hex"), caller, revoked };
+      const digest = tokenSha256 === "" ? {} : { digest: Buffer.from(tokenSha256, "hex") };
+      return { settings: text, ...digest, subject, caller, revoked };
     });
     for (const { revoked } of before.values()) revoked.abort();
   }
 
-  /** From the value of an Authorization header. */
-  find(authorization: string | null | undefined): Caller | undefined {
-    const token = /^bearer +([^ ]+) *$/i.exec(authorization ?? "")?.[1];
+  /** A token says who asks, if one is shown, and a certificate otherwise. */
+  find({ authorization, certificateSubject = () => undefined }: Shown): Caller | undefined {
+    return authorization == null
+      ? this.#bySubject(certificateSubject)
+      : this.#byToken(authorization, certificateSubject);
+  }
+
+  #bySubject(certificateSubject: () => string | undefined): Caller | undefined {
+    const candidates = this.#known.filter(({ digest }) => digest === undefined);
+    if (candidates.length === 0) return undefined;
+    const shown = certificateSubject();
+    return candidates.find(({ subject }) => subject === shown)?.caller;
+  }
+
+  #byToken(authorization: string, certificateSubject: () => string | undefined): Caller | undefined {
+    const token = /^bearer +([^ ]+) *$/i.exec(authorization)?.[1];
     if (token === undefined) return undefined;
-    const digest = Buffer.from(sha256(token), "hex");
-    let found: Caller | undefined;
+    const shown = Buffer.from(sha256(token), "hex");
+    let found: Known | undefined;
     // All are compared, so that the time says nothing about which one matched.
-    for (const { digest: known, caller } of this.#known) {
-      if (timingSafeEqual(known, digest)) found = caller;
+    for (const known of this.#known) {
+      if (known.digest !== undefined && timingSafeEqual(known.digest, shown)) found = known;
     }
-    return found;
+    const isHere = found?.subject === "" || found?.subject === certificateSubject();
+    return isHere ? found?.caller : undefined;
   }
 
   /** Aborted once the credential that the caller had is no longer one. */

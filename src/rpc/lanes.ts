@@ -14,13 +14,15 @@ import { TurnEventSchema } from "../../gen/sessionbroker/v1/turn_pb.js";
 import type { Usage } from "../../gen/sessionbroker/v1/usage_pb.js";
 import { BrokerError } from "../errors.js";
 import { noUsage, type UsageTotal } from "../sessions/session.js";
-import { type Dispatcher, refusalError } from "../turns/dispatcher.js";
+import { type AdmitRequest, type Dispatcher, refusalError } from "../turns/dispatcher.js";
 import type { LaneEvent } from "../turns/follow-lane.js";
 import type { RecordedTurn } from "../turns/held-lane.js";
 import { sessionMessage } from "../turns/session-message.js";
 import type { TurnRow } from "../turns/turn.js";
+import type { TraceCarrier } from "../turns/turn-trace.js";
 import { type Caller, callerOf } from "./caller.js";
 import { reservationOf } from "./reservations.js";
+import { traceKey } from "./tracing.js";
 import { turnMessage } from "./turn-message.js";
 import { findTurn } from "./turn-target.js";
 import { queueTimeoutMs, type TurnRpcDeps } from "./turns.js";
@@ -31,7 +33,7 @@ export function laneMethods(deps: TurnRpcDeps): Methods {
   return {
     async *acquireLane(request, context) {
       const caller = callerOf(context);
-      const admission = await admit(deps, caller, request);
+      const admission = await admit(deps, caller, request, context.values.get(traceKey));
       const events = deps.dispatcher.external.follow(admission, caller.name, context.signal);
       for await (const event of events) yield laneMessage(deps, event);
       context.signal.throwIfAborted();
@@ -59,6 +61,7 @@ async function admit(
   deps: TurnRpcDeps,
   caller: Caller,
   request: AcquireLaneRequest,
+  trace: TraceCarrier,
 ): Promise<Parameters<Dispatcher["external"]["follow"]>[0]> {
   if (request.key === undefined) throw new BrokerError("INVALID_FIELD", "key: it is required");
   if (request.reserve?.visibility === Visibility.INTERNAL) {
@@ -71,7 +74,7 @@ async function admit(
   deps.checkDisk();
   const reserve = deps.reservations.callOf(reservationOf(canonical, request.reserve));
   const { scope, externalId, provider } = canonical.key;
-  const admission = await deps.dispatcher.admit({
+  const admit: AdmitRequest = {
     reserve,
     identity: canonical.identity,
     turnId: request.turnId,
@@ -86,7 +89,8 @@ async function admit(
     queueDeadlineMs: reserve.nowMs + queueTimeoutMs(request),
     labels: {},
     request: new Uint8Array(),
-  });
+  };
+  const admission = await deps.dispatcher.admit(admit, trace);
   if (admission.kind === "refused") throw refusalError(admission);
   if (admission.kind === "merged") throw new TypeError("an external turn is merged with none");
   if (admission.kind === "admitted") await deps.reservations.tellAdmission(admission, reserve);

@@ -16,12 +16,14 @@ import {
   type TurnEvent,
 } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { BrokerError } from "../errors.js";
-import { type Dispatcher, refusalError } from "../turns/dispatcher.js";
+import { type AdmitRequest, type Dispatcher, refusalError } from "../turns/dispatcher.js";
 import { type IfExpired, isTerminal } from "../turns/follow.js";
 import type { Provider } from "../turns/provider.js";
 import type { ConflictPolicy, TurnRow } from "../turns/turn.js";
+import type { TraceCarrier } from "../turns/turn-trace.js";
 import { type Caller, callerOf, whereOf } from "./caller.js";
 import { type Reservations, reservationOf } from "./reservations.js";
+import { traceKey } from "./tracing.js";
 import { turnMessage } from "./turn-message.js";
 import { checkTurnRequest, mergeKey, payloadHash } from "./turn-request.js";
 import { findTurn, type Target, type TargetDeps, targetOf } from "./turn-target.js";
@@ -53,7 +55,7 @@ const conflictPolicies: Record<OnConflict, ConflictPolicy> = {
 export function turnMethods(deps: TurnRpcDeps): Methods {
   return {
     async *dispatch(request, context) {
-      const turn = await admit(deps, callerOf(context), request);
+      const turn = await admit(deps, callerOf(context), request, context.values.get(traceKey));
       // A retry of a turn whose events are gone is still told how it ended.
       yield* readTurn(deps, turn, 0, context.signal, "ending");
     },
@@ -106,17 +108,22 @@ async function* readTurn(
   signal.throwIfAborted();
 }
 
-async function admit(deps: TurnRpcDeps, caller: Caller, request: DispatchRequest): Promise<TurnRow> {
+async function admit(
+  deps: TurnRpcDeps,
+  caller: Caller,
+  request: DispatchRequest,
+  trace: TraceCarrier,
+): Promise<TurnRow> {
   const hash = payloadHash(request);
   const known = await repeatedTurn(deps, caller, request, hash);
   if (known !== undefined) return known;
   const target = await targetOf(deps, caller, request);
-  const admission = await admitInto(deps, caller, request, hash, target);
+  const admission = await admitInto(deps, caller, request, hash, target, trace);
   if (admission.kind !== "refused") return admission.turn;
   if (admission.reason !== "CONVERSATION_MOVED_ON" || target.otherwise === undefined) {
     throw refusalError(admission);
   }
-  const branch = await admitInto(deps, caller, request, hash, target.otherwise);
+  const branch = await admitInto(deps, caller, request, hash, target.otherwise, trace);
   if (branch.kind === "refused") throw refusalError(branch);
   return branch.turn;
 }
@@ -127,6 +134,7 @@ async function admitInto(
   request: DispatchRequest,
   hash: Uint8Array,
   { canonical, workspace = "", otherwise: _, ...where }: Target,
+  trace: TraceCarrier,
 ) {
   const provider = deps.providers.get(canonical.key.provider);
   if (provider === undefined) {
@@ -139,7 +147,7 @@ async function admitInto(
   checkTurnRequest(request, provider);
   deps.checkDisk();
   const reserve = deps.reservations.callOf(reservationOf(canonical, optionsIn(workspace, request)));
-  const admission = await deps.dispatcher.admit({
+  const admit: AdmitRequest = {
     ...where,
     reserve,
     identity: canonical.identity,
@@ -156,7 +164,8 @@ async function admitInto(
     labels: request.labels,
     request: toBinary(DispatchRequestSchema, request),
     ...(request.responseId === "" ? {} : { responseId: request.responseId }),
-  });
+  };
+  const admission = await deps.dispatcher.admit(admit, trace);
   if (admission.kind === "admitted") await deps.reservations.tellAdmission(admission, reserve);
   return admission;
 }

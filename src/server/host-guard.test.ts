@@ -10,7 +10,7 @@ function judge(facts: Partial<HostFacts> & { token?: boolean }) {
       authorities: ["localhost:8080"],
       origin: undefined,
       fromBrowser: given.origin !== undefined,
-      hasValidToken: () => token,
+      isKnownCaller: () => token,
       ...given,
     },
     rules,
@@ -73,7 +73,7 @@ describe("judgeHost", () => {
       authorities: ["localhost"],
       origin: "null",
       fromBrowser: true,
-      hasValidToken: () => true,
+      isKnownCaller: () => true,
     };
     expect(judgeHost(facts, { hosts: [], origins: ["null"] }).allowed).toBe(false);
   });

@@ -9,6 +9,8 @@ import type { RequestHandler } from "./handler.js";
 export interface HostRules {
   /** Names of this server besides the loopback names. A port is ignored. */
   readonly hosts: readonly string[];
+  /** Whether the server's certificate is one for this name. Default: there is none. */
+  readonly isCertified?: ((name: string) => boolean) | undefined;
   /** Origins whose pages may call, such as `https://app.example.com`. */
   readonly origins: readonly string[];
 }
@@ -19,8 +21,8 @@ export interface HostFacts {
   readonly origin: string | undefined;
   /** The request has an `Origin` or a `Sec-Fetch-Site`. */
   readonly fromBrowser: boolean;
-  /** Asked only if the answer matters. */
-  readonly hasValidToken: () => boolean;
+  /** By its token or its certificate. Asked only if the answer matters. */
+  readonly isKnownCaller: () => boolean;
 }
 
 export type HostVerdict = { readonly allowed: true } | { readonly allowed: false; readonly message: string };
@@ -28,10 +30,11 @@ export type HostVerdict = { readonly allowed: true } | { readonly allowed: false
 const loopbackNames: readonly string[] = ["localhost", "127.0.0.1", "::1"];
 
 export function judgeHost(facts: HostFacts, rules: HostRules): HostVerdict {
-  if (!facts.fromBrowser && facts.hasValidToken()) return { allowed: true };
+  if (!facts.fromBrowser && facts.isKnownCaller()) return { allowed: true };
 
   const known = new Set([...loopbackNames, ...rules.hosts.map(hostName)]);
-  const name = facts.authorities.length > 0 ? facts.authorities.find((a) => !known.has(hostName(a))) : "";
+  const isOurs = (name: string) => known.has(name) || (name !== "" && rules.isCertified?.(name) === true);
+  const name = facts.authorities.length > 0 ? facts.authorities.find((a) => !isOurs(hostName(a))) : "";
   if (name !== undefined) {
     return { allowed: false, message: `${JSON.stringify(name)} is not a known host name of this server` };
   }
@@ -46,17 +49,17 @@ export function judgeHost(facts: HostFacts, rules: HostRules): HostVerdict {
 export function guardHost(
   handler: RequestHandler,
   rules: () => HostRules,
-  isValidToken: (authorization: string) => boolean,
+  isKnownCaller: (request: Parameters<RequestHandler>[0]) => boolean,
 ): RequestHandler {
   return (req, res) => {
-    const { authorization, host, origin } = req.headers;
+    const { host, origin } = req.headers;
     const authority = req.headers[":authority"];
     const verdict = judgeHost(
       {
         authorities: [authority, host].filter((value) => typeof value === "string"),
         origin,
         fromBrowser: origin !== undefined || req.headers["sec-fetch-site"] !== undefined,
-        hasValidToken: () => authorization !== undefined && isValidToken(authorization),
+        isKnownCaller: () => isKnownCaller(req),
       },
       rules(),
     );
@@ -73,6 +76,11 @@ export function reachableAddresses(address: string): string[] {
   return Object.values(networkInterfaces()).flatMap(
     (entries) => entries?.map((entry) => entry.address) ?? [],
   );
+}
+
+/** @param address an IP address */
+export function isLoopback(address: string): boolean {
+  return address === "::1" || /^(::ffff:)?127\./.test(address);
 }
 
 /** Lower case, without port, brackets and the final dot of a full domain name. */

@@ -1,11 +1,13 @@
 /**
- * Listening: HTTP/1.1 and HTTP/2 with prior knowledge on one cleartext TCP
- * port, and on a unix socket.
+ * Listening: HTTP/1.1 and HTTP/2 on one TCP port, in cleartext with prior
+ * knowledge or over TLS, and on a unix socket.
  */
 import { type AddressInfo, createServer, type Server } from "node:net";
+import type { Inherited } from "./activation.js";
 import { type ConnectionLimits, type Connections, createConnections, defaultLimits } from "./connections.js";
 import type { RequestHandler } from "./handler.js";
-import { toListenError } from "./listen-error.js";
+import { ListenError, toListenError } from "./listen-error.js";
+import { createTlsFront, type TlsFront, type TlsMaterial } from "./tls.js";
 import { listenOnSocket } from "./unix-socket.js";
 
 export interface ListenOptions {
@@ -14,7 +16,11 @@ export interface ListenOptions {
   readonly port: number;
   /** Path of a unix socket to listen on as well, with mode 0600. */
   readonly socketPath?: string;
+  /** Sockets that are listened on already, in place of `host` and `port`, and of `socketPath`. */
+  readonly inherited?: Inherited;
   readonly handler: RequestHandler;
+  /** On the TCP port. Default: cleartext. */
+  readonly tls?: TlsMaterial;
   /** For requests on the unix socket. Default: `handler`. */
   readonly socketHandler?: RequestHandler;
   readonly limits?: Partial<ConnectionLimits>;
@@ -26,6 +32,8 @@ export interface Listening {
   readonly port: number;
   /** The IP address that is listened on. */
   readonly address: string;
+  /** For connections that come from now on, if there is TLS. Whether clients need a certificate stays. */
+  replaceTls(material: TlsMaterial): void;
   /**
    * Takes no more connections, lets running requests end, and resolves when
    * every connection is closed. What is left after `graceMs` is cut off.
@@ -36,14 +44,17 @@ export interface Listening {
 /** Resolves once every address is listened on; otherwise rejects with a ListenError, and none is. */
 export async function listen(options: ListenOptions): Promise<Listening> {
   const limits = { ...defaultLimits, ...options.limits };
-  const tcp = createDoor(options.handler, limits);
+  const tcp = createDoor(options.handler, limits, options.tls);
   const doors = [tcp];
   try {
-    await listenOnPort(tcp.server, options.host, options.port);
-    if (options.socketPath !== undefined) {
+    const { inherited = {} } = options;
+    if (inherited.port === undefined) await listenOnPort(tcp.server, options.host, options.port);
+    else await listenOnDescriptor(tcp.server, inherited.port, "port");
+    if (options.socketPath !== undefined || inherited.socket !== undefined) {
       const unix = createDoor(options.socketHandler ?? options.handler, limits);
       doors.push(unix);
-      await listenOnSocket(unix.server, options.socketPath);
+      if (inherited.socket !== undefined) await listenOnDescriptor(unix.server, inherited.socket, "socket");
+      else await listenOnSocket(unix.server, options.socketPath ?? "");
     }
   } catch (error) {
     await closeDoors(doors, 0);
@@ -56,6 +67,7 @@ export async function listen(options: ListenOptions): Promise<Listening> {
   return {
     port,
     address,
+    replaceTls: (material) => tcp.front?.replace(material),
     close(graceMs) {
       closed ??= closeDoors(doors, graceMs);
       return closed;
@@ -66,16 +78,19 @@ export async function listen(options: ListenOptions): Promise<Listening> {
 interface Door {
   readonly server: Server;
   readonly connections: Connections;
+  /** Absent: cleartext. */
+  readonly front?: TlsFront | undefined;
 }
 
-function createDoor(handler: RequestHandler, limits: ConnectionLimits): Door {
+function createDoor(handler: RequestHandler, limits: ConnectionLimits, tls?: TlsMaterial): Door {
   const connections = createConnections(handler, limits);
+  const front = tls && createTlsFront(tls, limits.headersTimeoutMs, (socket) => connections.accept(socket));
   const server = createServer(
     { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 },
-    (socket) => connections.accept(socket),
+    (socket) => (front ?? connections).accept(socket),
   );
   server.maxConnections = limits.connections;
-  return { server, connections };
+  return { server, connections, front };
 }
 
 function listenOnPort(server: Server, host: string, port: number): Promise<void> {
@@ -91,6 +106,21 @@ function listenOnPort(server: Server, host: string, port: number): Promise<void>
   });
 }
 
+/** The kind is checked: what is for the unix socket alone must not be on a port. */
+function listenOnDescriptor(server: Server, fd: number, kind: keyof Inherited): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onError = (error: Error) => reject(toListenError(`the inherited socket ${fd}`, error));
+    server.once("error", onError);
+    server.listen({ fd }, () => {
+      server.off("error", onError);
+      const isPort = typeof server.address() === "object" && server.address() !== null;
+      if (isPort === (kind === "port")) return resolve();
+      const advice = "it is of another kind; give the unix socket, and only that, FileDescriptorName=socket";
+      reject(new ListenError(`the inherited socket ${fd}`, "EINVAL", advice));
+    });
+  });
+}
+
 async function closeDoors(doors: readonly Door[], graceMs: number): Promise<void> {
   const destroy = () => {
     for (const { connections } of doors) connections.destroy();
@@ -98,8 +128,9 @@ async function closeDoors(doors: readonly Door[], graceMs: number): Promise<void
   const timer = setTimeout(destroy, graceMs);
   try {
     await Promise.all(
-      doors.map(({ server, connections }) => {
+      doors.map(({ server, connections, front }) => {
         const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+        front?.destroy();
         connections.drain();
         return closed;
       }),

@@ -7,6 +7,7 @@ import type { Permissions } from "./permissions.js";
 import type { TurnInputPart } from "./provider.js";
 import type { TurnRow } from "./turn.js";
 import type { TurnLog } from "./turn-log.js";
+import type { TurnTrace } from "./turn-trace.js";
 
 /** Gives text to the agent while it answers; false if it takes none any more. */
 export type Steer = (input: readonly TurnInputPart[]) => Promise<boolean>;
@@ -39,6 +40,8 @@ export class ActiveTurn implements LaneTurn {
     readonly row: TurnRow,
     readonly log: TurnLog,
     readonly permissions: Permissions,
+    /** Default: it is part of no trace. */
+    readonly trace?: TurnTrace,
   ) {}
 
   get turnNo(): number {

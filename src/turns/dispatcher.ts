@@ -28,6 +28,7 @@ import { StuckLanes } from "./stuck-lanes.js";
 import { hasEnded, type TurnRow } from "./turn.js";
 import { reserveBlock, TurnLog } from "./turn-log.js";
 import type { Admission, AdmitCall, Grant, GrantCall, TurnStore } from "./turn-store.js";
+import type { TraceCarrier, TurnTrace } from "./turn-trace.js";
 
 export interface DispatcherLimits {
   /** Turns that run at once, over all providers. */
@@ -53,6 +54,8 @@ export interface DispatcherDeps extends Omit<RunTurnDeps, "now" | "pause" | "stu
   readonly readRequest: (encoded: Uint8Array) => TurnRequest;
   /** Told of each turn that has been given its lane. */
   readonly onStarted?: (turn: TurnRow) => void;
+  /** Default: turns are not traced. */
+  readonly traceTurn?: (turn: TurnRow, parent: TraceCarrier) => TurnTrace;
   /** Told of each turn that has ended, for the log line and the metrics. */
   readonly onEnded: (turn: TurnRow) => void;
 }
@@ -164,8 +167,14 @@ export class Dispatcher {
     this.#runWhatCan();
   }
 
-  /** @throws BrokerError DRAINING, QUEUE_FULL */
-  async admit(request: AdmitRequest): Promise<Exclude<Admission, { kind: "queue-full" }>> {
+  /**
+   * @param trace that the turn is part of, if this call admits it
+   * @throws BrokerError DRAINING, QUEUE_FULL
+   */
+  async admit(
+    request: AdmitRequest,
+    trace: TraceCarrier = {},
+  ): Promise<Exclude<Admission, { kind: "queue-full" }>> {
     if (this.#draining) throw new BrokerError("DRAINING", "the broker is stopping", {}, retryAfterMs);
     const { limits } = this.deps;
     const { key } = request.reserve.reservation;
@@ -180,7 +189,7 @@ export class Dispatcher {
       }
     }
     const call = { ...request, canSteer, maxWaitingInSession: limits.waitingInSession };
-    const admission = await this.#track(this.#admit(call));
+    const admission = await this.#track(this.#admit(call, trace));
     if (admission.kind === "queue-full") {
       throw queueFull(`${admission.waiting} turns wait in the session already`);
     }
@@ -311,13 +320,13 @@ export class Dispatcher {
   }
 
   /** With the lane at once, in one write, if it is idle and a slot is free. */
-  async #admit(call: AdmitCall): Promise<Admission> {
+  async #admit(call: AdmitCall, trace: TraceCarrier): Promise<Admission> {
     const { key, internal } = call.reserve.reservation;
     const provider = this.deps.providers.get(key.provider);
     const mayRun = provider !== undefined && !internal && !call.external && call.onConflict !== "COLLECT";
     const reservation = mayRun ? this.#lanes.reserve(keyText(key), key) : undefined;
     if (provider === undefined || reservation === undefined) {
-      return this.#register(await this.deps.store.admit(call));
+      return this.#register(await this.deps.store.admit(call), trace);
     }
     let admission: Admission;
     try {
@@ -328,12 +337,12 @@ export class Dispatcher {
       throw error;
     }
     if (admission.kind !== "admitted" || admission.grant === undefined) {
-      const registered = this.#register(admission);
+      const registered = this.#register(admission, trace);
       reservation.cancel();
       this.#runWhatCan();
       return registered;
     }
-    const turn = this.#activate(admission.turn);
+    const turn = this.#activate(admission.turn, trace);
     reservation.take(turn);
     this.#tellPositions(turn.lane);
     const request = this.deps.readRequest(call.request);
@@ -350,10 +359,10 @@ export class Dispatcher {
     };
   }
 
-  #register(admission: Admission): Admission {
+  #register(admission: Admission, trace: TraceCarrier): Admission {
     if (admission.kind === "merged") this.#merging.collectOn(this.#active.get(admission.into.turnNo));
     if (admission.kind !== "admitted") return admission;
-    this.#wait(admission.turn, admission.turn.onConflict === "COLLECT");
+    this.#wait(admission.turn, admission.turn.onConflict === "COLLECT", trace);
     this.#runWhatCan();
     return admission;
   }
@@ -372,9 +381,9 @@ export class Dispatcher {
   }
 
   /** Puts an admitted turn into its lane. */
-  #wait(row: TurnRow, collecting: boolean): void {
+  #wait(row: TurnRow, collecting: boolean, trace: TraceCarrier = {}): void {
     const { clock } = this.deps;
-    const turn = this.#activate(row);
+    const turn = this.#activate(row, trace);
     turn.held = collecting;
     this.#lanes.enqueue(turn);
     turn.setDeadline(clock.after(row.queueDeadlineMs - clock.now(), () => this.#expire(turn)));
@@ -383,7 +392,7 @@ export class Dispatcher {
     this.#tellPositions(turn.lane);
   }
 
-  #activate(row: TurnRow): ActiveTurn {
+  #activate(row: TurnRow, trace: TraceCarrier = {}): ActiveTurn {
     const { clock, store } = this.deps;
     const fence = () => turn.granted?.fence ?? 0;
     const log = new TurnLog(
@@ -398,7 +407,7 @@ export class Dispatcher {
       row.reservedThrough,
       blockOf(row),
     );
-    const turn = new ActiveTurn(row, log, new Permissions(log, clock));
+    const turn = new ActiveTurn(row, log, new Permissions(log, clock), this.deps.traceTurn?.(row, trace));
     this.#active.set(row.turnNo, turn);
     return turn;
   }
@@ -414,7 +423,7 @@ export class Dispatcher {
   /** The turn has its lane until `run` resolves. */
   #start(turn: ActiveTurn, run: Promise<void>): void {
     const done = run
-      .then(() => this.#tellEnded(turn.turnNo))
+      .then(() => this.#tellEnded(turn.turnNo, turn.trace))
       .finally(() => {
         this.#runs.delete(turn.turnNo);
         this.#lanes.release(turn);
@@ -424,9 +433,10 @@ export class Dispatcher {
     this.#runs.set(turn.turnNo, done);
   }
 
-  async #tellEnded(turnNo: number): Promise<void> {
+  async #tellEnded(turnNo: number, trace?: TurnTrace): Promise<void> {
     try {
       const row = await this.deps.store.byTurnNo(turnNo);
+      trace?.ended(row?.state ?? "");
       if (row !== undefined && hasEnded(row.state)) this.deps.onEnded(row);
     } catch (error) {
       this.deps.log("a turn that has ended could not be read", error);
@@ -446,6 +456,7 @@ export class Dispatcher {
     turn.granted = grant.turn;
     turn.previousHolderLost = grant.previousHolderLost;
     turn.log.reserved(1 + blockOf(turn.row));
+    turn.trace?.started();
     this.deps.onStarted?.(turn.granted);
     if (agent === undefined) {
       const { key, recordNo } = grant.turn;
@@ -515,7 +526,7 @@ export class Dispatcher {
       this.#endLater(turn, ending);
       throw error;
     }
-    await this.#tellEnded(turn.turnNo);
+    await this.#tellEnded(turn.turnNo, turn.trace);
   }
 
   #endLater(turn: ActiveTurn, ending: Ending): void {

@@ -4,6 +4,7 @@
  * events, and the turn commits it.
  */
 import type { FinishReason, TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
+import type { TraceCarrier } from "./turn-trace.js";
 
 export interface ProviderCapabilities {
   /** Who makes the native id: the broker before the first turn, or the agent. */
@@ -115,6 +116,8 @@ export interface ProviderTurn {
   readonly previousTotal: RunningTotal;
   /** Value of SESSION_BROKER_CHILD for every process started for this turn. */
   readonly childMark: string;
+  /** The trace that a process started for this turn is part of. Default: none. */
+  readonly trace?: TraceCarrier;
   /** From the start of the attempt to its end. */
   readonly timeoutMs: number;
   /** Aborted to cancel; the iteration still ends with one outcome, after every process is gone. */
@@ -232,6 +235,8 @@ export interface Provider {
    * not be ended. Of a session that nothing is kept of: nothing to do.
    */
   release(recordNo: number): Promise<readonly number[]>;
+  /** Processes that are ready for a turn and run none. Default: none is kept. */
+  readonly warmProcesses?: () => number;
   health(): Promise<ProviderHealth>;
   /** Ends every process. */
   close(): Promise<void>;

@@ -33,6 +33,7 @@ import { systemPromptOf } from "./system-prompt.js";
 import type { TurnRow } from "./turn.js";
 import type { EventPayload } from "./turn-log.js";
 import type { Grant, TurnEndCall, TurnStore } from "./turn-store.js";
+import type { TraceCarrier } from "./turn-trace.js";
 
 export interface RunTurnDeps {
   readonly store: TurnStore;
@@ -137,12 +138,15 @@ class TurnRun {
   }
 
   async attempt(attempt: number, binding: NativeBinding, unseen: readonly Exchange[]): Promise<TurnOutcome> {
+    const agent = this.active.trace?.agent(attempt);
+    let status = "failed";
     try {
-      const turn = await this.#providerTurn(attempt, binding, unseen);
+      const turn = await this.#providerTurn(attempt, binding, unseen, agent?.carrier);
       const run = this.provider.run(turn);
       for await (const event of run) {
         if (event.kind === "end") {
           this.survivors = event.survivors ?? [];
+          status = event.outcome.status;
           return event.outcome;
         }
         await this.#take(event, attempt);
@@ -152,6 +156,8 @@ class TurnRun {
     } catch (error) {
       this.deps.log("a turn failed unexpectedly", error);
       return internalFailure(error instanceof Error ? error.message : String(error));
+    } finally {
+      agent?.ended(status);
     }
   }
 
@@ -231,6 +237,7 @@ class TurnRun {
     attempt: number,
     binding: NativeBinding,
     unseen: readonly Exchange[],
+    trace: TraceCarrier = {},
   ): Promise<ProviderTurn> {
     const { grant, request } = this;
     const { system, model, outputFormat, timeoutMs } = request;
@@ -256,6 +263,7 @@ class TurnRun {
       workspace: await this.deps.workspace(grant, this.#preparedDirectory(binding)),
       previousTotal: attempt === 1 ? grant.session.agentTotal : {},
       childMark: this.deps.childMark(grant.session.sessionId),
+      trace,
       timeoutMs: Math.min(timeoutMs ?? this.provider.timeoutMs, this.provider.timeoutMs),
       signal: this.active.signal,
     };

@@ -86,6 +86,11 @@ export class InProcessBroker {
     return this.#client;
   }
 
+  /** May dispatch and read. */
+  get token(): string {
+    return readFileSync(join(this.data, "token"), "utf8");
+  }
+
   /** Where it shows metrics; undefined: nowhere. */
   get metricsUrl(): string | undefined {
     const port = this.#serving?.metricsAddress?.port;

@@ -44,6 +44,9 @@ async function doctor(
 
 const claude = { id: "claude", claude: { executable: fakeClaude } };
 
+const sharing = (ids: string) =>
+  `The agents of ${ids} run as the broker's own user and can read its tokens; see run_as.`;
+
 it("without a configuration it looks for agents", async () => {
   expect(await doctor(undefined)).toEqual({
     exitCode: 0,
@@ -56,6 +59,7 @@ it("without a configuration it looks for agents", async () => {
   expect(lines).toEqual([
     `ok    claude [default]: ${join(folder, "bin", "claude")}; 2.1.329 (Claude Code), tested; logged in (ANTHROPIC_API_KEY)`,
     "ok    echo: in process",
+    sharing("claude"),
   ]);
 });
 
@@ -139,7 +143,11 @@ it("an agent of the Agent Client Protocol is asked what it is", async () => {
   const acp = (command: string[], environment = {}) => ({ id: "agent", acp: { command, environment } });
   expect(await doctor([acp([fakeAcp])])).toMatchObject({
     exitCode: 0,
-    lines: [`ok    agent (acp) [default]: ${fakeAcp}; fake 1.2.3; login not known`, "ok    echo: in process"],
+    lines: [
+      `ok    agent (acp) [default]: ${fakeAcp}; fake 1.2.3; login not known`,
+      "ok    echo: in process",
+      sharing("agent"),
+    ],
   });
   const missing = await doctor([acp([join(folder, "missing")])]);
   expect([missing.exitCode, missing.lines[1]]).toEqual([1, `      There is no ${join(folder, "missing")}.`]);
@@ -170,6 +178,7 @@ it("only the default provider decides the exit code", async () => {
     "      It is not logged in.",
     expect.stringContaining("→ "),
     "ok    echo: in process",
+    sharing("shout, missing, claude"),
   ]);
   expect((await doctor([missing, shout])).exitCode).toBe(1);
 });

@@ -35,19 +35,21 @@ restart.`,
     options: {
       broker: {
         ...brokerOption.broker,
-        help: "the broker to ask: http://host:port or unix:PATH; default: the one\nthat --listen names",
+        help: "the broker to ask: http://host:port, https://… or unix:PATH; default:\nthe one that --listen names, or with tls the one behind --socket",
       },
       ...settingsOptions,
     },
     async run(given) {
       const { openai } = await import("../openai.js");
       const settings = await settingsOf(given);
-      const broker = given.text("broker") ?? describeAddress(settings.listen);
+      const { adapterListen, listen, socket, origins, fetching, tls } = settings;
+      const broker = given.text("broker") ?? (tls === undefined ? describeAddress(listen) : `unix:${socket}`);
       await openai({
-        listen: settings.adapterListen,
+        listen: adapterListen,
         broker,
-        origins: settings.origins,
-        fetching: settings.fetching,
+        origins,
+        fetching,
+        ...(tls === undefined ? {} : { tls }),
       });
       return 0;
     },

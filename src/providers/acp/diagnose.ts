@@ -5,6 +5,7 @@ import type { Diagnosis } from "../diagnosis.js";
 import { locateExecutable } from "../executables.js";
 import { asString } from "../json.js";
 import { startChild } from "../process.js";
+import type { RunAs } from "../run-as.js";
 import { AcpAgent } from "./agent.js";
 import { lastLine } from "./failures.js";
 import { initialize } from "./open.js";
@@ -19,6 +20,7 @@ const timeoutMs = 15_000;
 export async function diagnoseAcp(
   [executable, ...args]: readonly [string, ...string[]],
   environment: ChildVariables,
+  runAs?: RunAs,
 ): Promise<Diagnosis> {
   const found = locateExecutable(executable, environment.PATH);
   if (found === undefined) {
@@ -32,6 +34,7 @@ export async function diagnoseAcp(
     executable: found,
     args,
     cwd: tmpdir(),
+    runAs,
     environment,
     input: "",
     keepInputOpen: true,

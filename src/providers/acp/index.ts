@@ -4,6 +4,7 @@ import { childEnvironment } from "../environment.js";
 import { type CommonSettings, commonDefaults, commonSettings, type ProviderKind } from "../kind.js";
 import type { OutputLimits } from "../lines.js";
 import { type EndingStep, endingSteps } from "../marks.js";
+import { runAsOf } from "../run-as.js";
 import { VersionProbe } from "../version.js";
 import { WarmPool } from "../warm-pool.js";
 import type { AcpAgent } from "./agent.js";
@@ -41,7 +42,11 @@ export const acpKind: ProviderKind = {
     if (config.kind.case !== "acp") throw new TypeError("not an acp configuration");
     const { command, environment: added } = config.kind.value;
     const [executable = "", ...args] = command;
-    return diagnoseAcp([executable, ...args], childEnvironment(environment, config.inherit, added));
+    return diagnoseAcp(
+      [executable, ...args],
+      childEnvironment(environment, config.inherit, added),
+      runAsOf(config),
+    );
   },
 };
 
@@ -52,11 +57,12 @@ export function createAcpProvider(options: AcpOptions): Provider {
   const closing = new AbortController();
   const pool = new WarmPool<AcpAgent>(warm);
   const starting = new Set<AcpAgent>();
-  const versionProbe = new VersionProbe(executable, () => options.environment);
+  const versionProbe = new VersionProbe(executable, () => options.environment, options.runAs);
   const settings = {
     executable,
     args,
     environment: options.environment,
+    runAs: options.runAs,
     models,
     timeoutMs,
     silenceTimeoutMs: options.silenceTimeoutMs ?? commonDefaults.silenceTimeoutMs,
@@ -94,6 +100,7 @@ export function createAcpProvider(options: AcpOptions): Provider {
     permissionMs: options.permissionMs ?? commonDefaults.permissionMs,
     run: (turn) => runTurn(settings, turn),
     release: (recordNo) => pool.release(recordNo),
+    warmProcesses: () => pool.idle,
     health: () => versionProbe.health(),
     async close() {
       closing.abort();

@@ -4,14 +4,16 @@
  *     warm process ──ready────────────────────▶ prompt ──answer, if only that it is cancelled──▶ kept
  *     none ──start──▶ initialize ──▶ open ────▶ prompt ──no answer, or more than one prompt's──▶ ended
  */
+
 import { TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { ProviderEvent, ProviderRun, ProviderTurn, TurnOutcome } from "../../turns/provider.js";
 import { allowedMs, failedOutcome, stoppedOutcome } from "../ending.js";
-import { childMarkVariable } from "../environment.js";
+import { turnVariables } from "../environment.js";
 import { asRecord, type JsonRecord } from "../json.js";
 import type { OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
 import { startChild } from "../process.js";
+import type { RunAs } from "../run-as.js";
 import { StopSwitch } from "../stop-switch.js";
 import type { WarmPool } from "../warm-pool.js";
 import { AcpAgent } from "./agent.js";
@@ -29,6 +31,8 @@ export interface RunSettings {
   readonly args: readonly string[];
   /** Environment of the child, without the mark. */
   readonly environment: Readonly<Record<string, string>>;
+  /** Default: the broker's own user. */
+  readonly runAs?: RunAs | undefined;
   readonly models: readonly string[];
   readonly timeoutMs: number;
   readonly silenceTimeoutMs: number;
@@ -208,7 +212,8 @@ function childOptions(settings: RunSettings, turn: ProviderTurn) {
     executable: settings.executable,
     args: settings.args,
     cwd: turn.workspace,
-    environment: { ...settings.environment, [childMarkVariable]: turn.childMark },
+    runAs: settings.runAs,
+    environment: { ...settings.environment, ...turnVariables(turn) },
     mark: turn.childMark,
     input: "",
     keepInputOpen: true,

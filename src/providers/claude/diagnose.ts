@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { type ChildVariables, diagnoseCommandLine, firstSet, readObject } from "../cli-diagnosis.js";
 import type { Diagnosis, Login } from "../diagnosis.js";
+import type { RunAs } from "../run-as.js";
 
 /** Any of them logs the CLI in, whatever its files say. */
 const keyVariables = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
@@ -9,11 +10,16 @@ const keyVariables = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_
 const serviceVariables = ["CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX"];
 
 /** @param environment what the CLI is given */
-export function diagnoseClaude(executable: string, environment: ChildVariables): Promise<Diagnosis> {
+export function diagnoseClaude(
+  executable: string,
+  environment: ChildVariables,
+  runAs?: RunAs,
+): Promise<Diagnosis> {
   return diagnoseCommandLine({
     kind: "claude",
     executable,
     environment,
+    runAs,
     install: "Install Claude Code (npm install -g @anthropic-ai/claude-code)",
     login: () => loginOf(environment, process.platform),
     logIn: (found) =>

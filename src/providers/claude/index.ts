@@ -13,6 +13,7 @@ import {
 } from "../kind.js";
 import type { OutputLimits } from "../lines.js";
 import { type EndingStep, endingSteps } from "../marks.js";
+import { type RunAs, runAsOf } from "../run-as.js";
 import { Spares } from "../spares.js";
 import { VersionProbe } from "../version.js";
 import { WarmPool } from "../warm-pool.js";
@@ -41,6 +42,8 @@ export interface ClaudeOptions {
   readonly inherit?: readonly string[];
   /** The environment to inherit from, by an allow-list. */
   readonly parentEnvironment: Readonly<Record<string, string | undefined>>;
+  /** Default: the broker's own user. */
+  readonly runAs?: RunAs | undefined;
   /** How long the CLI may take to end after its terminal record. Default 10 s. */
   readonly lingerMs?: number;
   readonly limits?: Partial<OutputLimits>;
@@ -77,6 +80,7 @@ export const claudeKind: ProviderKind = {
     return diagnoseClaude(
       executable || "claude",
       claudeEnvironment(environment, config.inherit, added, undefined),
+      runAsOf(config),
     );
   },
   find: (pathEnv) => findExecutable("claude", pathEnv),
@@ -93,11 +97,13 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
   const pool = new WarmPool<ClaudeProcess>(warm);
   const spares = new Spares<ClaudeProcess>({
     count: warm.processes > 0 ? warm.ahead : 0,
+    runAs: options.runAs,
     start: (spare) => startSpare(settings, spare),
   });
   const settings: RunSettings = {
     executable: options.executable,
     extraArgs: options.extraArgs ?? [],
+    runAs: options.runAs,
     async environment() {
       if (ownVersion === undefined) {
         const { available, detail } = await versionProbe.health();
@@ -119,7 +125,7 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
     warm: warm.processes > 0,
     ...(options.models[0] === undefined ? {} : { defaultModel: options.models[0] }),
   };
-  const versionProbe = new VersionProbe(options.executable, () => environmentFor(undefined));
+  const versionProbe = new VersionProbe(options.executable, () => environmentFor(undefined), options.runAs);
   return {
     id: options.id,
     kind: "claude",
@@ -148,6 +154,7 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
       model === undefined || model === options.models[0] ? spares.reserve(recordNo) : undefined,
     run: (turn) => runTurn(settings, turn),
     health: () => versionProbe.health(),
+    warmProcesses: () => pool.idle + spares.size,
     release: (recordNo) => pool.release(recordNo),
     async close() {
       closing.abort();

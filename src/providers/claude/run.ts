@@ -1,4 +1,5 @@
 /** One turn: in the process that the session has left, or in one of its own. */
+
 import { randomUUID } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -7,11 +8,12 @@ import { TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { ProviderEvent, ProviderRun, ProviderTurn } from "../../turns/provider.js";
 import type { Failure } from "../ending.js";
 import { allowedMs, failedOutcome, faultOf, stoppedOutcome } from "../ending.js";
-import { childMarkVariable } from "../environment.js";
+import { turnVariables } from "../environment.js";
 import type { CommonSettings } from "../kind.js";
 import { OutputLimitError, type OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
 import { type ChildEnd, SilenceError, settlesWithin, startChild } from "../process.js";
+import { giveTo, type RunAs } from "../run-as.js";
 import type { Spare, Spares } from "../spares.js";
 import { steerableRun } from "../steerable.js";
 import { StopSwitch } from "../stop-switch.js";
@@ -38,6 +40,8 @@ export interface RunSettings {
   readonly executable: string;
   readonly defaultModel?: string;
   readonly extraArgs: readonly string[];
+  /** Default: the broker's own user. */
+  readonly runAs?: RunAs | undefined;
   /** Environment of the child, without the mark. */
   readonly environment: () => Promise<ChildVariables>;
   readonly timeoutMs: number;
@@ -287,7 +291,7 @@ async function startProcess(
   line: string,
   environment: ChildVariables,
 ): Promise<ClaudeProcess> {
-  const systemFolder = await writeSystem(turn.system);
+  const systemFolder = await writeSystem(turn.system, settings.runAs);
   const forget = async () => {
     if (systemFolder !== undefined) await rm(systemFolder, { recursive: true, force: true }).catch(() => {});
   };
@@ -334,7 +338,8 @@ function childOptions(
       ...(systemFolder === undefined ? {} : { systemFile: systemFileIn(systemFolder) }),
     }),
     cwd: turn.workspace,
-    environment: { ...environment, [childMarkVariable]: turn.childMark },
+    runAs: settings.runAs,
+    environment: { ...environment, ...turnVariables(turn) },
     mark: turn.childMark,
     input,
     keepInputOpen: true,
@@ -345,11 +350,12 @@ function childOptions(
   };
 }
 
-/** A file only for this user: an argument could be read by every user of the machine. */
-async function writeSystem(system: string | undefined): Promise<string | undefined> {
+/** A file only for the agent's user: an argument could be read by every user of the machine. */
+async function writeSystem(system: string | undefined, user: RunAs | undefined): Promise<string | undefined> {
   if (system === undefined || system === "") return undefined;
   const folder = await mkdtemp(join(tmpdir(), "session-broker-"));
   await writeFile(systemFileIn(folder), system, { mode: 0o600, flag: "wx" });
+  for (const path of [systemFileIn(folder), folder]) giveTo(user, path);
   return folder;
 }
 

@@ -1,10 +1,12 @@
 /** One `codex app-server`: requests with their answers, and what it says about each conversation. */
+
 import { parse } from "node:path";
 import type { Failure } from "../ending.js";
 import { asRecord, asString, type JsonRecord } from "../json.js";
 import { OutputLimitError, type OutputLimits } from "../lines.js";
 import { type EndingStep, killMarked } from "../marks.js";
 import { type Child, type ChildEnd, settlesWithin, startChild } from "../process.js";
+import type { RunAs } from "../run-as.js";
 import type { WarmProcess } from "../warm-pool.js";
 import { answerToOther, parseQuestion } from "./approvals.js";
 import type { Sandbox } from "./args.js";
@@ -21,6 +23,8 @@ import {
 } from "./protocol.js";
 
 export interface AppServerOptions {
+  /** Default: the broker's own user. */
+  readonly runAs?: RunAs | undefined;
   readonly executable: string;
   readonly args: readonly string[];
   /** With the mark. */
@@ -105,6 +109,7 @@ export class AppServer implements WarmProcess {
   static async start(options: AppServerOptions): Promise<AppServer> {
     const child = await startChild({
       executable: options.executable,
+      runAs: options.runAs,
       args: options.args,
       // It belongs to no workspace: each conversation has its own.
       cwd: parse(process.cwd()).root,

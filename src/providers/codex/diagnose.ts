@@ -3,10 +3,13 @@ import { join } from "node:path";
 import { type ChildVariables, diagnoseCommandLine, readObject, readText } from "../cli-diagnosis.js";
 import type { Diagnosis, Login } from "../diagnosis.js";
 import { asRecord } from "../json.js";
+import type { RunAs } from "../run-as.js";
 
 export interface CodexLogin {
   /** What the CLI is given. */
   readonly environment: ChildVariables;
+  /** Default: the broker's own user. */
+  readonly runAs?: RunAs | undefined;
   /** It is run as `codex exec`, which reads CODEX_API_KEY. */
   readonly exec: boolean;
   /** Further arguments, of the configuration. */
@@ -18,6 +21,7 @@ export function diagnoseCodex(executable: string, settings: CodexLogin): Promise
     kind: "codex",
     executable,
     environment: settings.environment,
+    runAs: settings.runAs,
     install: "Install Codex CLI (npm install -g @openai/codex)",
     login: () => codexLoginOf(settings),
     logIn: (found) =>

@@ -1,15 +1,17 @@
 /** One turn as one run of `codex exec`. */
+
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ProviderEvent, ProviderTurn, TurnOutcome } from "../../turns/provider.js";
 import type { Failure } from "../ending.js";
 import { allowedMs, endOf, failedOutcome, faultOf, stoppedOutcome } from "../ending.js";
-import { childMarkVariable } from "../environment.js";
+import { turnVariables } from "../environment.js";
 import { asRecord, asString, type JsonRecord, parseRecord } from "../json.js";
 import { OutputLimitError, type OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
 import { type Child, type ChildEnd, SilenceError, settlesWithin, startChild } from "../process.js";
+import { giveTo, type RunAs } from "../run-as.js";
 import { StopSwitch } from "../stop-switch.js";
 import { type ExecArguments, execArguments, type PermissionSetting } from "./args.js";
 import { EventReader } from "./events.js";
@@ -28,6 +30,8 @@ import { accountOf, execTotalOf, type TurnAccount } from "./usage.js";
 
 export interface ExecSettings extends Limits {
   readonly defaultModel?: string;
+  /** Default: the broker's own user. */
+  readonly runAs?: RunAs | undefined;
   readonly permissions: PermissionSetting;
   readonly extraArgs: readonly string[];
   /** Without the mark. */
@@ -71,7 +75,7 @@ export async function* runExec(settings: ExecSettings, turn: ProviderTurn): Asyn
     for (const resume of state === "provisional" && known !== undefined ? [known, undefined] : [known]) {
       const input = execInput(turn, resume === undefined ? turn.system : undefined);
       folder ??= await mkdtemp(join(tmpdir(), "session-broker-"));
-      const files = await writeFiles(folder, input, answerSchema(turn));
+      const files = await writeFiles(folder, input, answerSchema(turn), settings.runAs);
       if (stop.reason !== undefined) {
         yield endOf(stoppedOutcome(stop.reason, settings, turn));
         return;
@@ -187,6 +191,7 @@ function childOptions(
   const model = turn.model ?? settings.defaultModel;
   return {
     executable: settings.executable,
+    runAs: settings.runAs,
     args: execArguments({
       permissions: settings.permissions,
       extra: settings.extraArgs,
@@ -195,7 +200,7 @@ function childOptions(
       ...(resume === undefined ? {} : { resume }),
     }),
     cwd: turn.workspace,
-    environment: { ...settings.environment, [childMarkVariable]: turn.childMark },
+    environment: { ...settings.environment, ...turnVariables(turn) },
     mark: turn.childMark,
     // The agent asks nobody in this mode. Closed after the prompt: it reads to the end.
     input,
@@ -208,21 +213,25 @@ function childOptions(
 
 type TurnFiles = Pick<ExecArguments, "images" | "schema">;
 
-/** Files only for this user, in a folder that is removed with the turn. */
+/** Files only for the agent's user, in a folder that is removed with the turn. */
 async function writeFiles(
   folder: string,
   { images }: ExecInput,
   schema: string | undefined,
+  user: RunAs | undefined,
 ): Promise<TurnFiles> {
   const write = async (name: string, data: string | Uint8Array) => {
     const path = join(folder, name);
     await writeFile(path, data, { mode: 0o600 });
+    giveTo(user, path);
     return path;
   };
-  return {
+  const files = {
     images: await Promise.all(
       images.map(({ extension, data }, at) => write(`image-${at + 1}.${extension}`, data)),
     ),
     ...(schema === undefined ? {} : { schema: await write("schema.json", schema) }),
   };
+  giveTo(user, folder);
+  return files;
 }

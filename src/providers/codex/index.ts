@@ -6,6 +6,7 @@ import { commonDefaults, commonSettings, type ProviderKind, type WarmSettings } 
 import { defaultOutputLimits, type OutputLimits } from "../lines.js";
 import { type EndingStep, endingSteps } from "../marks.js";
 import type { Child } from "../process.js";
+import { type RunAs, runAsOf } from "../run-as.js";
 import { VersionProbe } from "../version.js";
 import { AppServer } from "./app-server.js";
 import { appServerArguments, type PermissionSetting, sandboxOf } from "./args.js";
@@ -37,6 +38,8 @@ export interface CodexOptions {
   readonly inherit?: readonly string[];
   /** The environment to inherit from, by an allow-list. */
   readonly parentEnvironment: Readonly<Record<string, string | undefined>>;
+  /** Default: the broker's own user. */
+  readonly runAs?: RunAs | undefined;
   /** What becomes of a tool that needs a permission. Default: denied. */
   readonly permissions?: PermissionSetting;
   /** Default 5 minutes. */
@@ -75,7 +78,12 @@ export const codexKind: ProviderKind = {
     if (config.kind.case !== "codex") throw new TypeError("not a codex configuration");
     const { executable, arguments: extraArgs, environment: added, exec } = config.kind.value;
     const given = codexEnvironment(environment, config.inherit, added);
-    return diagnoseCodex(executable || "codex", { environment: given, exec, extraArgs });
+    return diagnoseCodex(executable || "codex", {
+      environment: given,
+      runAs: runAsOf(config),
+      exec,
+      extraArgs,
+    });
   },
   find: (pathEnv) => findExecutable("codex", pathEnv),
 };
@@ -94,6 +102,7 @@ export function createCodexProvider(options: CodexOptions): Provider {
   );
   const shared = {
     executable: options.executable,
+    runAs: options.runAs,
     timeoutMs,
     silenceTimeoutMs: options.silenceTimeoutMs ?? commonDefaults.silenceTimeoutMs,
     interruptMs: options.interruptMs ?? 3_000,
@@ -131,7 +140,7 @@ export function createCodexProvider(options: CodexOptions): Provider {
     interrupt: { signal: "SIGINT", waitMs: shared.interruptMs },
     children,
   };
-  const version = new VersionProbe(options.executable, () => environment);
+  const version = new VersionProbe(options.executable, () => environment, options.runAs);
   return {
     id: options.id,
     kind: "codex",
@@ -157,6 +166,7 @@ export function createCodexProvider(options: CodexOptions): Provider {
     permissionMs: options.permissionMs ?? commonDefaults.permissionMs,
     ...(exec ? {} : { startAhead: ({ mark }: AheadPlace) => servers.prepare(mark) }),
     run: (turn) => (exec ? runExec(execSettings, turn) : runTurn(runSettings, turn)),
+    warmProcesses: () => servers.idle,
     release: (recordNo) => servers.release(recordNo),
     health: () => version.health(),
     async close() {

@@ -127,6 +127,11 @@ export class AppServers {
     return process === undefined ? [] : await this.drain(process);
   }
 
+  /** How many run no turn. */
+  get idle(): number {
+    return this.#pool.idle + this.#spares.length;
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     await this.#pool.close();

@@ -12,7 +12,7 @@ import { runTurn } from "./run.js";
 export interface CommandOptions
   extends Pick<
     CommonSettings,
-    "id" | "models" | "timeoutMs" | "silenceTimeoutMs" | "maxRunning" | "inherit"
+    "id" | "models" | "timeoutMs" | "silenceTimeoutMs" | "maxRunning" | "inherit" | "runAs"
   > {
   readonly command: Pick<Command, "first" | "resumed" | "environment" | "jsonLines">;
   /** The environment to inherit from, by an allow-list. */
@@ -67,6 +67,7 @@ export function createCommandProvider(options: CommandOptions): Provider {
     memory,
     models: options.models,
     environment,
+    runAs: options.runAs,
     timeoutMs: options.timeoutMs,
     silenceTimeoutMs: options.silenceTimeoutMs,
     lingerMs: options.lingerMs ?? 10_000,

@@ -1,13 +1,15 @@
 /** One turn as one run of a program. */
+
 import { randomUUID } from "node:crypto";
 import type { Command } from "../../../gen/sessionbroker/config/v1/config_pb.js";
 import type { ProviderEvent, ProviderTurn } from "../../turns/provider.js";
 import { allowedMs, type Failure, failedOutcome, faultOf, stoppedOutcome } from "../ending.js";
-import { childMarkVariable } from "../environment.js";
+import { turnVariables } from "../environment.js";
 import { InputError } from "../input-error.js";
 import { defaultOutputLimits, type OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
 import { type Child, settlesWithin, startChild } from "../process.js";
+import type { RunAs } from "../run-as.js";
 import { StopSwitch } from "../stop-switch.js";
 import { type Conversation, chooseConversation, type Memory } from "./conversation.js";
 import { type OutputReader, PlainText, Records } from "./events.js";
@@ -21,6 +23,8 @@ export interface RunSettings {
   readonly models: readonly string[];
   /** Environment of the program, without the mark. */
   readonly environment: Readonly<Record<string, string>>;
+  /** Default: the broker's own user. */
+  readonly runAs?: RunAs | undefined;
   readonly timeoutMs: number;
   readonly silenceTimeoutMs: number;
   /** How long the program may take to end after its terminal record. */
@@ -56,7 +60,8 @@ export async function* runTurn(settings: RunSettings, turn: ProviderTurn): Async
       executable,
       args,
       cwd: turn.workspace,
-      environment: { ...settings.environment, [childMarkVariable]: turn.childMark },
+      runAs: settings.runAs,
+      environment: { ...settings.environment, ...turnVariables(turn) },
       mark: turn.childMark,
       input,
       silenceMs: settings.silenceTimeoutMs,

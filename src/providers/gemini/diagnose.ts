@@ -9,13 +9,19 @@ import {
 } from "../cli-diagnosis.js";
 import type { Diagnosis, Login } from "../diagnosis.js";
 import { asRecord, asString } from "../json.js";
+import type { RunAs } from "../run-as.js";
 
 /** @param environment what the CLI is given */
-export function diagnoseGemini(executable: string, environment: ChildVariables): Promise<Diagnosis> {
+export function diagnoseGemini(
+  executable: string,
+  environment: ChildVariables,
+  runAs?: RunAs,
+): Promise<Diagnosis> {
   return diagnoseCommandLine({
     kind: "gemini",
     executable,
     environment,
+    runAs,
     install: "Install Gemini CLI (npm install -g @google/gemini-cli)",
     login: () => geminiLoginOf(environment),
     logIn: (found) =>

@@ -10,6 +10,7 @@ import { type CommonSettings, commonDefaults, commonSettings, type ProviderKind 
 import type { OutputLimits } from "../lines.js";
 import { type EndingStep, endingSteps } from "../marks.js";
 import type { Child } from "../process.js";
+import { runAsOf } from "../run-as.js";
 import { warmArguments } from "./args.js";
 import { diagnoseGemini } from "./diagnose.js";
 import { geminiEnvironment } from "./environment.js";
@@ -49,7 +50,11 @@ export const geminiKind: ProviderKind = {
   async diagnose(config, environment) {
     if (config.kind.case !== "gemini") throw new TypeError("not a gemini configuration");
     const { executable, environment: added } = config.kind.value;
-    return diagnoseGemini(executable || "gemini", geminiEnvironment(environment, config.inherit, added));
+    return diagnoseGemini(
+      executable || "gemini",
+      geminiEnvironment(environment, config.inherit, added),
+      runAsOf(config),
+    );
   },
   find: (pathEnv) => findExecutable("gemini", pathEnv),
 };
@@ -69,6 +74,7 @@ export function createGeminiProvider(options: GeminiOptions): Provider {
     models,
     extraArgs,
     environment,
+    runAs: options.runAs,
     allow: permissions === "allow",
     timeoutMs: options.timeoutMs ?? commonDefaults.timeoutMs,
     silenceTimeoutMs: options.silenceTimeoutMs ?? commonDefaults.silenceTimeoutMs,

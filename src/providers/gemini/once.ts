@@ -1,16 +1,18 @@
 /** One turn as one run of the CLI, with the prompt on its standard input. */
+
 import { randomUUID } from "node:crypto";
 import { FinishReason, TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { ProviderEvent, ProviderTurn, TurnOutcome } from "../../turns/provider.js";
 import { InputError, withoutCommand } from "../acp/input.js";
 import { spawnFailure } from "../acp/outcome.js";
 import { allowedMs, failedOutcome, faultOf, stoppedOutcome } from "../ending.js";
-import { childMarkVariable } from "../environment.js";
+import { turnVariables } from "../environment.js";
 import { asString, type JsonRecord, parseRecord } from "../json.js";
 import type { OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
 import { prefaceOf } from "../preface.js";
 import { type Child, type ChildEnd, SpawnError, settlesWithin, startChild } from "../process.js";
+import type { RunAs } from "../run-as.js";
 import { StopSwitch } from "../stop-switch.js";
 import { type ConversationStart, onceArguments } from "./args.js";
 import { EventReader } from "./events.js";
@@ -24,6 +26,8 @@ export interface OnceSettings {
   /** Environment of the child, without the mark. */
   readonly environment: Readonly<Record<string, string>>;
   readonly allow: boolean;
+  /** Default: the broker's own user. */
+  readonly runAs?: RunAs | undefined;
   readonly timeoutMs: number;
   readonly silenceTimeoutMs: number;
   /** How long the CLI may take to end after its terminal record. */
@@ -195,7 +199,8 @@ function childOptions(settings: OnceSettings, turn: ProviderTurn, start: Convers
     executable: settings.executable,
     args: onceArguments({ start, allow, extra, ...(model === undefined ? {} : { model }) }),
     cwd: turn.workspace,
-    environment: { ...settings.environment, [childMarkVariable]: turn.childMark },
+    runAs: settings.runAs,
+    environment: { ...settings.environment, ...turnVariables(turn) },
     mark: turn.childMark,
     input,
     silenceMs: settings.silenceTimeoutMs,

@@ -34,7 +34,9 @@ export class Call {
     readonly encoding: Encoding,
     readonly exchange: Exchange,
     private readonly shutdown: AbortSignal | undefined,
+    readonly values: ContextValues = createContextValues(),
   ) {
+    values.set(callKey, this);
     if (encoding.timeoutMs !== undefined) this.#deadlineMs = Date.now() + encoding.timeoutMs;
   }
 
@@ -117,7 +119,7 @@ class Request {
     this.method = call.method;
     this.service = call.method.parent;
     this.header = new RequestHeaders(call.exchange.headers);
-    this.contextValues = createContextValues().set(callKey, call);
+    this.contextValues = call.values;
     this.#call = call;
   }
 

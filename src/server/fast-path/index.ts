@@ -39,7 +39,8 @@ export function withFastPath(
             readMaxBytes: fast.readMaxBytes,
           });
     if (fast === undefined || encoding === undefined) return handler(req, res);
-    const call = new Call(fast.method, encoding, exchangeOf(req, res), options.shutdownSignal);
+    const { shutdownSignal, contextValues } = options;
+    const call = new Call(fast.method, encoding, exchangeOf(req, res), shutdownSignal, contextValues?.(req));
     const answer = encoding.enveloped ? answerStream : answerUnary;
     answer(fast, call).catch((error: unknown) => {
       onError(error);

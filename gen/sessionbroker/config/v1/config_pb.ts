@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sessionbroker/config/v1/config.proto.
  */
 export const file_sessionbroker_config_v1_config: GenFile = /*@__PURE__*/
-  fileDesc("CiRzZXNzaW9uYnJva2VyL2NvbmZpZy92MS9jb25maWcucHJvdG8SF3Nlc3Npb25icm9rZXIuY29uZmlnLnYxIpUGCgZDb25maWcSDAoEZGF0YRgBIAEoCRJCCgZsaXN0ZW4YAiABKAlCMrpIL9gBAXIqMiheKFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0kEg4KBnNvY2tldBgDIAEoCRINCgVob3N0cxgEIAMoCRJKCg5hZGFwdGVyX2xpc3RlbhgFIAEoCUIyukgv2AEBcioyKF4oXFtbMC05YS1mQS1GOl0rXF18W146LyBdKyk6WzAtOV17MSw1fSQSEgoKd29ya3NwYWNlcxgGIAEoCRI0Cglwcm92aWRlcnMYByADKAsyIS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Qcm92aWRlchIyCgZzY29wZXMYCCADKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5TY29wZVJ1bGUSOAoLY3JlZGVudGlhbHMYCSADKAsyIy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5DcmVkZW50aWFsEi8KBmxpbWl0cxgKIAEoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkxpbWl0cxI5CgttYWludGVuYW5jZRgLIAEoCzIkLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk1haW50ZW5hbmNlElMKDm1ldHJpY3NfbGlzdGVuGAwgASgJQja6SDNyMTIvXihvZmZ8KFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0pPyRIAIgBARI1CglyZXRlbnRpb24YDSABKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5SZXRlbnRpb24SMAoHb3JpZ2lucxgQIAMoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk9yaWdpbhIzCghmZXRjaGluZxgRIAEoCzIhLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkZldGNoaW5nEhYKCWZhc3RfcGF0aBgSIAEoCEgBiAEBQhEKD19tZXRyaWNzX2xpc3RlbkIMCgpfZmFzdF9wYXRoIqwBCghGZXRjaGluZxJKCgVob3N0cxgBIAMoCUI7ukg4kgE1CAEiMXIvMi1eKFwqXC4pP1thLXowLTldKFthLXowLTkuLV17MCwyNTF9W2EtejAtOV0pPyQSGQoFYnl0ZXMYAiABKA1CCrpIByoFGICAgAgSOQoHdGltZW91dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMIrAIqACLOAwoGT3JpZ2luEjQKBmhlYWRlchgBIAEoCUIiukgfch0yG15bYS16MC05X11bYS16MC05Xy1dezAsNjN9JEgAEj8KBWZpZWxkGAIgASgJQi66SCtyKTInXltBLVphLXowLTlfLV0rKFwuW0EtWmEtejAtOV8tXSspezAsN30kSAASSQoFc2NvcGUYAyABKAlCOrpIN9gBAXIyKEAyLl5bYS16MC05XVthLXowLTkuXy1dKigvW2EtejAtOV1bYS16MC05Ll8tXSopKiQSQgoHaGlzdG9yeRgEIAEoDjInLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk9yaWdpbi5IaXN0b3J5Qgi6SAWCAQIQARILCgNvZmYYBSABKAgiSgoHSGlzdG9yeRIXChNISVNUT1JZX1VOU1BFQ0lGSUVEEAASFAoQSElTVE9SWV9SRVBMQVlFRBABEhAKDEhJU1RPUllfTk9ORRACOlS6SFEaTwoMb3JpZ2luLnNjb3BlEiFzY29wZSBpcyBuZWVkZWQsIHVubGVzcyBpdCBpcyBvZmYaHHRoaXMub2ZmIHx8IHRoaXMuc2NvcGUgIT0gJydCDwoGc291cmNlEgW6SAIIASKAAQoJUmV0ZW50aW9uEjcKCmV2ZW50c19mb3IYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAEikKDGV2ZW50c19ieXRlcxgCIAEoBEIOukgLMgkY/////////w9IAIgBAUIPCg1fZXZlbnRzX2J5dGVzIr8BCgtNYWludGVuYW5jZRI6Cg1hcmNoaXZlX2FmdGVyGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyABI4CgtwdXJnZV9hZnRlchgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECMgASOgoFZXZlcnkYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIECICjBTICCAEi7AUKCFByb3ZpZGVyEjEKAmlkGAEgASgJQiW6SCLIAQFyHTIbXlthLXowLTldW2EtejAtOS5fLV17MCw2M30kEjEKBmNsYXVkZRgCIAEoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNsYXVkZUgAEi0KBGVjaG8YAyABKAsyHS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5FY2hvSAASLwoFY29kZXgYCSABKAsyHi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Db2RleEgAEjEKBmdlbWluaRgKIAEoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkdlbWluaUgAEisKA2FjcBgLIAEoCzIcLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkFjcEgAEjEKBm9wZW5haRgMIAEoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk9wZW5BaUgAEjMKB2NvbW1hbmQYDSABKAsyIC5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Db21tYW5kSAASHQoLbWF4X3J1bm5pbmcYBCABKA1CCLpIBSoDGJBOEjQKB3RpbWVvdXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAioAEjwKD3NpbGVuY2VfdGltZW91dBgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASDgoGbW9kZWxzGAcgAygJEjkKC3Blcm1pc3Npb25zGAggASgLMiQuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuUGVybWlzc2lvbnMSKwoEd2FybRgOIAEoCzIdLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLldhcm0SOAoHaW5oZXJpdBgPIAMoCUInukgkkgEhIh9yHTIbXltBLVphLXpfXVtBLVphLXowLTlfXSpcKj8kQg0KBGtpbmQSBbpIAggBIocBCgRXYXJtEiAKCXByb2Nlc3NlcxgBIAEoDUIIukgFKgMYkE5IAIgBARI3CgRpZGxlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg66SAuqAQgiBAiAowUqABIWCgVhaGVhZBgDIAEoDUIHukgEKgIYQEIMCgpfcHJvY2Vzc2VzImYKC1Blcm1pc3Npb25zEgsKA2FzaxgBIAEoCBI7CghkZWFkbGluZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIOukgLqgEIIgQIgKMFKgASDQoFYWxsb3cYAyABKAgiqgEKBkNsYXVkZRISCgpleGVjdXRhYmxlGAEgASgJEkUKC2Vudmlyb25tZW50GAIgAygLMjAuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ2xhdWRlLkVudmlyb25tZW50RW50cnkSEQoJYXJndW1lbnRzGAMgAygJGjIKEEVudmlyb25tZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASK2AQoFQ29kZXgSEgoKZXhlY3V0YWJsZRgBIAEoCRJECgtlbnZpcm9ubWVudBgCIAMoCzIvLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNvZGV4LkVudmlyb25tZW50RW50cnkSEQoJYXJndW1lbnRzGAMgAygJEgwKBGV4ZWMYBCABKAgaMgoQRW52aXJvbm1lbnRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIqoBCgZHZW1pbmkSEgoKZXhlY3V0YWJsZRgBIAEoCRJFCgtlbnZpcm9ubWVudBgCIAMoCzIwLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkdlbWluaS5FbnZpcm9ubWVudEVudHJ5EhEKCWFyZ3VtZW50cxgDIAMoCRoyChBFbnZpcm9ubWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEimAEKA0FjcBIZCgdjb21tYW5kGAEgAygJQgi6SAWSAQIIARJCCgtlbnZpcm9ubWVudBgCIAMoCzItLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkFjcC5FbnZpcm9ubWVudEVudHJ5GjIKEEVudmlyb25tZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLmAQoGT3BlbkFpEh0KCGJhc2VfdXJsGAEgASgJQgu6SAjIAQFyA4gBARI4CgxrZXlfdmFyaWFibGUYAiABKAlCIrpIH9gBAXIaMhheW0EtWmEtel9dW0EtWmEtejAtOV9dKiQSOgoDYXBpGAMgASgOMiMuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuT3BlbkFpLkFwaUIIukgFggECEAEiRwoDQXBpEhMKD0FQSV9VTlNQRUNJRklFRBAAEhEKDUFQSV9SRVNQT05TRVMQARIYChRBUElfQ0hBVF9DT01QTEVUSU9OUxACIucBCgdDb21tYW5kEhcKBWZpcnN0GAEgAygJQgi6SAWSAQIIARIPCgdyZXN1bWVkGAIgAygJEkYKC2Vudmlyb25tZW50GAMgAygLMjEuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ29tbWFuZC5FbnZpcm9ubWVudEVudHJ5EjYKCmpzb25fbGluZXMYBCABKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Kc29uTGluZXMaMgoQRW52aXJvbm1lbnRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBImMKCUpzb25MaW5lcxIUCgR0ZXh0GAEgASgJQga6SAPIAQESEQoJbmF0aXZlX2lkGAIgASgJEgsKA2VuZBgDIAEoCRIRCgllbmRfdmFsdWUYBCABKAkSDQoFZXJyb3IYBSABKAkiMAoERWNobxIoCgVkZWxheRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLWAgoJU2NvcGVSdWxlElcKB3BhdHRlcm4YASABKAlCRrpIQ8gBAXI+KIIBMjleKFthLXowLTldW2EtejAtOS5fLV0qKC9bYS16MC05XVthLXowLTkuXy1dKikqKC9cKik/fFwqKSQSQAoKa2V5X3NjaGVtZRgCIAEoDjIiLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLktleVNjaGVtZUIIukgFggECEAESMwoMcmVzZXRfcG9saWN5GAMgASgLMh0uc2Vzc2lvbmJyb2tlci52MS5SZXNldFBvbGljeRJGCgp3b3Jrc3BhY2VzGAQgAygLMjIuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuU2NvcGVSdWxlLldvcmtzcGFjZXNFbnRyeRoxCg9Xb3Jrc3BhY2VzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLaAgoKQ3JlZGVudGlhbBI5CgRuYW1lGAEgASgJQiu6SCjIAQFyIzIhXltBLVphLXowLTldW0EtWmEtejAtOS5fLV17MCw2M30kEisKDHRva2VuX3NoYTI1NhgCIAEoCUIVukgSchAyDl5bMC05YS1mXXs2NH0kEjEKBHJvbGUYAyABKA4yFi5zZXNzaW9uYnJva2VyLnYxLlJvbGVCC7pICMgBAYIBAhABElgKBnNjb3BlcxgEIAMoCUJIukhFkgFCIkByPiiCATI5XihbYS16MC05XVthLXowLTkuXy1dKigvW2EtejAtOV1bYS16MC05Ll8tXSopKigvXCopP3xcKikkEg4KBnNoYXJlZBgFIAEoCBJHCgdvcmlnaW5zGAcgAygJQja6SDOSATAiLnIsKIACMideW0EtWmEtejAtOV8tXSsoXC5bQS1aYS16MC05Xy1dKyl7MCw3fSQihQIKBkxpbWl0cxIVCg1ydW5uaW5nX3R1cm5zGAEgASgNEhUKDXdhaXRpbmdfdHVybnMYAiABKA0SIQoZd2FpdGluZ190dXJuc19wZXJfc2Vzc2lvbhgDIAEoDRIVCg1tZXNzYWdlX2J5dGVzGAQgASgNEhMKC2Nvbm5lY3Rpb25zGAUgASgNEhoKEmRpc2tfcmVzZXJ2ZV9ieXRlcxgGIAEoBBIfChd3YWl0aW5nX3R1cm5zX3Blcl9ncmFudBgIIAEoDRJBChBjb2xsZWN0X2RlYm91bmNlGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgy6SAmqAQYiAggFMgAqVAoJS2V5U2NoZW1lEhoKFktFWV9TQ0hFTUVfVU5TUEVDSUZJRUQQABIVChFLRVlfU0NIRU1FX09QQVFVRRABEhQKEEtFWV9TQ0hFTUVfQUdFTlQQAmIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_sessionbroker_v1_options, file_sessionbroker_v1_session]);
+  fileDesc("CiRzZXNzaW9uYnJva2VyL2NvbmZpZy92MS9jb25maWcucHJvdG8SF3Nlc3Npb25icm9rZXIuY29uZmlnLnYxIsAGCgZDb25maWcSDAoEZGF0YRgBIAEoCRJCCgZsaXN0ZW4YAiABKAlCMrpIL9gBAXIqMiheKFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0kEg4KBnNvY2tldBgDIAEoCRINCgVob3N0cxgEIAMoCRJKCg5hZGFwdGVyX2xpc3RlbhgFIAEoCUIyukgv2AEBcioyKF4oXFtbMC05YS1mQS1GOl0rXF18W146LyBdKyk6WzAtOV17MSw1fSQSEgoKd29ya3NwYWNlcxgGIAEoCRI0Cglwcm92aWRlcnMYByADKAsyIS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Qcm92aWRlchIyCgZzY29wZXMYCCADKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5TY29wZVJ1bGUSOAoLY3JlZGVudGlhbHMYCSADKAsyIy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5DcmVkZW50aWFsEi8KBmxpbWl0cxgKIAEoCzIfLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkxpbWl0cxI5CgttYWludGVuYW5jZRgLIAEoCzIkLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk1haW50ZW5hbmNlElMKDm1ldHJpY3NfbGlzdGVuGAwgASgJQja6SDNyMTIvXihvZmZ8KFxbWzAtOWEtZkEtRjpdK1xdfFteOi8gXSspOlswLTldezEsNX0pPyRIAIgBARI1CglyZXRlbnRpb24YDSABKAsyIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5SZXRlbnRpb24SKQoDdGxzGA4gASgLMhwuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuVGxzEjAKB29yaWdpbnMYECADKAsyHy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5PcmlnaW4SMwoIZmV0Y2hpbmcYESABKAsyIS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5GZXRjaGluZxIWCglmYXN0X3BhdGgYEiABKAhIAYgBAUIRCg9fbWV0cmljc19saXN0ZW5CDAoKX2Zhc3RfcGF0aCKhAgoDVGxzEhsKC2NlcnRpZmljYXRlGAEgASgJQga6SAPIAQESEwoDa2V5GAIgASgJQga6SAPIAQESEQoJY2xpZW50X2NhGAMgASgJElYKE2NsaWVudF9jZXJ0aWZpY2F0ZXMYBCABKA4yLy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5UbHMuQ2xpZW50Q2VydGlmaWNhdGVzQgi6SAWCAQIQASJ9ChJDbGllbnRDZXJ0aWZpY2F0ZXMSIwofQ0xJRU5UX0NFUlRJRklDQVRFU19VTlNQRUNJRklFRBAAEiAKHENMSUVOVF9DRVJUSUZJQ0FURVNfT1BUSU9OQUwQARIgChxDTElFTlRfQ0VSVElGSUNBVEVTX1JFUVVJUkVEEAIirAEKCEZldGNoaW5nEkoKBWhvc3RzGAEgAygJQju6SDiSATUIASIxci8yLV4oXCpcLik/W2EtejAtOV0oW2EtejAtOS4tXXswLDI1MX1bYS16MC05XSk/JBIZCgVieXRlcxgCIAEoDUIKukgHKgUYgICACBI5Cgd0aW1lb3V0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg26SAqqAQciAwisAioAIs4DCgZPcmlnaW4SNAoGaGVhZGVyGAEgASgJQiK6SB9yHTIbXlthLXowLTlfXVthLXowLTlfLV17MCw2M30kSAASPwoFZmllbGQYAiABKAlCLrpIK3IpMideW0EtWmEtejAtOV8tXSsoXC5bQS1aYS16MC05Xy1dKyl7MCw3fSRIABJJCgVzY29wZRgDIAEoCUI6ukg32AEBcjIoQDIuXlthLXowLTldW2EtejAtOS5fLV0qKC9bYS16MC05XVthLXowLTkuXy1dKikqJBJCCgdoaXN0b3J5GAQgASgOMicuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuT3JpZ2luLkhpc3RvcnlCCLpIBYIBAhABEgsKA29mZhgFIAEoCCJKCgdIaXN0b3J5EhcKE0hJU1RPUllfVU5TUEVDSUZJRUQQABIUChBISVNUT1JZX1JFUExBWUVEEAESEAoMSElTVE9SWV9OT05FEAI6VLpIURpPCgxvcmlnaW4uc2NvcGUSIXNjb3BlIGlzIG5lZWRlZCwgdW5sZXNzIGl0IGlzIG9mZhocdGhpcy5vZmYgfHwgdGhpcy5zY29wZSAhPSAnJ0IPCgZzb3VyY2USBbpIAggBIoABCglSZXRlbnRpb24SNwoKZXZlbnRzX2ZvchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECMgASKQoMZXZlbnRzX2J5dGVzGAIgASgEQg66SAsyCRj/////////D0gAiAEBQg8KDV9ldmVudHNfYnl0ZXMivwEKC01haW50ZW5hbmNlEjoKDWFyY2hpdmVfYWZ0ZXIYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAEjgKC3B1cmdlX2FmdGVyGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyABI6CgVldmVyeRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgQIgKMFMgIIASKqBgoIUHJvdmlkZXISMQoCaWQYASABKAlCJbpIIsgBAXIdMhteW2EtejAtOV1bYS16MC05Ll8tXXswLDYzfSQSMQoGY2xhdWRlGAIgASgLMh8uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQ2xhdWRlSAASLQoEZWNobxgDIAEoCzIdLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkVjaG9IABIvCgVjb2RleBgJIAEoCzIeLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNvZGV4SAASMQoGZ2VtaW5pGAogASgLMh8uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuR2VtaW5pSAASKwoDYWNwGAsgASgLMhwuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuQWNwSAASMQoGb3BlbmFpGAwgASgLMh8uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuT3BlbkFpSAASMwoHY29tbWFuZBgNIAEoCzIgLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNvbW1hbmRIABIdCgttYXhfcnVubmluZxgEIAEoDUIIukgFKgMYkE4SNAoHdGltZW91dBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASPAoPc2lsZW5jZV90aW1lb3V0GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIqABIOCgZtb2RlbHMYByADKAkSOQoLcGVybWlzc2lvbnMYCCABKAsyJC5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5QZXJtaXNzaW9ucxIrCgR3YXJtGA4gASgLMh0uc2Vzc2lvbmJyb2tlci5jb25maWcudjEuV2FybRI4Cgdpbmhlcml0GA8gAygJQie6SCSSASEiH3IdMhteW0EtWmEtel9dW0EtWmEtejAtOV9dKlwqPyQSPAoGcnVuX2FzGBAgASgJQiy6SCnYAQFyJDIiXltBLVphLXowLTlfXVtBLVphLXowLTlfLi1dezAsNjN9JEINCgRraW5kEgW6SAIIASKHAQoEV2FybRIgCglwcm9jZXNzZXMYASABKA1CCLpIBSoDGJBOSACIAQESNwoEaWRsZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIOukgLqgEIIgQIgKMFKgASFgoFYWhlYWQYAyABKA1CB7pIBCoCGEBCDAoKX3Byb2Nlc3NlcyJmCgtQZXJtaXNzaW9ucxILCgNhc2sYASABKAgSOwoIZGVhZGxpbmUYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDrpIC6oBCCIECICjBSoAEg0KBWFsbG93GAMgASgIIqoBCgZDbGF1ZGUSEgoKZXhlY3V0YWJsZRgBIAEoCRJFCgtlbnZpcm9ubWVudBgCIAMoCzIwLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNsYXVkZS5FbnZpcm9ubWVudEVudHJ5EhEKCWFyZ3VtZW50cxgDIAMoCRoyChBFbnZpcm9ubWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEitgEKBUNvZGV4EhIKCmV4ZWN1dGFibGUYASABKAkSRAoLZW52aXJvbm1lbnQYAiADKAsyLy5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5Db2RleC5FbnZpcm9ubWVudEVudHJ5EhEKCWFyZ3VtZW50cxgDIAMoCRIMCgRleGVjGAQgASgIGjIKEEVudmlyb25tZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKqAQoGR2VtaW5pEhIKCmV4ZWN1dGFibGUYASABKAkSRQoLZW52aXJvbm1lbnQYAiADKAsyMC5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5HZW1pbmkuRW52aXJvbm1lbnRFbnRyeRIRCglhcmd1bWVudHMYAyADKAkaMgoQRW52aXJvbm1lbnRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpgBCgNBY3ASGQoHY29tbWFuZBgBIAMoCUIIukgFkgECCAESQgoLZW52aXJvbm1lbnQYAiADKAsyLS5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5BY3AuRW52aXJvbm1lbnRFbnRyeRoyChBFbnZpcm9ubWVudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi5gEKBk9wZW5BaRIdCghiYXNlX3VybBgBIAEoCUILukgIyAEBcgOIAQESOAoMa2V5X3ZhcmlhYmxlGAIgASgJQiK6SB/YAQFyGjIYXltBLVphLXpfXVtBLVphLXowLTlfXSokEjoKA2FwaRgDIAEoDjIjLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLk9wZW5BaS5BcGlCCLpIBYIBAhABIkcKA0FwaRITCg9BUElfVU5TUEVDSUZJRUQQABIRCg1BUElfUkVTUE9OU0VTEAESGAoUQVBJX0NIQVRfQ09NUExFVElPTlMQAiLnAQoHQ29tbWFuZBIXCgVmaXJzdBgBIAMoCUIIukgFkgECCAESDwoHcmVzdW1lZBgCIAMoCRJGCgtlbnZpcm9ubWVudBgDIAMoCzIxLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLkNvbW1hbmQuRW52aXJvbm1lbnRFbnRyeRI2Cgpqc29uX2xpbmVzGAQgASgLMiIuc2Vzc2lvbmJyb2tlci5jb25maWcudjEuSnNvbkxpbmVzGjIKEEVudmlyb25tZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJjCglKc29uTGluZXMSFAoEdGV4dBgBIAEoCUIGukgDyAEBEhEKCW5hdGl2ZV9pZBgCIAEoCRILCgNlbmQYAyABKAkSEQoJZW5kX3ZhbHVlGAQgASgJEg0KBWVycm9yGAUgASgJIjAKBEVjaG8SKAoFZGVsYXkYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i1gIKCVNjb3BlUnVsZRJXCgdwYXR0ZXJuGAEgASgJQka6SEPIAQFyPiiCATI5XihbYS16MC05XVthLXowLTkuXy1dKigvW2EtejAtOV1bYS16MC05Ll8tXSopKigvXCopP3xcKikkEkAKCmtleV9zY2hlbWUYAiABKA4yIi5zZXNzaW9uYnJva2VyLmNvbmZpZy52MS5LZXlTY2hlbWVCCLpIBYIBAhABEjMKDHJlc2V0X3BvbGljeRgDIAEoCzIdLnNlc3Npb25icm9rZXIudjEuUmVzZXRQb2xpY3kSRgoKd29ya3NwYWNlcxgEIAMoCzIyLnNlc3Npb25icm9rZXIuY29uZmlnLnYxLlNjb3BlUnVsZS5Xb3Jrc3BhY2VzRW50cnkaMQoPV29ya3NwYWNlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEihAMKCkNyZWRlbnRpYWwSOQoEbmFtZRgBIAEoCUIrukgoyAEBciMyIV5bQS1aYS16MC05XVtBLVphLXowLTkuXy1dezAsNjN9JBIuCgx0b2tlbl9zaGEyNTYYAiABKAlCGLpIFdgBAXIQMg5eWzAtOWEtZl17NjR9JBIxCgRyb2xlGAMgASgOMhYuc2Vzc2lvbmJyb2tlci52MS5Sb2xlQgu6SAjIAQGCAQIQARJYCgZzY29wZXMYBCADKAlCSLpIRZIBQiJAcj4oggEyOV4oW2EtejAtOV1bYS16MC05Ll8tXSooL1thLXowLTldW2EtejAtOS5fLV0qKSooL1wqKT98XCopJBIOCgZzaGFyZWQYBSABKAgSRwoHb3JpZ2lucxgHIAMoCUI2ukgzkgEwIi5yLCiAAjInXltBLVphLXowLTlfLV0rKFwuW0EtWmEtejAtOV8tXSspezAsN30kEiUKE2NlcnRpZmljYXRlX3N1YmplY3QYBiABKAlCCLpIBXIDKIAIIoUCCgZMaW1pdHMSFQoNcnVubmluZ190dXJucxgBIAEoDRIVCg13YWl0aW5nX3R1cm5zGAIgASgNEiEKGXdhaXRpbmdfdHVybnNfcGVyX3Nlc3Npb24YAyABKA0SFQoNbWVzc2FnZV9ieXRlcxgEIAEoDRITCgtjb25uZWN0aW9ucxgFIAEoDRIaChJkaXNrX3Jlc2VydmVfYnl0ZXMYBiABKAQSHwoXd2FpdGluZ190dXJuc19wZXJfZ3JhbnQYCCABKA0SQQoQY29sbGVjdF9kZWJvdW5jZRgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIMukgJqgEGIgIIBTIAKlQKCUtleVNjaGVtZRIaChZLRVlfU0NIRU1FX1VOU1BFQ0lGSUVEEAASFQoRS0VZX1NDSEVNRV9PUEFRVUUQARIUChBLRVlfU0NIRU1FX0FHRU5UEAJiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_sessionbroker_v1_options, file_sessionbroker_v1_session]);
 
 /**
  * @generated from message sessionbroker.config.v1.Config
@@ -116,6 +116,14 @@ export type Config = Message<"sessionbroker.config.v1.Config"> & {
   retention?: Retention | undefined;
 
   /**
+   * TLS on the broker's port and on the adapter's, where cleartext is refused
+   * then. The unix socket and the metrics stay as they are. Default: cleartext
+   *
+   * @generated from field: sessionbroker.config.v1.Tls tls = 14;
+   */
+  tls?: Tls | undefined;
+
+  /**
    * Where requests to the adapter name their conversations, besides the shipped
    * headers and fields; see docs/openai.md. The first that a request has counts,
    * these before the shipped ones. A shipped one that is named here is replaced.
@@ -147,6 +155,79 @@ export type Config = Message<"sessionbroker.config.v1.Config"> & {
  */
 export const ConfigSchema: GenMessage<Config> = /*@__PURE__*/
   messageDesc(file_sessionbroker_config_v1_config, 0);
+
+/**
+ * Files in PEM. They are read at the start and again on SIGHUP, from which on
+ * new connections are met with what they hold then.
+ *
+ * @generated from message sessionbroker.config.v1.Tls
+ */
+export type Tls = Message<"sessionbroker.config.v1.Tls"> & {
+  /**
+   * The server's certificate, and after it those between it and the root.
+   *
+   * @generated from field: string certificate = 1;
+   */
+  certificate: string;
+
+  /**
+   * Its private key, not encrypted.
+   *
+   * @generated from field: string key = 2;
+   */
+  key: string;
+
+  /**
+   * The certificates that those of clients are signed with.
+   *
+   * @generated from field: string client_ca = 3;
+   */
+  clientCa: string;
+
+  /**
+   * @generated from field: sessionbroker.config.v1.Tls.ClientCertificates client_certificates = 4;
+   */
+  clientCertificates: Tls_ClientCertificates;
+};
+
+/**
+ * Describes the message sessionbroker.config.v1.Tls.
+ * Use `create(TlsSchema)` to create a new message.
+ */
+export const TlsSchema: GenMessage<Tls> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_config_v1_config, 1);
+
+/**
+ * @generated from enum sessionbroker.config.v1.Tls.ClientCertificates
+ */
+export enum Tls_ClientCertificates {
+  /**
+   * OPTIONAL if there is a client_ca; else no certificate is asked for.
+   *
+   * @generated from enum value: CLIENT_CERTIFICATES_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Clients without a certificate of client_ca may show a token instead.
+   *
+   * @generated from enum value: CLIENT_CERTIFICATES_OPTIONAL = 1;
+   */
+  OPTIONAL = 1,
+
+  /**
+   * Clients without a certificate of client_ca are not let in.
+   *
+   * @generated from enum value: CLIENT_CERTIFICATES_REQUIRED = 2;
+   */
+  REQUIRED = 2,
+}
+
+/**
+ * Describes the enum sessionbroker.config.v1.Tls.ClientCertificates.
+ */
+export const Tls_ClientCertificatesSchema: GenEnum<Tls_ClientCertificates> = /*@__PURE__*/
+  enumDesc(file_sessionbroker_config_v1_config, 1, 0);
 
 /**
  * The adapter asks these hosts for what its clients want it to, so none should
@@ -183,7 +264,7 @@ export type Fetching = Message<"sessionbroker.config.v1.Fetching"> & {
  * Use `create(FetchingSchema)` to create a new message.
  */
 export const FetchingSchema: GenMessage<Fetching> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 1);
+  messageDesc(file_sessionbroker_config_v1_config, 2);
 
 /**
  * A header, or a field of the body, in which a client names its conversation.
@@ -239,7 +320,7 @@ export type Origin = Message<"sessionbroker.config.v1.Origin"> & {
  * Use `create(OriginSchema)` to create a new message.
  */
 export const OriginSchema: GenMessage<Origin> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 2);
+  messageDesc(file_sessionbroker_config_v1_config, 3);
 
 /**
  * @generated from enum sessionbroker.config.v1.Origin.History
@@ -272,7 +353,7 @@ export enum Origin_History {
  * Describes the enum sessionbroker.config.v1.Origin.History.
  */
 export const Origin_HistorySchema: GenEnum<Origin_History> = /*@__PURE__*/
-  enumDesc(file_sessionbroker_config_v1_config, 2, 0);
+  enumDesc(file_sessionbroker_config_v1_config, 3, 0);
 
 /**
  * How long the events of turns can be read after their end. What was asked and
@@ -303,7 +384,7 @@ export type Retention = Message<"sessionbroker.config.v1.Retention"> & {
  * Use `create(RetentionSchema)` to create a new message.
  */
 export const RetentionSchema: GenMessage<Retention> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 3);
+  messageDesc(file_sessionbroker_config_v1_config, 4);
 
 /**
  * What is cleared away in the background. Pinned sessions stay.
@@ -339,7 +420,7 @@ export type Maintenance = Message<"sessionbroker.config.v1.Maintenance"> & {
  * Use `create(MaintenanceSchema)` to create a new message.
  */
 export const MaintenanceSchema: GenMessage<Maintenance> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 4);
+  messageDesc(file_sessionbroker_config_v1_config, 5);
 
 /**
  * @generated from message sessionbroker.config.v1.Provider
@@ -446,6 +527,15 @@ export type Provider = Message<"sessionbroker.config.v1.Provider"> & {
    * @generated from field: repeated string inherit = 15;
    */
   inherit: string[];
+
+  /**
+   * Name of the user that its agents run as, with that user's groups and home.
+   * Needs a broker that runs as root. Default: the broker's own user, from whom
+   * agents can take the store and the tokens.
+   *
+   * @generated from field: string run_as = 16;
+   */
+  runAs: string;
 };
 
 /**
@@ -453,7 +543,7 @@ export type Provider = Message<"sessionbroker.config.v1.Provider"> & {
  * Use `create(ProviderSchema)` to create a new message.
  */
 export const ProviderSchema: GenMessage<Provider> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 5);
+  messageDesc(file_sessionbroker_config_v1_config, 6);
 
 /**
  * A process that has answered stays, so that the session's next turn need not
@@ -491,7 +581,7 @@ export type Warm = Message<"sessionbroker.config.v1.Warm"> & {
  * Use `create(WarmSchema)` to create a new message.
  */
 export const WarmSchema: GenMessage<Warm> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 6);
+  messageDesc(file_sessionbroker_config_v1_config, 7);
 
 /**
  * What becomes of an agent's questions whether it may use a tool.
@@ -527,7 +617,7 @@ export type Permissions = Message<"sessionbroker.config.v1.Permissions"> & {
  * Use `create(PermissionsSchema)` to create a new message.
  */
 export const PermissionsSchema: GenMessage<Permissions> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 7);
+  messageDesc(file_sessionbroker_config_v1_config, 8);
 
 /**
  * Claude Code.
@@ -562,7 +652,7 @@ export type Claude = Message<"sessionbroker.config.v1.Claude"> & {
  * Use `create(ClaudeSchema)` to create a new message.
  */
 export const ClaudeSchema: GenMessage<Claude> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 8);
+  messageDesc(file_sessionbroker_config_v1_config, 9);
 
 /**
  * Codex CLI.
@@ -605,7 +695,7 @@ export type Codex = Message<"sessionbroker.config.v1.Codex"> & {
  * Use `create(CodexSchema)` to create a new message.
  */
 export const CodexSchema: GenMessage<Codex> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 9);
+  messageDesc(file_sessionbroker_config_v1_config, 10);
 
 /**
  * Gemini CLI.
@@ -640,7 +730,7 @@ export type Gemini = Message<"sessionbroker.config.v1.Gemini"> & {
  * Use `create(GeminiSchema)` to create a new message.
  */
 export const GeminiSchema: GenMessage<Gemini> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 10);
+  messageDesc(file_sessionbroker_config_v1_config, 11);
 
 /**
  * Any agent that speaks the Agent Client Protocol on its standard input.
@@ -668,7 +758,7 @@ export type Acp = Message<"sessionbroker.config.v1.Acp"> & {
  * Use `create(AcpSchema)` to create a new message.
  */
 export const AcpSchema: GenMessage<Acp> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 11);
+  messageDesc(file_sessionbroker_config_v1_config, 12);
 
 /**
  * A model service with the HTTP interface of OpenAI. It remembers nothing: each
@@ -703,7 +793,7 @@ export type OpenAi = Message<"sessionbroker.config.v1.OpenAi"> & {
  * Use `create(OpenAiSchema)` to create a new message.
  */
 export const OpenAiSchema: GenMessage<OpenAi> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 12);
+  messageDesc(file_sessionbroker_config_v1_config, 13);
 
 /**
  * @generated from enum sessionbroker.config.v1.OpenAi.Api
@@ -731,7 +821,7 @@ export enum OpenAi_Api {
  * Describes the enum sessionbroker.config.v1.OpenAi.Api.
  */
 export const OpenAi_ApiSchema: GenEnum<OpenAi_Api> = /*@__PURE__*/
-  enumDesc(file_sessionbroker_config_v1_config, 12, 0);
+  enumDesc(file_sessionbroker_config_v1_config, 13, 0);
 
 /**
  * Any program that takes the prompt on its standard input. Nothing is given to
@@ -779,7 +869,7 @@ export type Command = Message<"sessionbroker.config.v1.Command"> & {
  * Use `create(CommandSchema)` to create a new message.
  */
 export const CommandSchema: GenMessage<Command> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 13);
+  messageDesc(file_sessionbroker_config_v1_config, 14);
 
 /**
  * One JSON record on each line of the output. Paths are names with dots between
@@ -830,7 +920,7 @@ export type JsonLines = Message<"sessionbroker.config.v1.JsonLines"> & {
  * Use `create(JsonLinesSchema)` to create a new message.
  */
 export const JsonLinesSchema: GenMessage<JsonLines> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 14);
+  messageDesc(file_sessionbroker_config_v1_config, 15);
 
 /**
  * Answers "turn N: <prompt>", in process.
@@ -851,7 +941,7 @@ export type Echo = Message<"sessionbroker.config.v1.Echo"> & {
  * Use `create(EchoSchema)` to create a new message.
  */
 export const EchoSchema: GenMessage<Echo> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 15);
+  messageDesc(file_sessionbroker_config_v1_config, 16);
 
 /**
  * @generated from message sessionbroker.config.v1.ScopeRule
@@ -889,7 +979,7 @@ export type ScopeRule = Message<"sessionbroker.config.v1.ScopeRule"> & {
  * Use `create(ScopeRuleSchema)` to create a new message.
  */
 export const ScopeRuleSchema: GenMessage<ScopeRule> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 16);
+  messageDesc(file_sessionbroker_config_v1_config, 17);
 
 /**
  * @generated from message sessionbroker.config.v1.Credential
@@ -901,7 +991,8 @@ export type Credential = Message<"sessionbroker.config.v1.Credential"> & {
   name: string;
 
   /**
-   * SHA-256 of the token, in hexadecimal.
+   * SHA-256 of the token, in hexadecimal. Default: there is no token, and
+   * certificate_subject says who it is.
    *
    * @generated from field: string token_sha256 = 2;
    */
@@ -935,6 +1026,16 @@ export type Credential = Message<"sessionbroker.config.v1.Credential"> & {
    * @generated from field: repeated string origins = 7;
    */
   origins: string[];
+
+  /**
+   * Subject of the client's certificate as RFC 2253 writes it, such as
+   * "CN=gateway,O=Acme": a client that shows it and no token is this
+   * credential. Beside token_sha256: the token counts with this certificate
+   * alone. Needs tls.client_ca.
+   *
+   * @generated from field: string certificate_subject = 6;
+   */
+  certificateSubject: string;
 };
 
 /**
@@ -942,7 +1043,7 @@ export type Credential = Message<"sessionbroker.config.v1.Credential"> & {
  * Use `create(CredentialSchema)` to create a new message.
  */
 export const CredentialSchema: GenMessage<Credential> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 17);
+  messageDesc(file_sessionbroker_config_v1_config, 18);
 
 /**
  * @generated from message sessionbroker.config.v1.Limits
@@ -1013,7 +1114,7 @@ export type Limits = Message<"sessionbroker.config.v1.Limits"> & {
  * Use `create(LimitsSchema)` to create a new message.
  */
 export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_config_v1_config, 18);
+  messageDesc(file_sessionbroker_config_v1_config, 19);
 
 /**
  * @generated from enum sessionbroker.config.v1.KeyScheme
