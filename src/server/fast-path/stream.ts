@@ -22,14 +22,14 @@ export async function answerStream(fast: FastMethod, call: Call): Promise<void> 
   let error: ConnectError | undefined;
   try {
     if (body === undefined) throw tooLarge(fast.readMaxBytes);
-    const input = messagesOf(fast, call, body);
-    const message = fast.streaming ? input : await onlyMessage(input, "unary");
-    const response = await fast.invoke(call.request(message));
+    const input = fast.streaming ? messagesOf(fast, call, body) : await messageOf(fast, call, body);
+    const response = await fast.invoke(call.request(input));
     const output = fast.serialization.getO(encoding.binary);
     if (!response.stream) sender.add(output.serialize(response.message as never));
     else {
       for await (const each of response.message) {
-        await sender.send(output.serialize(each as never));
+        const room = sender.send(output.serialize(each as never));
+        if (room !== undefined) await room;
         if (exchange.gone) break;
       }
     }
@@ -38,6 +38,13 @@ export async function answerStream(fast: FastMethod, call: Call): Promise<void> 
   }
   call.end(error);
   sender.end(error, body === undefined);
+}
+
+function messageOf(fast: FastMethod, call: Call, body: Buffer): object | Promise<object> {
+  const only = onlyEnvelope(body);
+  return only === undefined
+    ? onlyMessage(messagesOf(fast, call, body), "unary")
+    : fast.serialization.getI(call.encoding.binary).parse(only);
 }
 
 /** As connect-node has them: read and parsed when they are asked for. */
@@ -66,22 +73,26 @@ class Sender {
     this.#buffer.add(message);
   }
 
-  /** Resolves once there is room for more. */
-  async send(message: Uint8Array): Promise<void> {
+  /** Resolves once there is room for more; undefined if there is. */
+  send(message: Uint8Array): Promise<void> | undefined {
     this.#buffer.add(message);
-    if (this.#isFull) {
-      await this.call.exchange.drained();
-      this.#isFull = false;
-    }
-    if (this.#buffer.bytes >= flushBytes) {
+    if (this.#buffer.bytes >= flushBytes) this.#flush();
+    else this.#schedule();
+    return this.#isFull ? this.#room() : undefined;
+  }
+
+  async #room(): Promise<void> {
+    await this.call.exchange.drained();
+    this.#isFull = false;
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    process.nextTick(() => {
+      this.#scheduled = false;
       this.#flush();
-    } else if (!this.#scheduled) {
-      this.#scheduled = true;
-      process.nextTick(() => {
-        this.#scheduled = false;
-        this.#flush();
-      });
-    }
+    });
   }
 
   end(error: ConnectError | undefined, refused: boolean): void {
