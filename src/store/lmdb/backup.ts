@@ -20,7 +20,7 @@ import { sealJson, unsealJson } from "./codec.js";
 import { DamagedStore, writeMarker } from "./marker.js";
 import { openStore } from "./open.js";
 import { releaseOwnership } from "./owner.js";
-import { preflight } from "./preflight.js";
+import { requireSound } from "./scan.js";
 import { dataFileName, environmentOptions, schemaVersion } from "./schema.js";
 import { Tables } from "./tables.js";
 
@@ -48,7 +48,7 @@ export function removePartials(data: string): void {
 
 /** Reads all of a copy, as a data.mdb in a directory of its own. @throws DamagedStore */
 export function verifyCopy(directory: string): Promise<void> {
-  return preflight(directory, earliestVersion, "all");
+  return requireSound(directory, earliestVersion);
 }
 
 export interface Restored {

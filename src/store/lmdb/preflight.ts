@@ -17,22 +17,15 @@ const versionOffset = 28;
 const version = 2;
 const pageSizeOffset = 48;
 
-/**
- * @param schemaVersion of the store
- * @param extent `ends` (default): the first and the last entry of each database; `all`: every entry
- */
-export async function preflight(
-  path: string,
-  schemaVersion: number,
-  extent: "ends" | "all" = "ends",
-): Promise<void> {
+/** Reads the first and the last entry of each database. @throws DamagedStore */
+export async function preflight(path: string, schemaVersion: number): Promise<void> {
   checkHead(path);
   const child = fileURLToPath(compiledSibling("preflight-child"));
   const problem = await new Promise<string | undefined>((resolve) => {
     execFile(
       process.execPath,
-      [child, path, String(schemaVersion), extent],
-      { timeout: extent === "all" ? 0 : 120_000 },
+      [child, path, String(schemaVersion), "ends"],
+      { timeout: 120_000 },
       (error, _stdout, stderr) => {
         if (error === null) return resolve(undefined);
         const said = stderr.trim().split("\n").at(-1) ?? "";
@@ -43,7 +36,8 @@ export async function preflight(
   if (problem !== undefined) throw new DamagedStore(path, problem);
 }
 
-function checkHead(path: string): void {
+/** The two meta pages, without the library. @throws DamagedStore */
+export function checkHead(path: string): void {
   const head = Buffer.alloc(64);
   const handle = openSync(join(path, "data.mdb"), "r");
   try {
