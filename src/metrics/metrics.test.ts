@@ -13,7 +13,14 @@ function define(): Defined[] {
   const registry = new Registry();
   const zero = () => 0;
   const turns = { runningTurns: zero, waitingTurns: zero, stuckSessions: zero };
-  defineMetrics(registry, { version: "1", providers: [], ...turns, liveSessions: zero, storeBytes: zero });
+  defineMetrics(registry, {
+    version: "1",
+    providers: [],
+    ...turns,
+    liveSessions: zero,
+    storeBytes: zero,
+    storesSetAside: zero,
+  });
   defineAdapterMetrics(registry);
   return registry.getMetricsAsArray() as unknown as Defined[];
 }

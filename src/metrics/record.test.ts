@@ -8,7 +8,14 @@ import { MetricsRecorder } from "./record.js";
 function recorder(nowMs = 0) {
   const zero = () => 0;
   const turns = { runningTurns: zero, waitingTurns: zero, stuckSessions: zero };
-  const state = { version: "1", providers: ["agent"], ...turns, liveSessions: zero, storeBytes: zero };
+  const state = {
+    version: "1",
+    providers: ["agent"],
+    ...turns,
+    liveSessions: zero,
+    storeBytes: zero,
+    storesSetAside: zero,
+  };
   return new MetricsRecorder(state, () => nowMs);
 }
 

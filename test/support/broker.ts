@@ -71,8 +71,8 @@ export class TestBroker {
     return readFileSync(join(this.data, "admin-token"), "utf8");
   }
 
-  /** Starts the process, on the same store and port each time. */
-  async start(): Promise<void> {
+  /** Starts the process, on the same store and port each time; `words` are more of its command line. */
+  async start(words: readonly string[] = []): Promise<void> {
     if (this.port === 0) this.port = await freePort();
     const args = ["--data", this.data, "--listen", `127.0.0.1:${this.port}`, "--socket", this.socket];
     args.push("--metrics-listen", this.options.metrics === true ? "127.0.0.1:0" : "off");
@@ -81,14 +81,15 @@ export class TestBroker {
       writeFileSync(file, this.options.config);
       args.push("--config", file);
     }
-    const [program = process.execPath, ...words] = [
+    const [program = process.execPath, ...rest] = [
       ...(this.options.wrapper ?? []),
       process.execPath,
       main,
       "serve",
       ...args,
+      ...words,
     ];
-    this.#child = this.#spawn(program, words);
+    this.#child = this.#spawn(program, rest);
     await this.#ready(this.#child, "session-broker listens");
   }
 

@@ -38,7 +38,7 @@ export class VerifiedRows {
   }
 
   isGarbage(recordNo: number): boolean {
-    return this.tables.get("garbage", recordNo) !== undefined;
+    return this.tables.has("garbage") && this.tables.get("garbage", recordNo) !== undefined;
   }
 
   addHistory(recordNo: number, bytes: number): void {
@@ -57,9 +57,9 @@ export class VerifiedRows {
     return this.#grantBytes.get(grant) ?? 0;
   }
 
-  /** Whether the entry is there. */
+  /** Whether the entry is there. Of a table that is missing as a whole it is not asked. */
   has(table: keyof typeof databaseNames, key: Key | number): boolean {
-    return this.tables.get(table, key) !== undefined;
+    return !this.tables.has(table) || this.tables.get(table, key) !== undefined;
   }
 
   turn(turnNo: number): TurnRow | undefined {
@@ -95,6 +95,7 @@ export class VerifiedRows {
       yield { table: historySizes, key: String(recordNo), problem: "no entry for a kept conversation" };
     }
     for (const grant of this.#grantBytes.keys()) {
+      if (!this.tables.has("grantEvents")) break;
       const held = this.tables.get("grantEvents", grant);
       if (held !== undefined && decodeNumber(held) === this.keptBytes(grant)) continue;
       yield { table: grantEvents, key: JSON.stringify(grant), problem: "its sum is not that of its turns" };
