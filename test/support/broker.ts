@@ -115,6 +115,14 @@ export class TestBroker {
     return code;
   }
 
+  /** Resolves with the exit code when the process ends by itself. */
+  async ended(): Promise<number | null> {
+    const child = this.#child;
+    if (child === undefined) return null;
+    if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+    return child.exitCode;
+  }
+
   async restart(signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
     await this.kill(signal);
     await this.start();
