@@ -52,7 +52,7 @@ const fencesOfOneLife = 2 ** 32;
 export async function openData(options: OpenDataOptions): Promise<OpenedStore> {
   const path = storePath(options.settings.data);
   try {
-    refuseIfGone(options.settings.data, path);
+    refuseIfGone(options, path);
     const opened = await open(options, path);
     if (options.recovery.kind !== "refuse") options.log.info("the store is sound and is used as it is");
     return opened;
@@ -67,11 +67,12 @@ export function storePath(data: string): string {
   return join(data, "store");
 }
 
-/** A store that was set aside and never replaced must not come back as an empty one by itself. */
-function refuseIfGone(data: string, path: string): void {
+/** A store that was set aside and never replaced, or is to be restored, must not come back as an empty one. */
+function refuseIfGone({ settings, recovery }: OpenDataOptions, path: string): void {
   if (existsSync(path)) return;
-  const [last] = listSetAside(data).slice(-1);
+  const [last] = listSetAside(settings.data).slice(-1);
   if (last !== undefined) throw new DamagedStore(path, `it was set aside, and lies in ${last.path}`);
+  if (recovery.kind === "restore") throw new DamagedStore(path, "it is missing");
 }
 
 async function open(options: OpenDataOptions, path: string): Promise<OpenedStore> {
