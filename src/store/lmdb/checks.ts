@@ -3,6 +3,7 @@
  * throws where the entry cannot be read. `sessions` and `archive` are read
  * before what hangs on them.
  */
+import { fromBinary } from "@bufbuild/protobuf";
 import {
   ChainRecordSchema,
   ChangeRecordSchema,
@@ -12,6 +13,7 @@ import {
   ScopeRecordSchema,
   TombstoneRecordSchema,
 } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
+import { TurnEventSchema } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { SessionRow } from "../../sessions/session.js";
 import { activityKey } from "./activity.js";
 import {
@@ -113,8 +115,9 @@ export const checks: Readonly<Record<DatabaseName, Check<Key | number | string>>
     unseal(value, "requests");
     if (!rows.has("turns", Number(turnNo))) yield noRow;
   },
-  events: keyed(function* ([turnNo], value, rows) {
-    decodeBatch(value);
+  events: keyed(function* ([turnNo, sequence], value, rows) {
+    const [first] = decodeBatch(value);
+    if (first === undefined || fromBinary(TurnEventSchema, first).sequence !== sequence) yield otherValue;
     if (!rows.has("turns", Number(turnNo))) yield noRow;
   }),
   keptEvents: keyed(function* (key, value, rows) {
@@ -131,10 +134,11 @@ export const checks: Readonly<Record<DatabaseName, Check<Key | number | string>>
   *evicting(turnNo, value) {
     if (numberIn(value) !== turnNo) yield otherValue;
   },
-  history: keyed(function* ([recordNo], value, rows) {
+  history: keyed(function* ([recordNo, turnNo], value, rows) {
     decodeExchange(value);
     rows.addHistory(Number(recordNo), value.length);
     if (!rows.hasRecord(Number(recordNo))) yield "its session is missing";
+    if (!rows.has("sessionTurns", [Number(recordNo), Number(turnNo)])) yield "its turn is missing";
   }),
   *historySizes(recordNo, value, rows) {
     const { bytes } = unsealMessage(HistorySizeRecordSchema, value, "history");
