@@ -51,7 +51,9 @@ main(process.argv.slice(2)).then(
   (code) => process.exit(code),
   (error: unknown) => {
     const { name, message, stack } = error instanceof Error ? error : new Error(String(error));
-    const text = explained.has(name) ? message : (stack ?? message);
+    // What the system says names the file.
+    const isExplained = explained.has(name) || (error instanceof Error && "syscall" in error);
+    const text = isExplained ? message : (stack ?? message);
     const hint = name === "UsageError" ? "; see session-broker --help" : "";
     process.stderr.write(`session-broker: ${text}${hint}\n`);
     process.exit(exitCodeOf(error, name));

@@ -14,9 +14,10 @@ import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import type { Settings } from "./config/config.js";
-import { restoreStore } from "./store/lmdb/backup.js";
+import { fencesBefore, restoreStore } from "./store/lmdb/backup.js";
 import { holderOf } from "./store/lmdb/holder.js";
 import {
+  type LastRun,
   livedMs,
   readLastRun,
   uncleanStopsBefore,
@@ -25,12 +26,13 @@ import {
   whyVerify,
   writeLastRun,
 } from "./store/lmdb/last-run.js";
-import { DamagedStore, readMarker, StoreUnusable } from "./store/lmdb/marker.js";
+import { DamagedStore, explainSystemError, readMarker, StoreUnusable } from "./store/lmdb/marker.js";
 import { findBackup, latest } from "./store/lmdb/named-backups.js";
 import { type OpenedStore, type OpenStoreOptions, openStore } from "./store/lmdb/open.js";
 import { StoreInUse } from "./store/lmdb/owner.js";
 import { dataFileName } from "./store/lmdb/schema.js";
 import { listSetAside, type SetAside, setAside } from "./store/lmdb/set-aside.js";
+import type { TableProgress } from "./store/lmdb/verify.js";
 
 /** What the operator wants if the store is damaged. */
 export type Recovery =
@@ -45,12 +47,21 @@ export interface OpenDataOptions extends Pick<OpenStoreOptions, "now" | "onLost"
   readonly log: Pick<Logger, "info" | "warn" | "error">;
 }
 
+const progressEveryMs = 10_000;
 /** No life grants so many lanes. */
 const fencesOfOneLife = 2 ** 32;
 
 /** @throws DamagedStore, StoreInUse, StoreUnusable */
 export async function openData(options: OpenDataOptions): Promise<OpenedStore> {
   const path = storePath(options.settings.data);
+  try {
+    return await openOrRecover(options, path);
+  } catch (error) {
+    throw explainSystemError(error, path);
+  }
+}
+
+async function openOrRecover(options: OpenDataOptions, path: string): Promise<OpenedStore> {
   try {
     refuseIfGone(options, path);
     const opened = await open(options, path);
@@ -88,42 +99,50 @@ async function open(options: OpenDataOptions, path: string): Promise<OpenedStore
     ...(onCommitted === undefined ? {} : { onCommitted }),
     ...(why === undefined ? {} : { readAll: why }),
     onReadAll: (reason) => log.warn({ reason }, "all of the store is read before it is used"),
-    fencesAbove: isSameStore ? 0 : (last?.fencesThrough ?? 0),
+    onReading: progressTo(log),
+    fencesAbove: isSameStore ? 0 : Math.max(last?.fencesThrough ?? 0, fencesOfLostStores(data, now())),
   });
-  try {
-    verified(data);
-    return accompany(opened, data, uncleanStopsBefore(last), last?.fencesThrough ?? 0);
-  } catch (error) {
-    await opened[Symbol.asyncDispose]();
-    throw error;
-  }
+  verified(data);
+  return accompany(options, opened, last);
+}
+
+/** Of a store that was set aside nobody may know any more what it had granted. */
+function fencesOfLostStores(data: string, nowMs: number): number {
+  return listSetAside(data).length === 0 ? 0 : fencesBefore(nowMs);
+}
+
+function progressTo(log: OpenDataOptions["log"]): (progress: TableProgress) => void {
+  let toldAtMs = performance.now();
+  return (progress) => {
+    if (performance.now() - toldAtMs < progressEveryMs) return;
+    toldAtMs = performance.now();
+    log.info(progress, "the store is being read");
+  };
 }
 
 /** Keeps the note of this life beside the store. */
 function accompany(
+  { settings: { data }, log }: OpenDataOptions,
   opened: OpenedStore,
-  data: string,
-  uncleanStops: number,
-  fencesBefore: number,
+  last: LastRun | undefined,
 ): OpenedStore {
-  const note = {
-    storeId: opened.storeId,
-    fencesThrough: Math.max(fencesBefore, opened.firstFence + fencesOfOneLife),
-  };
-  writeLastRun(data, { ...note, state: "running", uncleanStops });
-  const lived = setTimeout(() => {
+  const fencesThrough = Math.max(last?.fencesThrough ?? 0, opened.firstFence + fencesOfOneLife);
+  const note = (state: LastRun["state"], uncleanStops: number) => {
     try {
-      writeLastRun(data, { ...note, state: "running", uncleanStops: 0 });
-    } catch {
-      // A disk that is full or gone is told by every write of the store.
+      writeLastRun(data, { storeId: opened.storeId, fencesThrough, state, uncleanStops });
+    } catch (error) {
+      // A full disk stops nothing that can go on; the note before this one still holds.
+      log.warn({ err: error }, "the note about this run cannot be written");
     }
-  }, livedMs).unref();
+  };
+  note("running", uncleanStopsBefore(last));
+  const lived = setTimeout(() => note("running", 0), livedMs).unref();
   return {
     ...opened,
     async [Symbol.asyncDispose]() {
       clearTimeout(lived);
       await opened[Symbol.asyncDispose]();
-      if (!opened.isLost()) writeLastRun(data, { ...note, state: "closed", uncleanStops: 0 });
+      if (!opened.isLost()) note("closed", 0);
     },
   };
 }

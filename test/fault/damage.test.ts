@@ -164,6 +164,15 @@ describe("a damaged store", () => {
     expect(await metric()).toBe("session_broker_stores_set_aside 0");
   });
 
+  it("is replaced by one with higher fences also if nothing is known of the last run", async () => {
+    rmSync(join(broker.data, "last-run.json"));
+    truncateSync(dataFile(), 100);
+    await broker.start(["--start-empty"]);
+    const client = broker.client();
+    await dispatchTurn(client, "hello", { target: { case: "key", value: key("chat-1") } }).ended;
+    expect((await client.listTurns({})).turns[0]?.fence ?? 0n).toBeGreaterThan(fence);
+  });
+
   it("that was set aside by a start that then died is not replaced by an empty one unasked", async () => {
     setAside(store(), { atMs: 0, what: "a test", successor: "empty" });
     const answer = await serve();
@@ -300,6 +309,13 @@ describe("a store that is not damaged", () => {
     expect(answer).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("cannot be used: EISDIR") });
     expect(answer.stderr.split("\n")).toHaveLength(1);
     expect(asideOf(broker.data)).toEqual([]);
+  });
+
+  it("starts although the note about the run cannot be written", async () => {
+    mkdirSync(join(broker.data, "last-run.json.new"));
+    await broker.start();
+    expect(broker.output.join("")).toContain("the note about this run cannot be written");
+    expect(await broker.kill("SIGTERM")).toBe(0);
   });
 
   it("is read as a whole after two kills in a row, and not after one", async () => {

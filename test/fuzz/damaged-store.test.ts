@@ -41,7 +41,7 @@ afterAll(async () => {
   await broker.close();
 });
 
-const part = fc.double({ min: 0, max: 0.999_999, noNaN: true });
+const part = fc.noBias(fc.nat({ max: 999_999 })).map((millionths) => millionths / 1_000_000);
 const damage = fc.oneof(
   fc.record({ kind: fc.constant("flip" as const), at: part, mask: fc.integer({ min: 1, max: 255 }) }),
   fc.record({ kind: fc.constantFrom("zero" as const, "garbage" as const, "cut" as const), at: part }),
@@ -65,6 +65,7 @@ it("damage is found, or has hit nothing", { timeout: timeoutFor(runs, 20_000) },
 });
 
 function apply(bytes: Buffer, change: typeof damage extends fc.Arbitrary<infer D> ? D : never): Buffer {
+  if (bytes.length === 0) return bytes;
   const pages = bytes.length / pageBytes;
   const page = (at: number) => Math.floor(at * pages) * pageBytes;
   const damaged = Buffer.from(bytes);

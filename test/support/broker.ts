@@ -104,6 +104,10 @@ export class TestBroker {
     return url;
   }
 
+  adapterPid(url: string): number {
+    return this.#adapters.get(url)?.pid ?? 0;
+  }
+
   async killAdapter(url: string): Promise<void> {
     await end(this.#adapters.get(url), "SIGKILL");
     this.#adapters.delete(url);

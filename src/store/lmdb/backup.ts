@@ -141,8 +141,8 @@ async function beginAnew(directory: string, file: string, nowMs: number): Promis
   }
 }
 
-/** A second restore of the same backup does not grant what the first one has. */
-function fencesBefore(nowMs: number): number {
+/** More than any store has granted by then: a second restore does not grant what the first one has. */
+export function fencesBefore(nowMs: number): number {
   return Math.floor(nowMs / 1000) * fencesPerSecond;
 }
 

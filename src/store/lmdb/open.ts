@@ -28,6 +28,7 @@ import { LmdbStore } from "./store.js";
 import { Tables } from "./tables.js";
 import { Transaction } from "./transaction.js";
 import { countAllUsage } from "./usage.js";
+import type { TableProgress } from "./verify.js";
 import { inlineRunner, threadRunner, Writer } from "./writer.js";
 
 export interface OpenStoreOptions {
@@ -44,6 +45,8 @@ export interface OpenStoreOptions {
   readonly readAll?: string;
   /** Told before all of the store is read. */
   readonly onReadAll?: (why: string) => void;
+  /** Told meanwhile, often. */
+  readonly onReading?: (progress: TableProgress) => void;
   /** Fences of this life are above this one, and above every one of the store. Default: 0 */
   readonly fencesAbove?: number;
 }
@@ -105,7 +108,7 @@ async function openUnexplained(options: OpenStoreOptions): Promise<OpenedStore> 
 
 async function lookFirst(
   { schemaVersion: found }: Marker,
-  { path, readAll, onReadAll }: OpenStoreOptions,
+  { path, readAll, onReadAll, onReading }: OpenStoreOptions,
 ): Promise<void> {
   if (found > schemaVersion) {
     throw new StoreUnusable(
@@ -116,7 +119,7 @@ async function lookFirst(
   const why = readAll ?? (isShort ? "data.mdb is shorter than it says" : undefined);
   if (why === undefined) return preflight(path, found);
   onReadAll?.(why);
-  await requireSound(path, found);
+  await requireSound(path, found, onReading);
 }
 
 function startCreating(path: string): Marker {

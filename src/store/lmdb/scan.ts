@@ -64,8 +64,12 @@ export async function scanStore(
 }
 
 /** @throws DamagedStore with the first of what is wrong */
-export async function requireSound(path: string, schemaVersion: number): Promise<void> {
-  const { findings, found } = await scanStore(path, schemaVersion);
+export async function requireSound(
+  path: string,
+  schemaVersion: number,
+  onProgress?: (progress: TableProgress) => void,
+): Promise<void> {
+  const { findings, found } = await scanStore(path, schemaVersion, onProgress);
   const [first] = findings;
   if (first === undefined) return;
   const more = found === 1 ? "" : `, and ${found - 1} more problems`;
