@@ -228,6 +228,27 @@ describe("a damaged store", () => {
     expect(existsSync(join(broker.data, "verify-needed"))).toBe(false);
   });
 
+  it("with damage that only the turns of the last run meet is refused from then on", async () => {
+    await change((root) => {
+      const turns = root.openDB<Buffer, number>({ name: "turns", encoding: "binary" });
+      const [[turnNo, record] = [0, Buffer.alloc(0)]] = [...turns.getRange({})].map(
+        ({ key: no, value }) => [no, Buffer.from(value)] as const,
+      );
+      record[record.length - 1] = (record.at(-1) ?? 0) ^ 1;
+      turns.putSync(turnNo, record);
+      const lanes = root.openDB<Buffer, (string | number)[]>({ name: "lanes", encoding: "binary" });
+      lanes.putSync(["acme", "chat-0", "echo", turnNo], Buffer.from("1 turn"));
+    });
+    for (const _ of ["met", "looked for"]) {
+      const answer = await serve();
+      expect(answer).toMatchObject({ exitCode: 3, stderr: expect.stringContaining("fails its checksum") });
+      expect(answer.stderr).not.toMatch(/^ +at /m);
+      expect(existsSync(join(broker.data, "verify-needed"))).toBe(true);
+    }
+    await broker.start(["--start-empty"]);
+    expect((await broker.client().getServerInfo({})).store?.setAside).toHaveLength(1);
+  });
+
   it.each([
     [
       "an index without its row",
