@@ -1,7 +1,7 @@
 /** One broker: the store, the providers, the dispatcher and the service, put together. */
 import { randomUUID } from "node:crypto";
-import { rmSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, rmSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import type { Logger } from "pino";
 import { Background } from "./background.js";
 import { type Clock, ClockGuard, systemClock } from "./clock.js";
@@ -10,6 +10,7 @@ import { LiveSettings, type Reloaded } from "./config/live.js";
 import { defaultCredentials, prepareData, signingKey } from "./config/tokens.js";
 import { BrokerError } from "./errors.js";
 import { MetricsRecorder } from "./metrics/record.js";
+import { openData, type Recovery, storePath } from "./opening.js";
 import { findMarked, sweepEarlierLives } from "./providers/marks.js";
 import type { LiveProcess } from "./providers/process-table.js";
 import { createProviders, shippedProviders } from "./providers/registry.js";
@@ -25,8 +26,12 @@ import type { RotationReason, SessionRow } from "./sessions/session.js";
 import type { PruneReport, ReservationOutcome } from "./sessions/session-store.js";
 import { makePartial, removePartials, verifyCopy } from "./store/lmdb/backup.js";
 import { freeBytes } from "./store/lmdb/disk.js";
-import { type OpenedStore, openStore } from "./store/lmdb/open.js";
+import { needVerify } from "./store/lmdb/last-run.js";
+import { DamagedStore, explainDamage } from "./store/lmdb/marker.js";
+import { beginBackup, finishBackup } from "./store/lmdb/named-backups.js";
+import type { OpenedStore } from "./store/lmdb/open.js";
 import { dataFileName, schemaVersion } from "./store/lmdb/schema.js";
+import { listSetAside } from "./store/lmdb/set-aside.js";
 import { traceTurn } from "./trace-turn.js";
 import { Chain } from "./turns/chain.js";
 import { Dispatcher } from "./turns/dispatcher.js";
@@ -54,6 +59,8 @@ export interface BrokerOptions {
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly log: Logger;
   readonly clock?: Clock;
+  /** What to do if the store is damaged. Default: refuse. */
+  readonly recovery?: Recovery;
   /** The store can no longer be written by this process, which has to end. */
   readonly onLost: (error: Error) => void;
 }
@@ -71,7 +78,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   prepareData(settings.data);
   const allCredentials = ({ credentials, data }: Settings) => [...credentials, ...defaultCredentials(data)];
   const credentials = new Credentials(allCredentials(settings));
-  const path = join(settings.data, "store");
+  const path = storePath(settings.data);
   const providers = createProviders(settings.providers, options.environment);
   const users = usersOf(settings.providers);
   if (users.size > 0) openWorkspaces(settings);
@@ -85,11 +92,14 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       stuckSessions: (provider) => dispatcher.stuck.countOf(provider),
       liveSessions: () => opened.store.liveSessions(),
       storeBytes: () => opened.bytes(),
+      storesSetAside: () => listSetAside(settings.data).length,
     },
     clock.now,
   );
-  const opened = await openStore({
-    path,
+  const opened = await openData({
+    settings,
+    recovery: options.recovery ?? { kind: "refuse" },
+    log,
     now: clock.now,
     onLost: options.onLost,
     onCommitted: (commands, tookMs) => metrics.committed(commands, tookMs),
@@ -114,8 +124,15 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   );
   left = await sweepEarlierLives(opened.storeId, opened.instance);
   if (left.length > 0) log.error({ left }, "processes of an earlier life cannot be ended");
-  await opened.store.sweep(clock.now());
-  await dispatcher.restart();
+  try {
+    await opened.store.sweep(clock.now());
+    await dispatcher.restart();
+  } catch (error) {
+    await opened[Symbol.asyncDispose]();
+    const explained = explainDamage(error, path);
+    if (explained instanceof DamagedStore) needVerify(settings.data, explained.what);
+    throw explained;
+  }
   const ahead = {
     directories: join(settings.workspaces, aheadFolder),
     mark: `${opened.storeId}/${opened.instance}`,
@@ -214,6 +231,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
         bytes: opened.bytes(),
         schemaVersion,
         sessions: opened.store.liveSessions(),
+        setAside: listSetAside(settings.data),
+        ...(opened.restored === undefined ? {} : { restored: opened.restored }),
       }),
     },
     async [Symbol.asyncDispose]() {
@@ -282,30 +301,41 @@ function createDispatcher(
 }
 
 /** Copies of the store, beside it while they are sent. */
-function backupsOf({ data }: Settings, opened: OpenedStore): ServiceDeps["backups"] {
+function backupsOf({ data, backups }: Settings, opened: OpenedStore): ServiceDeps["backups"] {
+  const copyInto = async (directory: string, onVerifying: () => void) => {
+    try {
+      const takenAtMs = await opened.copyTo(directory);
+      onVerifying();
+      await verifyCopy(directory);
+      return { directory, file: join(directory, dataFileName), takenAtMs };
+    } catch (error) {
+      rmSync(directory, { recursive: true, force: true });
+      if (!(error instanceof DamagedStore)) throw error;
+      throw new BrokerError("STORE_DAMAGED", `${error.what}; run session-broker verify`);
+    }
+  };
   return {
-    checkRoom: () => {
+    checkRoom: (named) => {
       const needed = 2 * opened.bytes();
-      const free = freeBytes(data);
+      const free = freeBytes(named ? nearestDirectory(backups) : data);
       if (free >= needed) return;
       throw new BrokerError(
         "DISK_LOW",
         `a copy of the store needs ${needed} bytes free, and there are ${free}`,
       );
     },
-    copy: async (onVerifying) => {
-      const directory = makePartial(data, "backup");
-      try {
-        await opened.copyTo(directory);
-        onVerifying();
-        await verifyCopy(directory);
-        return { directory, file: join(directory, dataFileName) };
-      } catch (error) {
-        rmSync(directory, { recursive: true, force: true });
-        throw error;
-      }
+    copy: (onVerifying) => copyInto(makePartial(data, "backup"), onVerifying),
+    keep: async (name, onVerifying) => {
+      const { directory, takenAtMs } = await copyInto(beginBackup(backups, name), onVerifying);
+      const { file } = await finishBackup(directory, takenAtMs);
+      return { path: dirname(file), bytes: statSync(file).size };
     },
   };
+}
+
+/** The directory, or the one above in which it will be made. */
+function nearestDirectory(path: string): string {
+  return existsSync(path) || dirname(path) === path ? path : nearestDirectory(dirname(path));
 }
 
 /** Refuses turns while the disk is low; asks the system at most once a second. */

@@ -160,6 +160,13 @@ export const errorTable = {
     retryable: false,
     when: "Another session of the scope and provider has this alias.",
   },
+  BACKUP_EXISTS: {
+    code: Code.AlreadyExists,
+    http: 409,
+    openaiType: "conflict_error",
+    retryable: false,
+    when: "A backup of this name is there, or was begun.",
+  },
   TURN_ID_REUSED: {
     code: Code.AlreadyExists,
     http: 409,

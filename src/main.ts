@@ -1,11 +1,12 @@
 #!/usr/bin/env node
-/** The command line. Exit codes: 0 done, 1 failed, 2 called or configured wrongly. */
+/** The command line. Exit codes: 0 done, 1 failed, 2 called or configured wrongly, 3 the store is damaged. */
 import { readCall } from "./commands/call.js";
 import { pruneCommand, sessionCommands, turnCommands } from "./commands/definitions/administration.js";
 import type { Command } from "./commands/definitions/definition.js";
 import { serverCommands } from "./commands/definitions/servers.js";
 import { transferCommands } from "./commands/definitions/transfer.js";
 import { helpOf, overview } from "./commands/help.js";
+import type { PartEnded } from "./commands/start.js";
 import { version } from "./version.js";
 
 const commands: readonly Command[] = [
@@ -41,6 +42,7 @@ const explained = new Set([
   "ListenError",
   "PartEnded",
   "StoreInUse",
+  "StoreUnusable",
   "UsageError",
 ]);
 const wronglyCalled = new Set(["ConfigError", "UsageError"]);
@@ -49,9 +51,18 @@ main(process.argv.slice(2)).then(
   (code) => process.exit(code),
   (error: unknown) => {
     const { name, message, stack } = error instanceof Error ? error : new Error(String(error));
-    const text = explained.has(name) ? message : (stack ?? message);
+    // What the system says names the file.
+    const isExplained = explained.has(name) || (error instanceof Error && "syscall" in error);
+    const text = isExplained ? message : (stack ?? message);
     const hint = name === "UsageError" ? "; see session-broker --help" : "";
     process.stderr.write(`session-broker: ${text}${hint}\n`);
-    process.exit(wronglyCalled.has(name) ? 2 : 1);
+    process.exit(exitCodeOf(error, name));
   },
 );
+
+/** Of a damaged store it is one of its own: trying again helps nobody. */
+function exitCodeOf(error: unknown, name: string): number {
+  if (wronglyCalled.has(name)) return 2;
+  const isDamage = name === "DamagedStore" || (name === "PartEnded" && (error as PartEnded).code === 3);
+  return isDamage ? 3 : 1;
+}

@@ -42,6 +42,8 @@ export interface Serving {
 }
 
 const closeMs = 5_000;
+/** In health: whether no damaged store lies set aside. */
+const storeHealth = "store";
 
 export async function serveBroker(options: BrokerOptions): Promise<Serving> {
   readMalformedTextAsReplacement();
@@ -51,7 +53,9 @@ export async function serveBroker(options: BrokerOptions): Promise<Serving> {
   const shutdown = new AbortController();
   // Each request that runs listens to it.
   setMaxListeners(0, shutdown.signal);
-  const health = createHealth([SessionBroker.typeName]);
+  const health = createHealth([SessionBroker.typeName], {
+    [storeHealth]: () => broker.service.storeState().setAside.length === 0,
+  });
   let metrics: MetricsListening | undefined;
   let listening: Listening;
   try {

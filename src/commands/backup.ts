@@ -1,4 +1,4 @@
-/** `session-broker backup`: a copy of the store of a running broker, as a file. */
+/** `session-broker backup`: a copy of the store of a running broker, as a file or under a name. */
 import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
 import { link, mkdir, open, rm } from "node:fs/promises";
@@ -34,6 +34,14 @@ export async function backup(access: BrokerAccess, file: string): Promise<void> 
   }
 }
 
+/** The broker keeps it, in its directory of backups. */
+export async function keepBackup(access: BrokerAccess, name: string): Promise<void> {
+  for await (const { phase, bytes, path } of answersOf(access, name)) {
+    if (phase === BackupResponse_Phase.DONE) return writeLines([`${path}: ${bytes} bytes, verified`]);
+  }
+  throw new CommandError(`the broker at ${access.broker} stopped before the copy was whole; try again`);
+}
+
 /** Bytes on disk. */
 async function receive(access: BrokerAccess, copy: string): Promise<number> {
   const handle = await open(copy, "wx", 0o600);
@@ -55,9 +63,9 @@ async function receive(access: BrokerAccess, copy: string): Promise<number> {
   }
 }
 
-async function* answersOf(access: BrokerAccess) {
+async function* answersOf(access: BrokerAccess, name = "") {
   try {
-    yield* brokerClient(access).backup({});
+    yield* brokerClient(access).backup({ name });
   } catch (error) {
     throw explainCall(error, access);
   }

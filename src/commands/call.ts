@@ -39,9 +39,7 @@ export function readCall(
   for (const name of Object.keys(values)) {
     if (!(name in command.options)) throw new UsageError(`${command.name} has no option --${name}`);
   }
-  const own = new Set(positionals.slice(0, nameWords).map(({ index }) => index));
-  const rest = words.filter((_, index) => !own.has(index));
-  return { kind: "run", command, given: new Given(values, command.options, operands, rest, environment) };
+  return { kind: "run", command, given: new Given(values, command.options, operands, environment) };
 }
 
 function parse(commands: readonly Command[], words: readonly string[]) {

@@ -22,6 +22,7 @@ export async function check(settings: Settings, file: string | undefined, print:
       ["adapter", describeAddress(settings.adapterListen, tls !== undefined)],
       ["metrics", metricsListen === undefined ? "nowhere" : `${describeAddress(metricsListen)}/metrics`],
       ["workspaces", settings.workspaces],
+      ["backups", settings.backups],
       ["providers", config.providers.map(({ id }) => id).join(", ") || "whatever agent is found, and echo"],
       ["credentials", config.credentials.map(({ name }) => name).join(", ")],
       ["scope rules", config.scopes.map(({ pattern }) => pattern).join(", ")],

@@ -18,7 +18,7 @@ Options of every command
 ${optionLines(settingsOptions)}  --version, --help
 
 SESSION_BROKER_LOG_LEVEL is one of trace, debug, info (default), warn, error.
-Exit codes: 0 done, 1 failed, 2 called or configured wrongly.
+Exit codes: 0 done, 1 failed, 2 called or configured wrongly, 3 the store is damaged.
 `;
 }
 

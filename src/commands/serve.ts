@@ -3,13 +3,16 @@ import { type Logger, pino } from "pino";
 import type { Settings } from "../config/config.js";
 import { tokenFile } from "../config/tokens.js";
 import { keepHeapSmall } from "../heap.js";
+import type { Recovery } from "../opening.js";
 import { type Serving, serveBroker } from "../serving.js";
+import { needVerify } from "../store/lmdb/last-run.js";
+import { OwnershipLost } from "../store/lmdb/owner.js";
 import { describeAddress, untilStopped } from "./process.js";
 
 const drainMs = 30_000;
 
 /** @param reread reads the settings once more. @throws ConfigError */
-export async function serve(settings: Settings, reread: () => Settings): Promise<void> {
+export async function serve(settings: Settings, reread: () => Settings, recovery: Recovery): Promise<void> {
   keepHeapSmall();
   const log = pino(
     { name: "session-broker", level: process.env.SESSION_BROKER_LOG_LEVEL ?? "info" },
@@ -20,8 +23,10 @@ export async function serve(settings: Settings, reread: () => Settings): Promise
     settings,
     environment: process.env,
     log,
+    recovery,
     onLost: (error) => {
       log.fatal({ err: error }, "the store can no longer be written; ending");
+      if (!(error instanceof OwnershipLost)) noteDoubt(settings.data, error, log);
       process.exit(1);
     },
   });
@@ -37,6 +42,18 @@ export async function serve(settings: Settings, reread: () => Settings): Promise
   log.info("stopping: running turns may end, new ones are refused");
   stop.second.then(() => serving.hurry());
   await serving.stop(drainMs);
+}
+
+/** The next start reads all of the store. */
+function noteDoubt(data: string, error: Error, log: Logger): void {
+  try {
+    needVerify(data, error.message.split("\n")[0] ?? "");
+  } catch (cause) {
+    log.fatal(
+      { err: cause },
+      "verify-needed cannot be written: run session-broker verify before the next start",
+    );
+  }
 }
 
 /** SIGHUP: whatever is wrong, the broker goes on with what it had. */

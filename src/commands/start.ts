@@ -9,12 +9,31 @@ import { fileURLToPath } from "node:url";
 import type { Settings } from "../config/config.js";
 import { headerFile, tokenFile } from "../config/tokens.js";
 import { createProviders } from "../providers/registry.js";
+import { needVerify } from "../store/lmdb/last-run.js";
 import { describeAddress, stopWithInput, untilStopped } from "./process.js";
 
 /** A part could not be started, or has ended by itself; it has said why. */
 export class PartEnded extends Error {
   override readonly name = "PartEnded";
+
+  constructor(
+    message: string,
+    /** Null if a signal ended it. */
+    readonly code: number | null,
+  ) {
+    super(message);
+  }
 }
+
+/** Signals of a process that went wrong by itself. */
+const crashes: ReadonlySet<unknown> = new Set([
+  "SIGSEGV",
+  "SIGBUS",
+  "SIGABRT",
+  "SIGILL",
+  "SIGFPE",
+  "SIGTRAP",
+]);
 
 interface Part {
   readonly child: ChildProcess;
@@ -22,11 +41,17 @@ interface Part {
   readonly ended: Promise<never>;
 }
 
-export async function start(settings: Settings, passedOn: readonly string[]): Promise<void> {
+/** @param ofBroker options that the broker has and the adapter has not */
+export async function start(
+  settings: Settings,
+  passedOn: readonly string[],
+  ofBroker: readonly string[],
+): Promise<void> {
   const stop = untilStopped();
   const children: ChildProcess[] = [];
   try {
-    const broker = await launch("serve", passedOn, children);
+    const onCrash = (signal: string) => needVerify(settings.data, `the broker was ended by ${signal}`);
+    const broker = await launch("serve", [...passedOn, ...ofBroker], children, onCrash);
     const adapter = await launch("openai", [...passedOn, "--broker", `unix:${settings.socket}`], children);
     process.stdout.write(greeting(settings));
     stop.second.then(() => signalAll(children));
@@ -37,7 +62,12 @@ export async function start(settings: Settings, passedOn: readonly string[]): Pr
 }
 
 /** Starts a command of this program; resolves once it says that it listens. */
-async function launch(command: string, args: readonly string[], children: ChildProcess[]): Promise<Part> {
+async function launch(
+  command: string,
+  args: readonly string[],
+  children: ChildProcess[],
+  onCrash: (signal: string) => void = () => {},
+): Promise<Part> {
   const main = fileURLToPath(new URL("../main.js", import.meta.url));
   // A group of its own: an interrupt from the keyboard reaches it through this process, in order.
   const child = spawn(process.execPath, [main, command, ...args], {
@@ -50,7 +80,8 @@ async function launch(command: string, args: readonly string[], children: ChildP
     child.once("error", reject);
     child.once("exit", (code, signal) => {
       const how = signal === null ? `with code ${code}` : `by ${signal}`;
-      reject(new PartEnded(`session-broker ${command} ended ${how}`));
+      if (signal !== null && crashes.has(signal)) onCrash(signal);
+      reject(new PartEnded(`session-broker ${command} ended ${how}`, code));
     });
   });
   // It may end when nobody waits for it any more.

@@ -77,6 +77,8 @@ export interface Settings {
   /** Absent: metrics are shown nowhere. */
   readonly metricsListen?: Address;
   readonly workspaces: string;
+  /** Of the backups that have a name. */
+  readonly backups: string;
   /** Empty: whatever agent is found, then echo. */
   readonly providers: readonly Provider[];
   readonly scope: (scope: string) => ScopeSettings;
@@ -130,6 +132,7 @@ export function loadSettings(overrides: Overrides): Settings {
       ? {}
       : { metricsListen: address("metrics_listen", metricsListen) }),
     workspaces: resolve(config.workspaces || join(dirname(data), `${basename(data)}-workspaces`)),
+    backups: resolve(config.backups || join(dirname(data), `${basename(data)}-backups`)),
     providers: config.providers,
     scope: scopeSettings(config),
     credentials: config.credentials.map(credentialOf),
@@ -232,14 +235,16 @@ function address(name: string, text: string): Address {
   return { host, port };
 }
 
-/** An agent that may write where the store lies could change it. */
+/** An agent that may write where the store or its backups lie could change them. */
 function refuseSharedDirectories(settings: Settings, config: Config): void {
   const named = config.scopes.flatMap((rule) => Object.values(rule.workspaces));
   for (const workspace of [settings.workspaces, ...named.map((path) => resolve(path))]) {
-    if (contains(workspace, settings.data) || contains(settings.data, workspace)) {
-      throw new ConfigError(
-        `workspaces: ${workspace} and the data directory ${settings.data} lie in each other`,
-      );
+    for (const [what, directory] of [
+      ["data directory", settings.data],
+      ["directory of backups", settings.backups],
+    ] as const) {
+      if (!contains(workspace, directory) && !contains(directory, workspace)) continue;
+      throw new ConfigError(`workspaces: ${workspace} and the ${what} ${directory} lie in each other`);
     }
   }
 }

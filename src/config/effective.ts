@@ -32,6 +32,7 @@ function effectiveConfig(settings: Settings): Config {
     adapterListen: addressText(settings.adapterListen),
     metricsListen: settings.metricsListen === undefined ? "off" : addressText(settings.metricsListen),
     workspaces: settings.workspaces,
+    backups: settings.backups,
     limits: create(LimitsSchema, {
       ...counts,
       diskReserveBytes: BigInt(diskReserveBytes),

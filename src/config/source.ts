@@ -28,6 +28,17 @@ export class ConfigError extends Error {
 /** @throws ConfigError with a line for each problem: file, line, column, field and what is wrong */
 export function readConfig(file: string): Config {
   const text = readText(file);
+  try {
+    return readSettings(file, text);
+  } catch (error) {
+    if (error instanceof RangeError) throw new ConfigError(`${file}: it is nested too deeply`);
+    // An alias of nothing, or of too much.
+    if (error instanceof ReferenceError) throw new ConfigError(`${file}: ${error.message}`);
+    throw error;
+  }
+}
+
+function readSettings(file: string, text: string): Config {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines });
   const [broken] = document.errors;

@@ -13,7 +13,8 @@ function define(): Defined[] {
   const registry = new Registry();
   const zero = () => 0;
   const turns = { runningTurns: zero, waitingTurns: zero, stuckSessions: zero, warmProcesses: zero };
-  defineMetrics(registry, { version: "1", providers: [], ...turns, liveSessions: zero, storeBytes: zero });
+  const store = { liveSessions: zero, storeBytes: zero, storesSetAside: zero };
+  defineMetrics(registry, { version: "1", providers: [], ...turns, ...store });
   defineAdapterMetrics(registry);
   return registry.getMetricsAsArray() as unknown as Defined[];
 }

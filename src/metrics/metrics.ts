@@ -12,6 +12,7 @@ export interface MetricsState {
   readonly stuckSessions: (provider: string) => number;
   readonly liveSessions: () => number;
   readonly storeBytes: () => number;
+  readonly storesSetAside: () => number;
 }
 
 export type Metrics = ReturnType<typeof defineMetrics>;
@@ -67,6 +68,11 @@ export function defineMetrics(registry: Registry, state: MetricsState) {
   );
   gauge("session_broker_sessions_live", "Sessions that are not archived", state.liveSessions);
   gauge("session_broker_store_bytes", "Size of the store's data file", state.storeBytes);
+  gauge(
+    "session_broker_stores_set_aside",
+    "Damaged stores that were replaced and still lie in the data directory",
+    state.storesSetAside,
+  );
 
   return {
     rpcs: counter("session_broker_rpcs_total", "RPCs that have ended", "method", "code"),

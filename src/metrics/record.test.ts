@@ -8,7 +8,8 @@ import { MetricsRecorder } from "./record.js";
 function recorder(nowMs = 0) {
   const zero = () => 0;
   const turns = { runningTurns: zero, waitingTurns: zero, stuckSessions: zero, warmProcesses: zero };
-  const state = { version: "1", providers: ["agent"], ...turns, liveSessions: zero, storeBytes: zero };
+  const store = { liveSessions: zero, storeBytes: zero, storesSetAside: zero };
+  const state = { version: "1", providers: ["agent"], ...turns, ...store };
   return new MetricsRecorder(state, () => nowMs);
 }
 

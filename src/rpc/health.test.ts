@@ -22,6 +22,22 @@ describe("health", () => {
     });
   });
 
+  it("of a part is its own, and never better than that of the server", async () => {
+    let isWell = true;
+    const health = createHealth(["a.v1.A"], { part: () => isWell });
+    const client = createClient(Health, createRouterTransport(health.routes));
+    const statusOf = async (service: string) => (await client.check({ service })).status;
+    expect(await statusOf("part")).toBe(ServingStatus.NOT_SERVING);
+    health.set(ServingStatus.SERVING);
+    expect(await statusOf("part")).toBe(ServingStatus.SERVING);
+    isWell = false;
+    expect([await statusOf("part"), await statusOf("")]).toEqual([
+      ServingStatus.NOT_SERVING,
+      ServingStatus.SERVING,
+    ]);
+    expect((await client.list({})).statuses).toMatchObject({ part: { status: ServingStatus.NOT_SERVING } });
+  });
+
   it("does not know other services", async () => {
     const { health, client } = start();
     await expect(client.check({ service: "b" })).rejects.toMatchObject({ code: Code.NotFound });

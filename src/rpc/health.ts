@@ -18,9 +18,16 @@ export interface HealthState {
 /**
  * Health of a server with these services, NOT_SERVING until `set` says
  * otherwise. The empty service name stands for the server as a whole.
+ *
+ * @param parts by name: NOT_SERVING as long as the function answers false, whatever the others are
  */
-export function createHealth(services: readonly string[]): HealthState {
-  const known = new Set(["", ...services]);
+export function createHealth(
+  services: readonly string[],
+  parts: Readonly<Record<string, () => boolean>> = {},
+): HealthState {
+  const known = new Set(["", ...services, ...Object.keys(parts)]);
+  const statusOf = (service: string): ServingStatus =>
+    parts[service]?.() === false ? ServingStatus.NOT_SERVING : status;
   const waiting = new Set<() => void>();
   let status = ServingStatus.NOT_SERVING;
 
@@ -50,16 +57,17 @@ export function createHealth(services: readonly string[]): HealthState {
       router.service(Health, {
         check({ service }) {
           if (!known.has(service)) throw new ConnectError(`unknown service ${service}`, Code.NotFound);
-          return { status };
+          return { status: statusOf(service) };
         },
         list() {
-          return { statuses: Object.fromEntries([...known].map((service) => [service, { status }])) };
+          const statuses = [...known].map((service) => [service, { status: statusOf(service) }]);
+          return { statuses: Object.fromEntries(statuses) };
         },
         async *watch({ service }, { signal }) {
           let sent: ServingStatus | undefined;
           for (;;) {
             signal.throwIfAborted();
-            const current = known.has(service) ? status : ServingStatus.SERVICE_UNKNOWN;
+            const current = known.has(service) ? statusOf(service) : ServingStatus.SERVICE_UNKNOWN;
             if (current === sent) {
               await changed(signal);
             } else {

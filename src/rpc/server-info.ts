@@ -4,6 +4,8 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import { GetServerInfoResponseSchema } from "../../gen/sessionbroker/v1/admin_pb.js";
 import type { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
 import type { Settings } from "../config/config.js";
+import type { Restored } from "../store/lmdb/restored.js";
+import type { SetAside } from "../store/lmdb/set-aside.js";
 import type { Dispatcher } from "../turns/dispatcher.js";
 import type { Provider } from "../turns/provider.js";
 import { callerOf } from "./caller.js";
@@ -19,6 +21,8 @@ export interface ServerInfoDeps {
     readonly bytes: number;
     readonly schemaVersion: number;
     readonly sessions: number;
+    readonly setAside: readonly SetAside[];
+    readonly restored?: Restored;
   };
 }
 
@@ -28,12 +32,28 @@ export function serverInfoMethod(
   return {
     async getServerInfo(_request, context) {
       const caller = callerOf(context);
-      const store = deps.storeState();
+      const { setAside, restored, ...store } = deps.storeState();
       const { limits } = deps.settings;
       return create(GetServerInfoResponseSchema, {
         version: deps.version,
         startedAt: timestampFromMs(deps.startedAtMs),
-        store: { ...store, bytes: BigInt(store.bytes), sessions: BigInt(store.sessions) },
+        store: {
+          ...store,
+          bytes: BigInt(store.bytes),
+          sessions: BigInt(store.sessions),
+          setAside: setAside.map(({ path, atMs, what, successor }) => ({
+            path,
+            time: timestampFromMs(atMs),
+            problem: what,
+            restored: successor === "restored",
+          })),
+          ...(restored === undefined
+            ? {}
+            : {
+                restoredFrom: timestampFromMs(restored.takenAtMs),
+                restoredAt: timestampFromMs(restored.restoredAtMs),
+              }),
+        },
         providers: await Promise.all(
           [...deps.providers.values()].map((provider) => providerState(deps, provider)),
         ),

@@ -23,7 +23,7 @@ import { Merging } from "./merging.js";
 import { type PermissionAnswer, Permissions } from "./permissions.js";
 import type { Provider } from "./provider.js";
 import { decideRestart, endWithoutRun } from "./restart.js";
-import { type RunTurnDeps, runTurn, startedOutside, type TurnRequest } from "./run-turn.js";
+import { type RunTurnDeps, restoredNotice, runTurn, startedOutside, type TurnRequest } from "./run-turn.js";
 import { StuckLanes } from "./stuck-lanes.js";
 import { hasEnded, type TurnRow } from "./turn.js";
 import { reserveBlock, TurnLog } from "./turn-log.js";
@@ -463,6 +463,7 @@ export class Dispatcher {
       const left = (await this.deps.providers.get(key.provider)?.release(recordNo)) ?? [];
       await this.stuck.gone({ recordNo, provider: key.provider }, left);
       turn.log.add(startedOutside(grant));
+      if (grant.restoredFromMs !== undefined) turn.log.add(restoredNotice(grant.restoredFromMs));
       await this.external.hold(turn);
       return;
     }

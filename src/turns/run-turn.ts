@@ -5,6 +5,7 @@
  *         └─ the agent lost the conversation, and was not asked
  *            ──▶ attempt 2 with the kept history ────▶ ending
  */
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Notice_Kind, Notice_Recovered, TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { noUsage } from "../sessions/session.js";
 import type { ActiveTurn } from "./active-turn.js";
@@ -81,6 +82,7 @@ export async function runTurn(
 ): Promise<void> {
   const stuck = { recordNo: grant.turn.recordNo, provider: provider.id };
   await deps.stuck.gone(stuck, deps.leftBehind(grant.session.sessionId));
+  if (grant.restoredFromMs !== undefined) active.log.add(restoredNotice(grant.restoredFromMs));
   const run = new TurnRun(deps, provider, active, grant, request);
   const outcome = await run.attempt(1, firstBinding(grant), await run.unseen());
   const retried = run.wasLost(outcome) ? await run.recover() : undefined;
@@ -374,6 +376,18 @@ class TurnRun {
       },
     });
   }
+}
+
+/** Told in the first turn of a session after the store was restored. */
+export function restoredNotice(takenAtMs: number): EventPayload {
+  return {
+    case: "notice",
+    value: {
+      kind: Notice_Kind.STORE_RESTORED,
+      message: "the broker's store was restored from a backup: the agent may remember more than the broker",
+      time: timestampFromMs(takenAtMs),
+    },
+  };
 }
 
 /** The start of a turn whose caller runs the agent. */

@@ -85,6 +85,8 @@ export interface Grant {
   readonly nativeStateBefore: NativeState;
   /** The session's turn before this one was lost with the caller that ran it. */
   readonly previousHolderLost: boolean;
+  /** When the backup was taken that the store was restored from, in the session's first turn since. */
+  readonly restoredFromMs?: number;
 }
 
 /** An event that is given a place on disk. */

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { afterEach, describe, expect, it } from "vitest";
 import { Outcome } from "../../gen/sessionbroker/v1/session_pb.js";
+import { reasonOf } from "../support/answers.js";
 import { TestBroker } from "../support/broker.js";
 
 /** Mounting a small disk needs a mount namespace of our own. */
@@ -56,6 +57,17 @@ describe.skipIf(!canMount)("a full disk", () => {
     });
     expect(after.outcome).toBe(Outcome.CREATED);
   });
+
+  it("for the backups refuses one that has a name before it is begun", async () => {
+    const mount = "mkdir -p data-backups && mount -t tmpfs -o size=64k tmpfs data-backups";
+    broker = new TestBroker({
+      wrapper: ["unshare", "--mount", "sh", "-c", `${mount} && exec "$@"`, "small-disk"],
+    });
+    await broker.start();
+    const reason = await reasonOf(broker.client().backup({ name: "nightly" }));
+    expect(reason).toBe("ResourceExhausted DISK_LOW");
+    expect(inNamespace(broker, "ls", "data-backups")).toBe("");
+  });
 });
 
 /** Runs a command where the broker sees its disk. */
@@ -82,6 +94,7 @@ describe("a directory that cannot be used", () => {
       "127.0.0.1:0",
     ]);
     expect([status, String(stderr)]).toEqual([1, expect.stringContaining(file)]);
+    expect(String(stderr).trim().split("\n")).toHaveLength(1);
     rmSync(folder, { recursive: true });
   });
 });

@@ -75,8 +75,8 @@ export class TestBroker {
     return readFileSync(join(this.data, "admin-token"), "utf8");
   }
 
-  /** Starts the process, on the same store and port each time. */
-  async start(): Promise<void> {
+  /** Starts the process, on the same store and port each time; `words` are more of its command line. */
+  async start(words: readonly string[] = []): Promise<void> {
     if (this.port === 0) this.port = await freePort();
     const args = ["--data", this.data, "--listen", `127.0.0.1:${this.port}`, "--socket", this.socket];
     args.push("--metrics-listen", this.options.metrics === true ? "127.0.0.1:0" : "off");
@@ -84,14 +84,15 @@ export class TestBroker {
       writeFileSync(this.configFile, this.options.config);
       args.push("--config", this.configFile);
     }
-    const [program = process.execPath, ...words] = [
+    const [program = process.execPath, ...rest] = [
       ...(this.options.wrapper ?? []),
       process.execPath,
       main,
       "serve",
       ...args,
+      ...words,
     ];
-    this.#child = this.#spawn(program, words);
+    this.#child = this.#spawn(program, rest);
     await this.#ready(this.#child, "session-broker listens");
   }
 
@@ -107,6 +108,10 @@ export class TestBroker {
     return url;
   }
 
+  adapterPid(url: string): number {
+    return this.#adapters.get(url)?.pid ?? 0;
+  }
+
   async killAdapter(url: string): Promise<void> {
     await end(this.#adapters.get(url), "SIGKILL");
     this.#adapters.delete(url);
@@ -116,6 +121,14 @@ export class TestBroker {
     const code = await end(this.#child, signal);
     this.#child = undefined;
     return code;
+  }
+
+  /** Resolves with the exit code when the process ends by itself. */
+  async ended(): Promise<number | null> {
+    const child = this.#child;
+    if (child === undefined) return null;
+    if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+    return child.exitCode;
   }
 
   async restart(signal: NodeJS.Signals = "SIGKILL"): Promise<void> {

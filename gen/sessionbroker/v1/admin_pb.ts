@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sessionbroker/v1/admin.proto.
  */
 export const file_sessionbroker_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChxzZXNzaW9uYnJva2VyL3YxL2FkbWluLnByb3RvEhBzZXNzaW9uYnJva2VyLnYxIsoDCgxQcnVuZVJlcXVlc3QSNwoKb2xkZXJfdGhhbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASIgoMbWF4X3Nlc3Npb25zGAIgASgFQge6SAQaAiAASACIAQESUwoFc2NvcGUYAyABKAlCRLpIQXI/KIIBMjpeKFwqfFthLXowLTldW2EtejAtOS5fLV0qKC9bYS16MC05XVthLXowLTkuXy1dKikqKC9cKik/KT8kEhkKCHByb3ZpZGVyGAQgASgJQge6SARyAihAEj8KBnN0YXRlcxgFIAMoDjIeLnNlc3Npb25icm9rZXIudjEuU2Vzc2lvblN0YXRlQg+6SAySAQkiB4IBBBABIAASDwoHZHJ5X3J1bhgGIAEoCBINCgVsaW1pdBgHIAEoDRINCgVwdXJnZRgIIAEoCDpsukhpGmcKD3BydW5lLmNyaXRlcmlvbhIkb2xkZXJfdGhhbiBvciBtYXhfc2Vzc2lvbnMgaXMgbmVlZGVkGi5oYXModGhpcy5vbGRlcl90aGFuKSB8fCBoYXModGhpcy5tYXhfc2Vzc2lvbnMpQg8KDV9tYXhfc2Vzc2lvbnMi6wUKDVBydW5lUmVzcG9uc2USEAoIYXJjaGl2ZWQYASABKA0SDgoGcHVyZ2VkGAIgASgNEjEKBHJvd3MYAyADKAsyIy5zZXNzaW9uYnJva2VyLnYxLlBydW5lUmVzcG9uc2UuUm93EjUKB3NraXBwZWQYBCADKAsyJC5zZXNzaW9uYnJva2VyLnYxLlBydW5lUmVzcG9uc2UuU2tpcBIVCg1za2lwcGVkX3RvdGFsGAUgASgNEgwKBG1vcmUYBiABKAgasgEKA1JvdxIpCgNrZXkYASABKAsyHC5zZXNzaW9uYnJva2VyLnYxLlNlc3Npb25LZXkSEgoKc2Vzc2lvbl9pZBgCIAEoCRI0ChBsYXN0X2FjdGl2aXR5X2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI2CgZyZWFzb24YBCABKA4yJi5zZXNzaW9uYnJva2VyLnYxLlBydW5lUmVzcG9uc2UuUmVhc29uGrcBCgRTa2lwEikKA2tleRgBIAEoCzIcLnNlc3Npb25icm9rZXIudjEuU2Vzc2lvbktleRISCgpzZXNzaW9uX2lkGAIgASgJEjQKEGxhc3RfYWN0aXZpdHlfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjoKBnJlYXNvbhgEIAEoDjIqLnNlc3Npb25icm9rZXIudjEuUHJ1bmVSZXNwb25zZS5Ta2lwUmVhc29uIkYKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABIPCgtSRUFTT05fSURMRRABEhMKD1JFQVNPTl9PVkVSX0NBUBACInIKClNraXBSZWFzb24SGwoXU0tJUF9SRUFTT05fVU5TUEVDSUZJRUQQABIXChNTS0lQX1JFQVNPTl9SVU5OSU5HEAESFgoSU0tJUF9SRUFTT05fUVVFVUVEEAISFgoSU0tJUF9SRUFTT05fUElOTkVEEAMioQEKFUV4cG9ydFNlc3Npb25zUmVxdWVzdBJTCgVzY29wZRgBIAEoCUJEukhBcj8oggEyOl4oXCp8W2EtejAtOV1bYS16MC05Ll8tXSooL1thLXowLTldW2EtejAtOS5fLV0qKSooL1wqKT8pPyQSGQoIcHJvdmlkZXIYAiABKAlCB7pIBHICKEASGAoQaW5jbHVkZV9hcmNoaXZlZBgDIAEoCCJEChZFeHBvcnRTZXNzaW9uc1Jlc3BvbnNlEioKB3Nlc3Npb24YASABKAsyGS5zZXNzaW9uYnJva2VyLnYxLlNlc3Npb24iWAoVSW1wb3J0U2Vzc2lvbnNSZXF1ZXN0EjIKB3Nlc3Npb24YASABKAsyGS5zZXNzaW9uYnJva2VyLnYxLlNlc3Npb25CBrpIA9gBAxILCgNyb3cYAiABKA0ioAMKFkltcG9ydFNlc3Npb25zUmVzcG9uc2USDwoHY3JlYXRlZBgBIAEoDRIMCgRrZXB0GAIgASgNEhMKC2NvbmZsaWN0aW5nGAMgASgNEhAKCHJlamVjdGVkGAQgASgNEjoKBHJvd3MYBSADKAsyLC5zZXNzaW9uYnJva2VyLnYxLkltcG9ydFNlc3Npb25zUmVzcG9uc2UuUm93Go8BCgNSb3cSCwoDcm93GAEgASgNEikKA2tleRgCIAEoCzIcLnNlc3Npb25icm9rZXIudjEuU2Vzc2lvbktleRI/CgZyZXN1bHQYAyABKA4yLy5zZXNzaW9uYnJva2VyLnYxLkltcG9ydFNlc3Npb25zUmVzcG9uc2UuUmVzdWx0Eg8KB21lc3NhZ2UYBCABKAkicgoGUmVzdWx0EhYKElJFU1VMVF9VTlNQRUNJRklFRBAAEhIKDlJFU1VMVF9DUkVBVEVEEAESDwoLUkVTVUxUX0tFUFQQAhIWChJSRVNVTFRfQ09ORkxJQ1RJTkcQAxITCg9SRVNVTFRfUkVKRUNURUQQBCJLCg1CYWNrdXBSZXF1ZXN0EjoKBG5hbWUYASABKAlCLLpIKdgBAXIkMiJeW0EtWmEtejAtOV1bQS1aYS16MC05Ll8tXXswLDEyN30kIt0BCg5CYWNrdXBSZXNwb25zZRI1CgVwaGFzZRgBIAEoDjImLnNlc3Npb25icm9rZXIudjEuQmFja3VwUmVzcG9uc2UuUGhhc2USDQoFYnl0ZXMYAiABKAQSDAoEcGF0aBgDIAEoCRIMCgRkYXRhGAQgASgMImkKBVBoYXNlEhUKEVBIQVNFX1VOU1BFQ0lGSUVEEAASEQoNUEhBU0VfQ09QWUlORxABEhMKD1BIQVNFX1ZFUklGWUlORxACEg4KClBIQVNFX0RPTkUQAxIRCg1QSEFTRV9TRU5ESU5HEAQiFgoUR2V0U2VydmVySW5mb1JlcXVlc3QisQgKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEi4KCnN0YXJ0ZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjwKBXN0b3JlGAMgASgLMi0uc2Vzc2lvbmJyb2tlci52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2UuU3RvcmUSQwoJcHJvdmlkZXJzGAQgAygLMjAuc2Vzc2lvbmJyb2tlci52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2UuUHJvdmlkZXISPgoGbGltaXRzGAUgASgLMi4uc2Vzc2lvbmJyb2tlci52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2UuTGltaXRzEhUKDXJ1bm5pbmdfdHVybnMYBiABKA0SFAoMcXVldWVkX3R1cm5zGAcgASgNEhAKCGRyYWluaW5nGAggASgIEhIKCmJhc2Vfc2NvcGUYCSABKAkSGAoQYWNjZXB0ZWRfb3JpZ2lucxgKIAMoCRpOCgVTdG9yZRIMCgRwYXRoGAEgASgJEg0KBWJ5dGVzGAIgASgEEhYKDnNjaGVtYV92ZXJzaW9uGAMgASgNEhAKCHNlc3Npb25zGAQgASgEGtIBCghQcm92aWRlchIKCgJpZBgBIAEoCRIMCgRraW5kGAIgASgJEg4KBm1vZGVscxgDIAMoCRIRCglhdmFpbGFibGUYBCABKAgSDgoGZGV0YWlsGAUgASgJEkoKDGNhcGFiaWxpdGllcxgGIAEoCzI0LnNlc3Npb25icm9rZXIudjEuR2V0U2VydmVySW5mb1Jlc3BvbnNlLkNhcGFiaWxpdGllcxIVCg1ydW5uaW5nX3R1cm5zGAcgASgNEhYKDnN0dWNrX3Nlc3Npb25zGAggASgNGvgBCgxDYXBhYmlsaXRpZXMSDgoGcmVzdW1lGAEgASgIEhEKCWludGVycnVwdBgCIAEoCBINCgVzdGVlchgDIAEoCBIMCgR3YXJtGAQgASgIEgwKBGZvcmsYBSABKAgSEQoJcmVhc29uaW5nGAYgASgIEg4KBmltYWdlcxgHIAEoCBINCgV1c2FnZRgIIAEoCBIMCgRjb3N0GAkgASgIEhMKC3Rvb2xfZXZlbnRzGAogASgIEhsKE3Blcm1pc3Npb25fcmVxdWVzdHMYCyABKAgSEwoLanNvbl9vYmplY3QYDCABKAgSEwoLanNvbl9zY2hlbWEYDSABKAgahgEKBkxpbWl0cxIhChl3YWl0aW5nX3R1cm5zX3Blcl9zZXNzaW9uGAEgASgNEhUKDXdhaXRpbmdfdHVybnMYAiABKA0SFQoNcnVubmluZ190dXJucxgDIAEoDRIVCg1tZXNzYWdlX2J5dGVzGAQgASgEEhQKDHByb21wdF9ieXRlcxgFIAEoBGIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_sessionbroker_v1_session]);
+  fileDesc("ChxzZXNzaW9uYnJva2VyL3YxL2FkbWluLnByb3RvEhBzZXNzaW9uYnJva2VyLnYxIsoDCgxQcnVuZVJlcXVlc3QSNwoKb2xkZXJfdGhhbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIIukgFqgECKgASIgoMbWF4X3Nlc3Npb25zGAIgASgFQge6SAQaAiAASACIAQESUwoFc2NvcGUYAyABKAlCRLpIQXI/KIIBMjpeKFwqfFthLXowLTldW2EtejAtOS5fLV0qKC9bYS16MC05XVthLXowLTkuXy1dKikqKC9cKik/KT8kEhkKCHByb3ZpZGVyGAQgASgJQge6SARyAihAEj8KBnN0YXRlcxgFIAMoDjIeLnNlc3Npb25icm9rZXIudjEuU2Vzc2lvblN0YXRlQg+6SAySAQkiB4IBBBABIAASDwoHZHJ5X3J1bhgGIAEoCBINCgVsaW1pdBgHIAEoDRINCgVwdXJnZRgIIAEoCDpsukhpGmcKD3BydW5lLmNyaXRlcmlvbhIkb2xkZXJfdGhhbiBvciBtYXhfc2Vzc2lvbnMgaXMgbmVlZGVkGi5oYXModGhpcy5vbGRlcl90aGFuKSB8fCBoYXModGhpcy5tYXhfc2Vzc2lvbnMpQg8KDV9tYXhfc2Vzc2lvbnMi6wUKDVBydW5lUmVzcG9uc2USEAoIYXJjaGl2ZWQYASABKA0SDgoGcHVyZ2VkGAIgASgNEjEKBHJvd3MYAyADKAsyIy5zZXNzaW9uYnJva2VyLnYxLlBydW5lUmVzcG9uc2UuUm93EjUKB3NraXBwZWQYBCADKAsyJC5zZXNzaW9uYnJva2VyLnYxLlBydW5lUmVzcG9uc2UuU2tpcBIVCg1za2lwcGVkX3RvdGFsGAUgASgNEgwKBG1vcmUYBiABKAgasgEKA1JvdxIpCgNrZXkYASABKAsyHC5zZXNzaW9uYnJva2VyLnYxLlNlc3Npb25LZXkSEgoKc2Vzc2lvbl9pZBgCIAEoCRI0ChBsYXN0X2FjdGl2aXR5X2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI2CgZyZWFzb24YBCABKA4yJi5zZXNzaW9uYnJva2VyLnYxLlBydW5lUmVzcG9uc2UuUmVhc29uGrcBCgRTa2lwEikKA2tleRgBIAEoCzIcLnNlc3Npb25icm9rZXIudjEuU2Vzc2lvbktleRISCgpzZXNzaW9uX2lkGAIgASgJEjQKEGxhc3RfYWN0aXZpdHlfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjoKBnJlYXNvbhgEIAEoDjIqLnNlc3Npb25icm9rZXIudjEuUHJ1bmVSZXNwb25zZS5Ta2lwUmVhc29uIkYKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABIPCgtSRUFTT05fSURMRRABEhMKD1JFQVNPTl9PVkVSX0NBUBACInIKClNraXBSZWFzb24SGwoXU0tJUF9SRUFTT05fVU5TUEVDSUZJRUQQABIXChNTS0lQX1JFQVNPTl9SVU5OSU5HEAESFgoSU0tJUF9SRUFTT05fUVVFVUVEEAISFgoSU0tJUF9SRUFTT05fUElOTkVEEAMioQEKFUV4cG9ydFNlc3Npb25zUmVxdWVzdBJTCgVzY29wZRgBIAEoCUJEukhBcj8oggEyOl4oXCp8W2EtejAtOV1bYS16MC05Ll8tXSooL1thLXowLTldW2EtejAtOS5fLV0qKSooL1wqKT8pPyQSGQoIcHJvdmlkZXIYAiABKAlCB7pIBHICKEASGAoQaW5jbHVkZV9hcmNoaXZlZBgDIAEoCCJEChZFeHBvcnRTZXNzaW9uc1Jlc3BvbnNlEioKB3Nlc3Npb24YASABKAsyGS5zZXNzaW9uYnJva2VyLnYxLlNlc3Npb24iWAoVSW1wb3J0U2Vzc2lvbnNSZXF1ZXN0EjIKB3Nlc3Npb24YASABKAsyGS5zZXNzaW9uYnJva2VyLnYxLlNlc3Npb25CBrpIA9gBAxILCgNyb3cYAiABKA0ioAMKFkltcG9ydFNlc3Npb25zUmVzcG9uc2USDwoHY3JlYXRlZBgBIAEoDRIMCgRrZXB0GAIgASgNEhMKC2NvbmZsaWN0aW5nGAMgASgNEhAKCHJlamVjdGVkGAQgASgNEjoKBHJvd3MYBSADKAsyLC5zZXNzaW9uYnJva2VyLnYxLkltcG9ydFNlc3Npb25zUmVzcG9uc2UuUm93Go8BCgNSb3cSCwoDcm93GAEgASgNEikKA2tleRgCIAEoCzIcLnNlc3Npb25icm9rZXIudjEuU2Vzc2lvbktleRI/CgZyZXN1bHQYAyABKA4yLy5zZXNzaW9uYnJva2VyLnYxLkltcG9ydFNlc3Npb25zUmVzcG9uc2UuUmVzdWx0Eg8KB21lc3NhZ2UYBCABKAkicgoGUmVzdWx0EhYKElJFU1VMVF9VTlNQRUNJRklFRBAAEhIKDlJFU1VMVF9DUkVBVEVEEAESDwoLUkVTVUxUX0tFUFQQAhIWChJSRVNVTFRfQ09ORkxJQ1RJTkcQAxITCg9SRVNVTFRfUkVKRUNURUQQBCJLCg1CYWNrdXBSZXF1ZXN0EjoKBG5hbWUYASABKAlCLLpIKdgBAXIkMiJeW0EtWmEtejAtOV1bQS1aYS16MC05Ll8tXXswLDEyN30kIt0BCg5CYWNrdXBSZXNwb25zZRI1CgVwaGFzZRgBIAEoDjImLnNlc3Npb25icm9rZXIudjEuQmFja3VwUmVzcG9uc2UuUGhhc2USDQoFYnl0ZXMYAiABKAQSDAoEcGF0aBgDIAEoCRIMCgRkYXRhGAQgASgMImkKBVBoYXNlEhUKEVBIQVNFX1VOU1BFQ0lGSUVEEAASEQoNUEhBU0VfQ09QWUlORxABEhMKD1BIQVNFX1ZFUklGWUlORxACEg4KClBIQVNFX0RPTkUQAxIRCg1QSEFTRV9TRU5ESU5HEAQiFgoUR2V0U2VydmVySW5mb1JlcXVlc3QiwgoKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEi4KCnN0YXJ0ZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjwKBXN0b3JlGAMgASgLMi0uc2Vzc2lvbmJyb2tlci52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2UuU3RvcmUSQwoJcHJvdmlkZXJzGAQgAygLMjAuc2Vzc2lvbmJyb2tlci52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2UuUHJvdmlkZXISPgoGbGltaXRzGAUgASgLMi4uc2Vzc2lvbmJyb2tlci52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2UuTGltaXRzEhUKDXJ1bm5pbmdfdHVybnMYBiABKA0SFAoMcXVldWVkX3R1cm5zGAcgASgNEhAKCGRyYWluaW5nGAggASgIEhIKCmJhc2Vfc2NvcGUYCSABKAkSGAoQYWNjZXB0ZWRfb3JpZ2lucxgKIAMoCRr3AQoFU3RvcmUSDAoEcGF0aBgBIAEoCRINCgVieXRlcxgCIAEoBBIWCg5zY2hlbWFfdmVyc2lvbhgDIAEoDRIQCghzZXNzaW9ucxgEIAEoBBJDCglzZXRfYXNpZGUYBSADKAsyMC5zZXNzaW9uYnJva2VyLnYxLkdldFNlcnZlckluZm9SZXNwb25zZS5TZXRBc2lkZRIxCg1yZXN0b3JlZF9mcm9tGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZXN0b3JlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaZQoIU2V0QXNpZGUSDAoEcGF0aBgBIAEoCRIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdwcm9ibGVtGAMgASgJEhAKCHJlc3RvcmVkGAQgASgIGtIBCghQcm92aWRlchIKCgJpZBgBIAEoCRIMCgRraW5kGAIgASgJEg4KBm1vZGVscxgDIAMoCRIRCglhdmFpbGFibGUYBCABKAgSDgoGZGV0YWlsGAUgASgJEkoKDGNhcGFiaWxpdGllcxgGIAEoCzI0LnNlc3Npb25icm9rZXIudjEuR2V0U2VydmVySW5mb1Jlc3BvbnNlLkNhcGFiaWxpdGllcxIVCg1ydW5uaW5nX3R1cm5zGAcgASgNEhYKDnN0dWNrX3Nlc3Npb25zGAggASgNGvgBCgxDYXBhYmlsaXRpZXMSDgoGcmVzdW1lGAEgASgIEhEKCWludGVycnVwdBgCIAEoCBINCgVzdGVlchgDIAEoCBIMCgR3YXJtGAQgASgIEgwKBGZvcmsYBSABKAgSEQoJcmVhc29uaW5nGAYgASgIEg4KBmltYWdlcxgHIAEoCBINCgV1c2FnZRgIIAEoCBIMCgRjb3N0GAkgASgIEhMKC3Rvb2xfZXZlbnRzGAogASgIEhsKE3Blcm1pc3Npb25fcmVxdWVzdHMYCyABKAgSEwoLanNvbl9vYmplY3QYDCABKAgSEwoLanNvbl9zY2hlbWEYDSABKAgahgEKBkxpbWl0cxIhChl3YWl0aW5nX3R1cm5zX3Blcl9zZXNzaW9uGAEgASgNEhUKDXdhaXRpbmdfdHVybnMYAiABKA0SFQoNcnVubmluZ190dXJucxgDIAEoDRIVCg1tZXNzYWdlX2J5dGVzGAQgASgEEhQKDHByb21wdF9ieXRlcxgFIAEoBGIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_sessionbroker_v1_session]);
 
 /**
  * @generated from message sessionbroker.v1.PruneRequest
@@ -449,8 +449,10 @@ export const ImportSessionsResponse_ResultSchema: GenEnum<ImportSessionsResponse
  */
 export type BackupRequest = Message<"sessionbroker.v1.BackupRequest"> & {
   /**
-   * Leave it empty: the copy is sent. A copy that stays on the server under a
-   * name is UNIMPLEMENTED.
+   * The copy stays on the broker's side, as a directory of this name in its
+   * directory of backups. Nothing is overwritten: a name that is taken is
+   * ALREADY_EXISTS. "latest" is no name, and neither is one that ends with
+   * ".partial". Empty: the copy is sent.
    *
    * @generated from field: string name = 1;
    */
@@ -481,7 +483,7 @@ export type BackupResponse = Message<"sessionbroker.v1.BackupResponse"> & {
   bytes: bigint;
 
   /**
-   * Always empty.
+   * With DONE of a copy that has a name: where it lies, on the broker's side.
    *
    * @generated from field: string path = 3;
    */
@@ -526,7 +528,7 @@ export enum BackupResponse_Phase {
   VERIFYING = 2,
 
   /**
-   * The copy is whole and was sent.
+   * The copy is whole, and was sent or lies in its place.
    *
    * @generated from enum value: PHASE_DONE = 3;
    */
@@ -651,6 +653,27 @@ export type GetServerInfoResponse_Store = Message<"sessionbroker.v1.GetServerInf
    * @generated from field: uint64 sessions = 4;
    */
   sessions: bigint;
+
+  /**
+   * Damaged stores that were replaced and still lie in the data directory,
+   * the oldest first.
+   *
+   * @generated from field: repeated sessionbroker.v1.GetServerInfoResponse.SetAside set_aside = 5;
+   */
+  setAside: GetServerInfoResponse_SetAside[];
+
+  /**
+   * When the backup was taken that this store was restored from, and when
+   * that was. Absent: it was not.
+   *
+   * @generated from field: google.protobuf.Timestamp restored_from = 6;
+   */
+  restoredFrom?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp restored_at = 7;
+   */
+  restoredAt?: Timestamp | undefined;
 };
 
 /**
@@ -659,6 +682,46 @@ export type GetServerInfoResponse_Store = Message<"sessionbroker.v1.GetServerInf
  */
 export const GetServerInfoResponse_StoreSchema: GenMessage<GetServerInfoResponse_Store> = /*@__PURE__*/
   messageDesc(file_sessionbroker_v1_admin, 9, 0);
+
+/**
+ * A damaged store, out of the way.
+ *
+ * @generated from message sessionbroker.v1.GetServerInfoResponse.SetAside
+ */
+export type GetServerInfoResponse_SetAside = Message<"sessionbroker.v1.GetServerInfoResponse.SetAside"> & {
+  /**
+   * Its directory.
+   *
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp time = 2;
+   */
+  time?: Timestamp | undefined;
+
+  /**
+   * What was wrong.
+   *
+   * @generated from field: string problem = 3;
+   */
+  problem: string;
+
+  /**
+   * A backup took its place. Otherwise an empty store did.
+   *
+   * @generated from field: bool restored = 4;
+   */
+  restored: boolean;
+};
+
+/**
+ * Describes the message sessionbroker.v1.GetServerInfoResponse.SetAside.
+ * Use `create(GetServerInfoResponse_SetAsideSchema)` to create a new message.
+ */
+export const GetServerInfoResponse_SetAsideSchema: GenMessage<GetServerInfoResponse_SetAside> = /*@__PURE__*/
+  messageDesc(file_sessionbroker_v1_admin, 9, 1);
 
 /**
  * @generated from message sessionbroker.v1.GetServerInfoResponse.Provider
@@ -718,7 +781,7 @@ export type GetServerInfoResponse_Provider = Message<"sessionbroker.v1.GetServer
  * Use `create(GetServerInfoResponse_ProviderSchema)` to create a new message.
  */
 export const GetServerInfoResponse_ProviderSchema: GenMessage<GetServerInfoResponse_Provider> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_admin, 9, 1);
+  messageDesc(file_sessionbroker_v1_admin, 9, 2);
 
 /**
  * @generated from message sessionbroker.v1.GetServerInfoResponse.Capabilities
@@ -799,7 +862,7 @@ export type GetServerInfoResponse_Capabilities = Message<"sessionbroker.v1.GetSe
  * Use `create(GetServerInfoResponse_CapabilitiesSchema)` to create a new message.
  */
 export const GetServerInfoResponse_CapabilitiesSchema: GenMessage<GetServerInfoResponse_Capabilities> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_admin, 9, 2);
+  messageDesc(file_sessionbroker_v1_admin, 9, 3);
 
 /**
  * @generated from message sessionbroker.v1.GetServerInfoResponse.Limits
@@ -836,5 +899,5 @@ export type GetServerInfoResponse_Limits = Message<"sessionbroker.v1.GetServerIn
  * Use `create(GetServerInfoResponse_LimitsSchema)` to create a new message.
  */
 export const GetServerInfoResponse_LimitsSchema: GenMessage<GetServerInfoResponse_Limits> = /*@__PURE__*/
-  messageDesc(file_sessionbroker_v1_admin, 9, 3);
+  messageDesc(file_sessionbroker_v1_admin, 9, 4);
 

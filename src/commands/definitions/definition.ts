@@ -34,8 +34,6 @@ export class Given {
     private readonly values: Readonly<Record<string, unknown>>,
     private readonly options: OptionTable,
     readonly operands: readonly string[],
-    /** The words of the call, without the command's own. */
-    readonly words: readonly string[],
     readonly environment: Readonly<Record<string, string | undefined>>,
   ) {}
 
@@ -49,6 +47,15 @@ export class Given {
   texts(name: string): readonly string[] {
     const value = this.values[name];
     return Array.isArray(value) ? value.map(String) : [];
+  }
+
+  /** The words of the call that give these options. */
+  wordsOf(names: readonly string[]): readonly string[] {
+    return names.flatMap((name) => {
+      const value = this.values[name];
+      const given = Array.isArray(value) ? value : value === undefined ? [] : [value];
+      return given.map((each) => (each === true ? `--${name}` : `--${name}=${each}`));
+    });
   }
 
   flag(name: string): boolean {

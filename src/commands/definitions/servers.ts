@@ -1,17 +1,42 @@
 /** The commands that serve until they are stopped, and what to ask before. */
+import type { Recovery } from "../../opening.js";
 import { describeAddress } from "../process.js";
-import type { Command } from "./definition.js";
+import { type Command, type Given, type OptionTable, UsageError } from "./definition.js";
 import { brokerOption, overridesOf, settingsOf, settingsOptions } from "./settings.js";
+
+/** What to do if the store is damaged. */
+const recoveryOptions = {
+  restore: {
+    type: "string",
+    value: "NAME",
+    help: 'if the store is damaged or gone: go on from this backup, or from\nthe newest with "latest"; the damaged store is set aside',
+  },
+  "start-empty": {
+    type: "boolean",
+    help: "if the store is damaged: set it aside and begin an empty one",
+  },
+} as const satisfies OptionTable;
+
+/** @throws UsageError */
+function recoveryOf(given: Given): Recovery {
+  const name = given.text("restore");
+  const empty = given.flag("start-empty");
+  if (name !== undefined && empty) throw new UsageError("--restore and --start-empty exclude each other");
+  if (name !== undefined) return { kind: "restore", name };
+  return { kind: empty ? "start-empty" : "refuse" };
+}
 
 export const serverCommands: readonly Command[] = [
   {
     name: "start",
     summary: "the broker and the OpenAI-compatible adapter together, for a first try",
     details: "Prints a line to paste once both answer.",
-    options: settingsOptions,
+    options: { ...recoveryOptions, ...settingsOptions },
     async run(given) {
+      recoveryOf(given);
       const { start } = await import("../start.js");
-      await start(await settingsOf(given), given.words);
+      const ofBroker = given.wordsOf(Object.keys(recoveryOptions));
+      await start(await settingsOf(given), given.wordsOf(Object.keys(settingsOptions)), ofBroker);
       return 0;
     },
   },
@@ -20,12 +45,14 @@ export const serverCommands: readonly Command[] = [
     summary: "the broker: Connect, gRPC and gRPC-Web",
     details: `SIGTERM and Ctrl-C let running turns end for 30 s first; a second one does not. SIGHUP reads
 the configuration and the tokens again: the log says what is in force and what needs a
-restart.`,
-    options: settingsOptions,
+restart. Ends with 3, and leaves everything as it is, if the store is damaged and neither
+--restore nor --start-empty says what to do; a sound store is used whatever they say.`,
+    options: { ...recoveryOptions, ...settingsOptions },
     async run(given) {
       const { serve } = await import("../serve.js");
       const { loadSettings } = await import("../../config/config.js");
-      await serve(await settingsOf(given), () => loadSettings(overridesOf(given)));
+      const reread = () => loadSettings(overridesOf(given));
+      await serve(await settingsOf(given), reread, recoveryOf(given));
       return 0;
     },
   },
@@ -69,6 +96,21 @@ restart.`,
       const { check } = await import("../check.js");
       await check(await settingsOf(given), overridesOf(given).config, given.flag("print-config"));
       return 0;
+    },
+  },
+  {
+    name: "verify",
+    summary: "whether the store of a data directory is sound, entry by entry",
+    details: `Reads checksums, every index entry against its row, and every row against its indexes,
+and changes nothing. A store that is in use is read as it is at one moment. Ends with 1
+if something is wrong.`,
+    options: {
+      json: { type: "boolean", help: "one JSON object instead of a table" },
+      ...settingsOptions,
+    },
+    async run(given) {
+      const { verify } = await import("../verify.js");
+      return verify(await settingsOf(given), given.flag("json"));
     },
   },
   {

@@ -1,6 +1,7 @@
 /** The commands that move sessions, and the one that sums up what they took. */
 import { type Format, formats } from "../import/formats.js";
-import { type Command, UsageError } from "./definition.js";
+import type { BackupSource } from "../restore.js";
+import { type Command, type Given, UsageError } from "./definition.js";
 import { accessOf, brokerOption, jsonOption, settingsOf, settingsOptions, tokenNote } from "./settings.js";
 
 export const transferCommands: readonly Command[] = [
@@ -50,29 +51,44 @@ export const transferCommands: readonly Command[] = [
   },
   {
     name: "backup",
-    operands: ["FILE"],
-    summary: "a consistent copy of the store of a running broker, as a file",
-    details: `The file is there only if it is whole, on disk, and was read once. One that exists already
+    operands: ["[FILE]"],
+    summary: "a consistent copy of the store of a running broker, as a file or under a name",
+    details: `The copy is there only if it is whole, on disk, and was read once. One that exists already
 stays as it is. A credential with the role admin and the scope "*" is needed.
 
 ${tokenNote}`,
-    options: { ...brokerOption, ...settingsOptions },
+    options: {
+      name: { type: "string", value: "NAME", help: "in the broker's directory of backups, instead of FILE" },
+      ...brokerOption,
+      ...settingsOptions,
+    },
     async run(given) {
-      const { backup } = await import("../backup.js");
-      await backup(await accessOf(given), given.operands[0] ?? "");
+      const source = fileOrName(given);
+      const { backup, keepBackup } = await import("../backup.js");
+      const access = await accessOf(given);
+      if (source.kind === "file") await backup(access, source.file);
+      else await keepBackup(access, source.name);
       return 0;
     },
   },
   {
     name: "restore",
-    operands: ["FILE"],
+    operands: ["[FILE]"],
     summary: "makes the store of a data directory from a backup",
     details: `No broker runs there meanwhile, and the directory has no store yet. Turns that had not
 ended in the backup end INTERRUPTED, reason RESTORED; tokens are not part of it.`,
-    options: settingsOptions,
+    options: {
+      name: {
+        type: "string",
+        value: "NAME",
+        help: 'from the directory of backups, or the newest there with\n"latest", instead of FILE',
+      },
+      ...settingsOptions,
+    },
     async run(given) {
+      const source = fileOrName(given);
       const { restore } = await import("../restore.js");
-      await restore(await settingsOf(given), given.operands[0] ?? "");
+      await restore(await settingsOf(given), source);
       return 0;
     },
   },
@@ -105,6 +121,15 @@ ${tokenNote}`,
     },
   },
 ];
+
+/** One of both. @throws UsageError */
+function fileOrName(given: Given): BackupSource {
+  const [file] = given.operands;
+  const name = given.text("name");
+  if (file !== undefined && name === undefined) return { kind: "file", file };
+  if (name !== undefined && file === undefined) return { kind: "name", name };
+  throw new UsageError("either FILE or --name is needed");
+}
 
 function formatOf(name = "auto"): Format | "auto" {
   const known = (["auto", ...formats] as const).find((format) => format === name);

@@ -9,7 +9,16 @@
  * of it.
  */
 import { randomUUID } from "node:crypto";
-import { constants, copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import {
+  constants,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { open as openFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { open } from "lmdb";
@@ -17,16 +26,19 @@ import { Interrupted_Reason } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import { interrupted } from "../../turns/endings.js";
 import { endWithoutRun } from "../../turns/restart.js";
 import { sealJson, unsealJson } from "./codec.js";
-import { DamagedStore, writeMarker } from "./marker.js";
+import { DamagedStore, StoreUnusable, writeMarker } from "./marker.js";
 import { openStore } from "./open.js";
 import { releaseOwnership } from "./owner.js";
-import { preflight } from "./preflight.js";
+import { noteRestored, takenAtMs } from "./restored.js";
+import { requireSound } from "./scan.js";
 import { dataFileName, environmentOptions, schemaVersion } from "./schema.js";
 import { Tables } from "./tables.js";
 
 const partialEnd = ".partial";
 /** No store grants so many lanes between a backup and its loss. */
 const fenceGap = 2 ** 32;
+/** Grants in one second that fences of a later restore are ahead of: more than the disk can do. */
+const fencesPerSecond = 2 ** 20;
 /** Databases that the earliest version has; those that came later are told by the store itself. */
 const earliestVersion = 1;
 
@@ -48,13 +60,15 @@ export function removePartials(data: string): void {
 
 /** Reads all of a copy, as a data.mdb in a directory of its own. @throws DamagedStore */
 export function verifyCopy(directory: string): Promise<void> {
-  return preflight(directory, earliestVersion, "all");
+  return requireSound(directory, earliestVersion);
 }
 
-export interface Restored {
+export interface RestoredStore {
   readonly sessions: number;
   /** Turns that had not ended. */
   readonly interrupted: number;
+  /** When the backup was taken. */
+  readonly takenAtMs: number;
 }
 
 /**
@@ -63,26 +77,34 @@ export interface Restored {
  * @param path of the store to be, which must not exist
  * @throws DamagedStore if the file is not a whole backup; then nothing is left
  */
-export async function restoreStore(file: string, path: string, nowMs: number): Promise<Restored> {
-  if (existsSync(path)) throw new Error(`${path} exists already`);
+export async function restoreStore(
+  file: string,
+  path: string,
+  nowMs: number,
+  /** What is there already is taken out of the way, once the new store is whole. */
+  makeWay: () => void = () => {},
+): Promise<RestoredStore> {
   const directory = makePartial(dirname(path), "restore");
   try {
     copyFileSync(file, join(directory, dataFileName), constants.COPYFILE_FICLONE);
     await verifyCopy(directory);
-    await beginAnew(directory, file);
-    const restored = await settle(directory, nowMs);
+    const takenAtMs = await beginAnew(directory, file, nowMs);
+    const settled = await settle(directory, nowMs);
     rmSync(join(directory, "lock.mdb"), { force: true });
     await syncFile(join(directory, dataFileName));
+    await syncFile(directory);
+    makeWay();
+    if (existsSync(path)) throw new Error(`${path} exists already`);
     renameSync(directory, path);
     await syncFile(dirname(path));
-    return restored;
+    return { ...settled, takenAtMs };
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
 }
 
-/** Takes away the owner that the store had, and moves the fences on. */
-async function beginAnew(directory: string, file: string): Promise<void> {
+/** Takes away the owner that the store had, moves the fences on, and notes of when it is. */
+async function beginAnew(directory: string, file: string, nowMs: number): Promise<number> {
   const root = open(environmentOptions(directory));
   try {
     const tables = new Tables(root, directory);
@@ -90,12 +112,22 @@ async function beginAnew(directory: string, file: string): Promise<void> {
     if (sealed === undefined) throw new DamagedStore(file, "it is no backup of session-broker");
     const { schemaVersion: version } = unsealJson(sealed, "meta") as { schemaVersion: number };
     if (version > schemaVersion) {
-      throw new Error(`${file} has schema version ${version}, and this version knows ${schemaVersion}`);
+      throw new StoreUnusable(
+        `${file} has schema version ${version}, and this version knows ${schemaVersion}`,
+      );
     }
+    const taken = takenAtMs(tables) ?? statSync(file).mtimeMs;
     root.transactionSync(() => {
       releaseOwnership(tables);
-      const counters = tables.counters();
-      tables.put("meta", "counters", sealJson({ ...counters, fence: counters.fence + fenceGap }));
+      const { fence, recordNo, ...counters } = tables.counters();
+      const fencesThrough = Math.max(fence + fenceGap, fencesBefore(nowMs));
+      tables.put("meta", "counters", sealJson({ ...counters, recordNo, fence: fencesThrough }));
+      noteRestored(tables, {
+        takenAtMs: taken,
+        restoredAtMs: nowMs,
+        recordsThrough: recordNo,
+        fencesThrough,
+      });
     });
     writeMarker(directory, {
       product: "session-broker",
@@ -103,12 +135,18 @@ async function beginAnew(directory: string, file: string): Promise<void> {
       storeId: randomUUID(),
       schemaVersion: version,
     });
+    return taken;
   } finally {
     await root.close();
   }
 }
 
-async function settle(path: string, nowMs: number): Promise<Restored> {
+/** More than any store has granted by then: a second restore does not grant what the first one has. */
+export function fencesBefore(nowMs: number): number {
+  return Math.floor(nowMs / 1000) * fencesPerSecond;
+}
+
+async function settle(path: string, nowMs: number): Promise<Omit<RestoredStore, "takenAtMs">> {
   let lost: Error | undefined;
   const onLost = (error: Error) => {
     lost = error;

@@ -7,6 +7,7 @@ import { cancelMerged, unmerge } from "./merge-commands.js";
 import { OwnershipLost, releaseOwnership, renewOwnership } from "./owner.js";
 import { expireChanges, expireReplays, pruneStep, sweepGarbage } from "./prune-commands.js";
 import { reserve } from "./reserve-commands.js";
+import { noteBackup } from "./restored.js";
 import { bind, pin, remove, reset, touch } from "./session-commands.js";
 import type { Tables } from "./tables.js";
 import { Transaction } from "./transaction.js";
@@ -34,6 +35,7 @@ const commands = {
   unmerge,
   cancelMerged,
   end,
+  noteBackup,
   heartbeat: (tx: Transaction, nowMs: number) => renewOwnership(tx.tables, nowMs),
   release: (tx: Transaction, _: undefined) => releaseOwnership(tx.tables),
 } as const;
@@ -51,7 +53,7 @@ export type CommandAnswer = { readonly value: unknown } | { readonly failure: Co
 
 export interface CommandFailure {
   /**
-   * `full` passes when there is room again. After `lost` and `broken` this
+   * `full` passes when there is room again, or the disk can be written again. After `lost` and `broken` this
    * process must not write any more.
    */
   readonly kind: "full" | "damaged" | "lost" | "broken" | "failed";
@@ -88,6 +90,8 @@ function run(tx: Transaction, name: CommandName, input: unknown): unknown {
 
 /** LMDB hands on the code of the system: 28 ENOSPC, 122 EDQUOT; -30792 is a full map. */
 const fullCodes = new Set<unknown>([28, 122, -30792, "ENOSPC", "EDQUOT"]);
+/** A disk that the system has made read-only, EROFS: it may be writable again. */
+const readOnlyCodes = new Set<unknown>([30, "EROFS"]);
 const inputOutputCodes = new Set<unknown>([5, "EIO"]);
 /** A write that the last bytes of a disk cut short is told as EIO. */
 const nearlyFullBytes = 1024 * 1024;
@@ -101,6 +105,9 @@ function describe(error: unknown, path: string): CommandFailure {
   const { code } = error as NodeJS.ErrnoException;
   const full: CommandFailure = { kind: "full", message: "the disk that holds the store is full" };
   if (fullCodes.has(code) || /no space left/i.test(error.message)) return full;
+  if (readOnlyCodes.has(code) || /read-only file system/i.test(error.message)) {
+    return { kind: "full", message: "the disk that holds the store is read-only" };
+  }
   if (inputOutputCodes.has(code) || /input\/output error/i.test(error.message)) {
     if (freeBytes(path) < nearlyFullBytes) return full;
     return { kind: "broken", message: `the disk that holds the store failed: ${error.message}` };

@@ -39,7 +39,7 @@ export function* keptEvents(tables: Tables, grant: string): Generator<KeptTurn> 
 }
 
 /** Undefined if it keeps no events, or has not ended. */
-function keptEventsKey({
+export function keptEventsKey({
   state,
   grant,
   endedAtMs,

@@ -15,6 +15,7 @@ import {
   writeSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
+import { BrokerError } from "../../errors.js";
 
 export interface Marker {
   readonly product: "session-broker";
@@ -32,13 +33,36 @@ export class DamagedStore extends Error {
     readonly what: string,
   ) {
     super(
-      `the store ${path} is damaged: ${what}. ` +
-        "Move the directory away and restore a backup, or start with another --data",
+      `the store ${path} is damaged: ${what}. Nothing was changed. ` +
+        "session-broker verify says more; start with --restore latest to go on from a backup, " +
+        "or with --start-empty to begin anew: both keep the damaged files aside",
     );
   }
 }
 
-/** What is in the directory: a store, the beginnings of one, or nothing. */
+/** The store may be sound, but cannot be used here and as it is. */
+export class StoreUnusable extends Error {
+  override readonly name = "StoreUnusable";
+}
+
+/** A record that fails its checksum, met while a store is opened. */
+export function explainDamage(error: unknown, path: string): unknown {
+  const isDamage = error instanceof BrokerError && error.reason === "STORE_DAMAGED";
+  return isDamage ? new DamagedStore(path, error.message.split(";")[0] ?? error.message) : error;
+}
+
+/** What the system says about a file, as one clear line; any other error stays as it is. */
+export function explainSystemError(error: unknown, path: string): unknown {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const isSystems = error instanceof Error && (typeof code === "number" || /^E[A-Z]+$/.test(String(code)));
+  if (!isSystems) return error;
+  return new StoreUnusable(
+    `the store ${path} cannot be used: ${message}. See to the permissions and the disk of its directory`,
+    { cause: error },
+  );
+}
+
+/** What is in the directory: a store, the beginnings of one, or nothing. @throws DamagedStore */
 export function readMarker(path: string): Marker | undefined {
   const file = markerFile(path);
   const dataFile = join(path, "data.mdb");
@@ -49,23 +73,28 @@ export function readMarker(path: string): Marker | undefined {
   }
   const marker = parseMarker(readFileSync(file, "utf8"));
   if (marker === undefined) throw new DamagedStore(path, "store.json cannot be read");
-  if (marker.state === "creating") {
-    // Nothing was ever acknowledged from it.
-    rmSync(dataFile, { force: true });
-    rmSync(join(path, "lock.mdb"), { force: true });
-    return marker;
-  }
+  if (marker.state === "creating") return marker;
   if (!existsSync(dataFile)) throw new DamagedStore(path, "data.mdb is missing");
   if (statSync(dataFile).size === 0) throw new DamagedStore(path, "data.mdb is empty");
   return marker;
 }
 
+/** Removes the beginnings of a store: nothing was ever acknowledged from it. */
+export function clearUnfinished(path: string): void {
+  rmSync(join(path, "data.mdb"), { force: true });
+  rmSync(join(path, "lock.mdb"), { force: true });
+}
+
 export function writeMarker(path: string, marker: Marker): void {
-  const file = markerFile(path);
+  writeDurably(markerFile(path), marker);
+}
+
+/** A file of JSON that is on disk, whole, or not there at all. */
+export function writeDurably(file: string, content: object): void {
   const temporary = `${file}.new`;
   const handle = openSync(temporary, "w", 0o600);
   try {
-    writeSync(handle, `${JSON.stringify(marker)}\n`);
+    writeSync(handle, `${JSON.stringify(content)}\n`);
     fsyncSync(handle);
   } finally {
     closeSync(handle);
@@ -92,7 +121,8 @@ function parseMarker(text: string): Marker | undefined {
   }
 }
 
-function syncDirectory(path: string): void {
+/** The names in it. */
+export function syncDirectory(path: string): void {
   const handle = openSync(path, "r");
   try {
     fsyncSync(handle);

@@ -1,30 +1,51 @@
 /**
- * Opens the store in a process of its own, reads the first and the last entry
- * of every database, or all of them, and ends with 0. Whatever the files do to this process,
- * the broker lives.
+ * Opens the store in a process of its own and reads it. Whatever the files do
+ * to this process, the broker lives.
+ *
+ * `ends`: the first and the last entry of every database; ends with 0, or with
+ * 1 and a line on standard error.
+ * `all`: every entry against every other; says what it finds and how far it is
+ * in one JSON object a line, and ends with 0 whatever it found.
  */
+import { writeSync } from "node:fs";
 import { open } from "lmdb";
 import { addedIn, databaseNames, environmentOptions } from "./schema.js";
+import { Tables } from "./tables.js";
+import { verifyTables } from "./verify.js";
 
 const [, , path, version, extent] = process.argv;
 if (path === undefined || version === undefined) {
   throw new TypeError("usage: preflight-child <path> <schema version> <ends|all>");
 }
 const root = open({ ...environmentOptions(path), readOnly: true });
-for (const name of Object.values(databaseNames)) {
-  const database = root.openDB({ name, encoding: "binary" });
-  // A database that was never created opens as nothing in a read-only environment.
-  if (database === undefined) {
-    if (Number(version) < (addedIn[name] ?? 0)) continue;
-    process.stderr.write(`the database ${name} is missing\n`);
-    process.exit(1);
-  }
-  if (extent === "all") {
-    for (const { value } of database.getRange({ snapshot: true })) value.length;
-    continue;
-  }
-  for (const reverse of [false, true]) {
-    for (const { value } of database.getRange({ reverse, limit: 1 })) value.length;
-  }
+if (extent === "all") {
+  // Without a pause, so that everything is read from one snapshot.
+  verifyTables(
+    new Tables(root, path),
+    Number(version),
+    (finding) => say({ finding }),
+    (progress) => say({ progress }),
+  );
+} else {
+  readEnds(Number(version));
 }
 await root.close();
+
+function readEnds(schemaVersion: number): void {
+  for (const name of Object.values(databaseNames)) {
+    const database = root.openDB({ name, encoding: "binary" });
+    // A database that was never created opens as nothing in a read-only environment.
+    if (database === undefined) {
+      if (schemaVersion < (addedIn[name] ?? 0)) continue;
+      process.stderr.write(`the database ${name} is missing\n`);
+      process.exit(1);
+    }
+    for (const reverse of [false, true]) {
+      for (const { value } of database.getRange({ reverse, limit: 1 })) value.length;
+    }
+  }
+}
+
+function say(what: object): void {
+  writeSync(1, `${JSON.stringify(what)}\n`);
+}

@@ -52,6 +52,16 @@ export class Tables {
     ) as unknown as Record<DatabaseName, Table>;
   }
 
+  /** False of a database that was never created, in an environment that is only read. */
+  has(table: DatabaseName): boolean {
+    return this.#tables[table] !== undefined;
+  }
+
+  /** As the library itself counts them. */
+  entryCount(table: DatabaseName): number {
+    return (this.#tables[table].getStats() as { readonly entryCount: number }).entryCount;
+  }
+
   /** Forgets the snapshot that earlier reads of this thread used. */
   refresh(): void {
     this.root.resetReadTxn();

@@ -35,6 +35,13 @@ export class Transaction {
     return this.#counters[counter];
   }
 
+  /** The next one is above `through` from now on. */
+  raise(counter: keyof Counters, through: number): void {
+    if (this.#counters[counter] >= through) return;
+    this.#countersChanged = true;
+    this.#counters[counter] = through;
+  }
+
   /** Changes through a revision have been deleted. */
   forgetChanges(through: number): void {
     this.#countersChanged = true;

@@ -22,6 +22,7 @@ import { standsAt, unfinishedTurn } from "./forks.js";
 import { copyHistory, keepExchange } from "./history.js";
 import { findMergeTarget, putMerge, settleMerges } from "./merge-commands.js";
 import { applyReservation } from "./reserve-commands.js";
+import { owesRestoreNotice, readRestored } from "./restored.js";
 import { encodeLane, encodeNumber, type Key, sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
 import { buriedTurn } from "./turn-tombstones.js";
@@ -121,10 +122,18 @@ export function grant(tx: Transaction, call: GrantCall): Grant | undefined {
     reservedThrough: call.reserveThrough,
     ...(running.nativeId === undefined ? {} : { nativeId: running.nativeId }),
   };
-  const previousHolderLost = wasLostWithHolder(tx, turn);
+  const last = lastHolder(tx, turn);
+  const previousHolderLost = last?.external === true && last.state === "INTERRUPTED";
+  const restoredFromMs = owesRestoreNotice(readRestored(tx.tables), turn.recordNo, last?.fence ?? 0);
   tx.putTurn(granted, turn);
   tx.tables.put("lanes", laneKey(turn), encodeLane(turn.turnId, fence));
-  return { turn: granted, session: running, nativeStateBefore, previousHolderLost };
+  return {
+    turn: granted,
+    session: running,
+    nativeStateBefore,
+    previousHolderLost,
+    ...(restoredFromMs === undefined ? {} : { restoredFromMs }),
+  };
 }
 
 /** The same turn, with a fence that shuts out whoever held it before. */
@@ -278,13 +287,13 @@ function writeAdmission(
   };
 }
 
-/** Whether the last turn of the session that had the lane ended because its caller was gone. */
-function wasLostWithHolder(tx: Transaction, turn: TurnRow): boolean {
+/** The last turn of the session that had the lane. */
+function lastHolder(tx: Transaction, turn: TurnRow): TurnRow | undefined {
   for (const key of tx.tables.keysDown("sessionTurns", [turn.recordNo, turn.turnNo - 1], [turn.recordNo])) {
     const before = tx.tables.turn(Number(key[1]));
-    if (before?.fence !== undefined) return before.external && before.state === "INTERRUPTED";
+    if (before?.fence !== undefined) return before;
   }
-  return false;
+  return undefined;
 }
 
 /** The announcement of a rotation is paid with the first turn's Accepted. */
