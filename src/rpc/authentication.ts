@@ -1,5 +1,5 @@
 /** Refuses what the caller's credential does not allow; each method carries the role it needs. */
-import { getOption, hasOption } from "@bufbuild/protobuf";
+import { type DescMethod, getOption, hasOption } from "@bufbuild/protobuf";
 import { createContextKey, type Interceptor } from "@connectrpc/connect";
 import { Role, required_role } from "../../gen/sessionbroker/v1/options_pb.js";
 import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
@@ -26,9 +26,7 @@ export function authenticationInterceptor(credentials: () => Credentials): Inter
         "send Authorization: Bearer <token> with a token of this broker, or show a certificate that it knows",
       );
     }
-    const needed = hasOption(request.method, required_role)
-      ? getOption(request.method, required_role)
-      : Role.ADMIN;
+    const needed = neededRole(request.method);
     if (!roleIncludes(caller.role, needed)) {
       throw new BrokerError(
         "ROLE_TOO_LOW",
@@ -46,4 +44,15 @@ export function authenticationInterceptor(credentials: () => Credentials): Inter
     // One that is answered with a single message takes a stream all the same.
     return response.stream ? { ...response, message: guarded(response.message) } : response;
   };
+}
+
+/** Reading an option parses all of the method's. */
+const neededRoles = new Map(SessionBroker.methods.map((method) => [method, roleOption(method)]));
+
+function neededRole(method: DescMethod): Role {
+  return neededRoles.get(method) ?? roleOption(method);
+}
+
+function roleOption(method: DescMethod): Role {
+  return hasOption(method, required_role) ? getOption(method, required_role) : Role.ADMIN;
 }

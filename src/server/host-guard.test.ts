@@ -13,7 +13,7 @@ function judge(facts: Partial<HostFacts> & { token?: boolean }) {
       isKnownCaller: () => token,
       ...given,
     },
-    rules,
+    () => rules,
   );
   return allowed;
 }
@@ -75,7 +75,7 @@ describe("judgeHost", () => {
       fromBrowser: true,
       isKnownCaller: () => true,
     };
-    expect(judgeHost(facts, { hosts: [], origins: ["null"] }).allowed).toBe(false);
+    expect(judgeHost(facts, () => ({ hosts: [], origins: ["null"] })).allowed).toBe(false);
   });
 });
 

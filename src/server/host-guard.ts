@@ -27,22 +27,31 @@ export interface HostFacts {
 
 export type HostVerdict = { readonly allowed: true } | { readonly allowed: false; readonly message: string };
 
-const loopbackNames: readonly string[] = ["localhost", "127.0.0.1", "::1"];
+const loopbackNames: ReadonlySet<string> = new Set(["localhost", "127.0.0.1", "::1"]);
 
-export function judgeHost(facts: HostFacts, rules: HostRules): HostVerdict {
-  if (!facts.fromBrowser && facts.isKnownCaller()) return { allowed: true };
+/** What costs least is looked at first. */
+export function judgeHost(facts: HostFacts, rules: () => HostRules): HostVerdict {
+  const problem = problemOf(facts, rules);
+  if (problem === undefined || (!facts.fromBrowser && facts.isKnownCaller())) return allowed;
+  return { allowed: false, message: problem };
+}
 
-  const known = new Set([...loopbackNames, ...rules.hosts.map(hostName)]);
-  const isOurs = (name: string) => known.has(name) || (name !== "" && rules.isCertified?.(name) === true);
-  const name = facts.authorities.length > 0 ? facts.authorities.find((a) => !isOurs(hostName(a))) : "";
-  if (name !== undefined) {
-    return { allowed: false, message: `${JSON.stringify(name)} is not a known host name of this server` };
-  }
+const allowed: HostVerdict = { allowed: true };
+
+function problemOf({ authorities, origin }: HostFacts, rules: () => HostRules): string | undefined {
+  const name = authorities.length > 0 ? authorities.find((a) => !isOurs(hostName(a), rules)) : "";
+  if (name !== undefined) return `${JSON.stringify(name)} is not a known host name of this server`;
   // "null" stands for any sandboxed or local page, so it is never an allowed origin.
-  if (facts.origin !== undefined && (facts.origin === "null" || !rules.origins.includes(facts.origin))) {
-    return { allowed: false, message: `origin ${JSON.stringify(facts.origin)} is not allowed` };
+  if (origin !== undefined && (origin === "null" || !rules().origins.includes(origin))) {
+    return `origin ${JSON.stringify(origin)} is not allowed`;
   }
-  return { allowed: true };
+  return undefined;
+}
+
+function isOurs(name: string, rules: () => HostRules): boolean {
+  if (loopbackNames.has(name)) return true;
+  const { hosts, isCertified } = rules();
+  return hosts.some((host) => hostName(host) === name) || (name !== "" && isCertified?.(name) === true);
 }
 
 /** Answers a request that is not allowed with 403, in the form of a Connect error. */
@@ -61,7 +70,7 @@ export function guardHost(
         fromBrowser: origin !== undefined || req.headers["sec-fetch-site"] !== undefined,
         isKnownCaller: () => isKnownCaller(req),
       },
-      rules(),
+      rules,
     );
     if (verdict.allowed) return handler(req, res);
     const body = JSON.stringify({ code: "permission_denied", message: verdict.message });

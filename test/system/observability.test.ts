@@ -115,6 +115,7 @@ describe("dashboard", () => {
       "session_broker_build_info",
       "session_broker_sessions_stuck",
       "session_broker_reasoning_tokens_total",
+      "session_broker_stores_set_aside",
       "session_broker_clock_jumps_total",
       "session_broker_adapter_request_duration_seconds",
     ]);

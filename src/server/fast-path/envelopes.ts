@@ -59,6 +59,15 @@ export async function onlyMessage<T>(messages: AsyncIterable<T>, kind: string): 
   return first.value;
 }
 
+/** A message in its envelope. */
+export function wrap(message: Uint8Array): Buffer {
+  const envelope = Buffer.allocUnsafe(headBytes + message.length);
+  envelope[0] = 0;
+  envelope.writeUInt32BE(message.length, 1);
+  envelope.set(message, headBytes);
+  return envelope;
+}
+
 /** Envelopes that are sent together, in one piece. */
 export class EnvelopeBuffer {
   #messages: Uint8Array[] = [];

@@ -41,7 +41,7 @@ export function withFastPath(
     if (fast === undefined || encoding === undefined) return handler(req, res);
     const { shutdownSignal, contextValues } = options;
     const call = new Call(fast.method, encoding, exchangeOf(req, res), shutdownSignal, contextValues?.(req));
-    const answer = encoding.enveloped ? answerStream : answerUnary;
+    const answer = fast.streaming ? answerStream : answerUnary;
     answer(fast, call).catch((error: unknown) => {
       onError(error);
       call.end(error);

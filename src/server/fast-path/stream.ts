@@ -1,50 +1,36 @@
-/** Calls whose messages stand in envelopes: Connect's streams, and all of gRPC. */
+/** Calls that are answered with a stream of messages, each in an envelope. */
 import type { ConnectError } from "@connectrpc/connect";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { endStreamFlag } from "@connectrpc/connect/protocol-connect";
-import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
-import { plainGrpcMessage } from "../grpc-compat.js";
 import type { Call } from "./call.js";
-import { EnvelopeBuffer, onlyEnvelope, onlyMessage, readEnvelopes } from "./envelopes.js";
-import type { OutgoingHeaders } from "./exchange.js";
+import { EnvelopeBuffer, onlyEnvelope, readEnvelopes } from "./envelopes.js";
 import { toNodeHeaders } from "./headers.js";
 import type { FastMethod } from "./methods.js";
-import { toConnectError, tooLarge } from "./unary.js";
+import { grpcTrailers } from "./trailers.js";
+import { mostBytes, toConnectError, tooLarge } from "./unary.js";
 
 /** What is sent at once, although more may come in the same moment. */
 const flushBytes = 16 * 1024;
-const envelopeHeadBytes = 5;
 
 export async function answerStream(fast: FastMethod, call: Call): Promise<void> {
   const { exchange, encoding } = call;
-  const body = await exchange.body(fast.readMaxBytes + envelopeHeadBytes);
+  const body = await exchange.body(mostBytes(fast, call));
   const sender = new Sender(fast, call);
   let error: ConnectError | undefined;
   try {
     if (body === undefined) throw tooLarge(fast.readMaxBytes);
-    const input = fast.streaming ? messagesOf(fast, call, body) : await messageOf(fast, call, body);
-    const response = await fast.invoke(call.request(input));
+    const response = await fast.invoke(call.request(messagesOf(fast, call, body)));
     const output = fast.serialization.getO(encoding.binary);
-    if (!response.stream) sender.add(output.serialize(response.message as never));
-    else {
-      for await (const each of response.message) {
-        const room = sender.send(output.serialize(each as never));
-        if (room !== undefined) await room;
-        if (exchange.gone) break;
-      }
+    for await (const each of response.message as AsyncIterable<never>) {
+      const room = sender.send(output.serialize(each));
+      if (room !== undefined) await room;
+      if (exchange.gone) break;
     }
   } catch (reason) {
     error = toConnectError(reason);
   }
   call.end(error);
   sender.end(error, body === undefined);
-}
-
-function messageOf(fast: FastMethod, call: Call, body: Buffer): object | Promise<object> {
-  const only = onlyEnvelope(body);
-  return only === undefined
-    ? onlyMessage(messagesOf(fast, call, body), "unary")
-    : fast.serialization.getI(call.encoding.binary).parse(only);
 }
 
 /** As connect-node has them: read and parsed when they are asked for. */
@@ -68,10 +54,6 @@ class Sender {
     private readonly fast: FastMethod,
     private readonly call: Call,
   ) {}
-
-  add(message: Uint8Array): void {
-    this.#buffer.add(message);
-  }
 
   /** Resolves once there is room for more; undefined if there is. */
   send(message: Uint8Array): Promise<void> | undefined {
@@ -125,12 +107,4 @@ class Sender {
       written.header === undefined ? { "content-type": encoding.contentType } : toNodeHeaders(written.header);
     exchange.head(200, headers, encoding.protocol === "grpc");
   }
-}
-
-function grpcTrailers(trailer: Headers | undefined, error: ConnectError | undefined): OutgoingHeaders {
-  if (trailer === undefined && error === undefined) return { "grpc-status": "0" };
-  const trailers = setTrailerStatus(trailer ?? new Headers(), error);
-  const message = trailers.get("grpc-message");
-  if (message !== null) trailers.set("grpc-message", plainGrpcMessage(message));
-  return toNodeHeaders(trailers);
 }

@@ -1,37 +1,65 @@
-/** Connect's calls with one message and one answer, without envelopes. */
+/** Calls with one message and one answer. */
 import { Code, ConnectError } from "@connectrpc/connect";
 import { codeToHttpStatus, errorToJsonBytes, trailerMux } from "@connectrpc/connect/protocol-connect";
 import type { Call } from "./call.js";
+import { onlyEnvelope, onlyMessage, readEnvelopes, wrap } from "./envelopes.js";
 import type { OutgoingHeaders } from "./exchange.js";
 import { toNodeHeaders } from "./headers.js";
 import type { FastMethod } from "./methods.js";
-
-const emptyTrailer = new Headers();
+import { grpcTrailers } from "./trailers.js";
 
 export async function answerUnary(fast: FastMethod, call: Call): Promise<void> {
   const { exchange, encoding } = call;
-  const body = await exchange.body(fast.readMaxBytes);
-  let status = 200;
-  let bytes: Uint8Array;
+  const body = await exchange.body(mostBytes(fast, call));
+  let answer: Uint8Array | undefined;
+  let error: ConnectError | undefined;
   try {
     if (body === undefined) throw tooLarge(fast.readMaxBytes);
-    const message = fast.serialization.getI(encoding.binary).parse(body);
+    const message = encoding.enveloped
+      ? await inEnvelope(fast, call, body)
+      : fast.serialization.getI(encoding.binary).parse(body);
     const response = await fast.invoke(call.request(message));
-    bytes = fast.serialization.getO(encoding.binary).serialize(response.message as never);
+    answer = fast.serialization.getO(encoding.binary).serialize(response.message as never);
   } catch (reason) {
-    call.end(reason);
-    const error = toConnectError(reason);
-    status = codeToHttpStatus(error.code);
-    call.responseHeader.set("content-type", "application/json");
-    for (const [name, value] of error.metadata) call.responseHeader.set(name, value);
-    bytes = errorToJsonBytes(error, fast.jsonOptions);
+    error = toConnectError(reason);
   }
-  call.end();
+  call.end(error);
   if (exchange.gone) return;
-  exchange.head(status, headersOf(call, bytes.length));
   if (body === undefined) exchange.stopReading();
-  exchange.end(bytes);
+  if (encoding.protocol === "grpc") sendGrpc(call, answer, error);
+  else if (answer === undefined) sendError(fast, call, error);
+  else send(call, 200, answer);
 }
+
+function inEnvelope(fast: FastMethod, { encoding }: Call, body: Buffer): object | Promise<object> {
+  const parser = fast.serialization.getI(encoding.binary);
+  const only = onlyEnvelope(body);
+  if (only !== undefined) return parser.parse(only);
+  return onlyMessage(readEnvelopes(body, parser, encoding.protocol, fast.readMaxBytes), "unary");
+}
+
+function sendGrpc(call: Call, answer: Uint8Array | undefined, error: ConnectError | undefined): void {
+  const { exchange, encoding, written } = call;
+  exchange.head(
+    200,
+    written.header === undefined ? { "content-type": encoding.contentType } : toNodeHeaders(written.header),
+    true,
+  );
+  exchange.end(answer === undefined ? undefined : wrap(answer), grpcTrailers(written.trailer, error));
+}
+
+function sendError(fast: FastMethod, call: Call, error = tooLarge(fast.readMaxBytes)): void {
+  call.responseHeader.set("content-type", "application/json");
+  for (const [name, value] of error.metadata) call.responseHeader.set(name, value);
+  send(call, codeToHttpStatus(error.code), errorToJsonBytes(error, fast.jsonOptions));
+}
+
+function send(call: Call, status: number, bytes: Uint8Array): void {
+  call.exchange.head(status, headersOf(call, bytes.length));
+  call.exchange.end(bytes);
+}
+
+const emptyTrailer = new Headers();
 
 function headersOf({ encoding, written }: Call, bytes: number): OutgoingHeaders {
   const { header, trailer } = written;
@@ -42,6 +70,13 @@ function headersOf({ encoding, written }: Call, bytes: number): OutgoingHeaders 
   const muxed = trailerMux(own, trailer ?? emptyTrailer);
   return { ...toNodeHeaders(muxed), "content-length": bytes };
 }
+
+/** Of a body with one message. */
+export function mostBytes({ readMaxBytes }: FastMethod, { encoding }: Call): number {
+  return encoding.enveloped ? readMaxBytes + envelopeHeadBytes : readMaxBytes;
+}
+
+const envelopeHeadBytes = 5;
 
 export function tooLarge(readMaxBytes: number): ConnectError {
   return new ConnectError(
