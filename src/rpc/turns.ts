@@ -19,13 +19,14 @@ import { BrokerError } from "../errors.js";
 import { type AdmitRequest, type Dispatcher, refusalError } from "../turns/dispatcher.js";
 import { type IfExpired, isTerminal } from "../turns/follow.js";
 import type { Provider } from "../turns/provider.js";
+import { textOf } from "../turns/run-turn.js";
 import type { ConflictPolicy, TurnRow } from "../turns/turn.js";
 import type { TraceCarrier } from "../turns/turn-trace.js";
 import { type Caller, callerOf, whereOf } from "./caller.js";
 import { type Reservations, reservationOf } from "./reservations.js";
 import { traceKey } from "./tracing.js";
 import { turnMessage } from "./turn-message.js";
-import { checkTurnRequest, mergeKey, payloadHash } from "./turn-request.js";
+import { checkTurnRequest, mergeKey, payloadHash, readTurnRequest } from "./turn-request.js";
 import { findTurn, type Target, type TargetDeps, targetOf } from "./turn-target.js";
 
 export interface TurnRpcDeps extends TargetDeps {
@@ -75,7 +76,11 @@ export function turnMethods(deps: TurnRpcDeps): Methods {
     async getTurn(request, context) {
       const turn = await findTurn(deps, callerOf(context), request);
       const pendingPermissions = [...(await deps.dispatcher.pendingPermissions(turn))];
-      return { turn: { ...turnMessage(turn), pendingPermissions } };
+      const inputText = await inputTextOf(deps, turn);
+      return {
+        turn: { ...turnMessage(turn), pendingPermissions },
+        ...(inputText === undefined ? {} : { inputText }),
+      };
     },
 
     async respondPermission(request, context) {
@@ -168,6 +173,13 @@ async function admitInto(
   const admission = await deps.dispatcher.admit(admit, trace);
   if (admission.kind === "admitted") await deps.reservations.tellAdmission(admission, reserve);
   return admission;
+}
+
+/** Undefined if it is no longer kept. */
+async function inputTextOf(deps: TurnRpcDeps, turn: TurnRow): Promise<string | undefined> {
+  if (turn.state === "COMPLETED") return (await deps.turns.exchange(turn))?.user;
+  const [own] = await deps.turns.requests(turn.turnNo);
+  return own === undefined ? undefined : textOf(readTurnRequest(own).input);
 }
 
 /** The workspace of the session that the new one comes from, unless the request names another. */

@@ -9,6 +9,7 @@ import { noUsage, type SessionRow } from "../sessions/session.js";
 import { type SessionView, scopeMatches, type Where } from "../sessions/session-store.js";
 import { acceptedEvent } from "./accepted.js";
 import type { KeptHistory } from "./history.js";
+import type { Exchange } from "./provider.js";
 import { meetKnown } from "./repeats.js";
 import { hasEnded, type TurnRow } from "./turn.js";
 import { admittedTurn, endedTurn } from "./turn-rows.js";
@@ -81,6 +82,10 @@ export class InternalTurns implements TurnStore {
     return isInternal(recordNo)
       ? { exchanges: [], truncated: false }
       : this.store.history(recordNo, maxBytes);
+  }
+
+  async exchange(turn: Pick<TurnRow, "recordNo" | "turnNo">): Promise<Exchange | undefined> {
+    return isInternal(turn.turnNo) ? undefined : this.store.exchange(turn);
   }
 
   async lastAnswer(recordNo: number): Promise<string | undefined> {

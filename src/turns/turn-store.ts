@@ -173,6 +173,8 @@ export interface TurnStore {
   active(): Promise<readonly TurnRow[]>;
   /** Newest exchanges of a session up to a budget in bytes. */
   history(recordNo: number, maxBytes: number): Promise<KeptHistory>;
+  /** What the turn was asked and answered, if it completed and that is still kept. */
+  exchange(turn: Pick<TurnRow, "recordNo" | "turnNo">): Promise<Exchange | undefined>;
   /** The session's newest answer that is kept. */
   lastAnswer(recordNo: number): Promise<string | undefined>;
   /** The idle session of this scope and provider whose conversation the link ends; undefined if none or several. */

@@ -62,6 +62,35 @@ it("is shown as soon as it is made, and with an id of the client's own once it w
   expect(await client.conversations.retrieve("mine")).toMatchObject({ id: "mine", object: "conversation" });
 });
 
+it("shows what was said in it, page by page", async () => {
+  const { id } = await client.conversations.create();
+  const asked = await ask(id, "say one");
+  await ask(id, "say two");
+  const items: object[] = [];
+  for await (const item of client.conversations.items.list(id, { order: "asc", limit: 3 })) items.push(item);
+  const [said] = asked.output;
+  expect(items).toMatchObject([
+    { role: "user", content: [{ type: "input_text", text: "say one" }] },
+    { id: said?.id, role: "assistant", content: [{ type: "output_text", text: "one" }] },
+    { role: "user", content: [{ text: "say two" }] },
+    { role: "assistant", content: [{ text: "two" }] },
+  ]);
+  const newest = await client.conversations.items.list(id, { limit: 1 });
+  expect(newest).toMatchObject({ has_more: true, data: [{ content: [{ text: "two" }] }] });
+  expect((await client.conversations.items.list("unused")).data).toEqual([]);
+  await expect(client.conversations.items.list(id, { after: "msg_x" })).rejects.toMatchObject({
+    status: 400,
+    param: "after",
+  });
+});
+
+it("a response shows what it was asked", async () => {
+  const { id } = await ask("inputs", "say one");
+  const { data } = await client.responses.inputItems.list(id);
+  expect(data).toMatchObject([{ type: "message", role: "user", content: [{ text: "say one" }] }]);
+  await expect(client.responses.inputItems.list("resp_x")).rejects.toMatchObject({ status: 404 });
+});
+
 it("is deleted with its sessions, by those who may", async () => {
   const { id } = await client.conversations.create();
   await ask(id, "say one");
@@ -115,8 +144,10 @@ it.skipIf(openapiFile === undefined)(
   () => {
     const openapi = new OpenApi(openapiFile ?? "");
     const wrong = sent.flatMap(({ route, status, value }) => {
-      if (!route.includes("/conversations")) return [];
+      if (!/conversations|input_items/.test(route)) return [];
       if (status !== 200) return openapi.problems("ErrorResponse", value);
+      if (route.endsWith("/input_items")) return openapi.problems("ResponseItemList", value);
+      if (route.endsWith("/items")) return openapi.problems("ConversationItemList", value);
       const deleted = route.startsWith("DELETE");
       return openapi.problems(deleted ? "DeletedConversationResource" : "ConversationResource", value);
     });

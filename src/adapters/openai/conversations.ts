@@ -10,6 +10,7 @@ import { invalid } from "./errors.js";
 import { below } from "./origin.js";
 import { ifFound } from "./plan-turn.js";
 import { notFound } from "./responses/find.js";
+import { saidIn } from "./responses/said.js";
 
 /** The time of its making, and chance. */
 const mintedId = /^conv_([0-9a-f]{12})[0-9a-f]{20}$/;
@@ -51,6 +52,11 @@ export async function handleRetrieveConversation(call: Call, id: string): Promis
     throw notFound("conversation_id", `no conversation ${id}`, "conversation_not_found");
   }
   call.sendJson(toConversation(id, createdAt));
+}
+
+export async function handleConversationItems(call: Call, id: string): Promise<void> {
+  const keys = (await selectors(call, id)).map(({ value }) => value);
+  call.sendJson(await saidIn(call, keys));
 }
 
 /** Deletes its sessions, with all that is in them. The broker asks for the role admin. */

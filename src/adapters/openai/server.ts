@@ -10,6 +10,7 @@ import { ClientGoneError } from "./body.js";
 import type { AdapterDefaults, AdapterLimits, Call } from "./call.js";
 import { handleChat } from "./chat.js";
 import {
+  handleConversationItems,
   handleCreateConversation,
   handleDeleteConversation,
   handleRetrieveConversation,
@@ -24,6 +25,7 @@ import type { OriginRow } from "./origin.js";
 import { shippedOrigins } from "./origin-table.js";
 import { handleCreateResponse } from "./responses/create.js";
 import { handleCancelResponse, handleDeleteResponse, handleRetrieveResponse } from "./responses/retrieve.js";
+import { handleInputItems } from "./responses/said.js";
 import { createServerInfo } from "./server-info.js";
 import { systemTimers, type Timers } from "./time.js";
 
@@ -63,8 +65,10 @@ const routes: readonly Route[] = [
   { method: "GET", path: "/v1/responses/{id}", handle: handleRetrieveResponse },
   { method: "DELETE", path: "/v1/responses/{id}", handle: handleDeleteResponse },
   { method: "POST", path: "/v1/responses/{id}/cancel", handle: handleCancelResponse },
+  { method: "GET", path: "/v1/responses/{id}/input_items", handle: handleInputItems },
   { method: "POST", path: "/v1/conversations", handle: handleCreateConversation },
   { method: "GET", path: "/v1/conversations/{id}", handle: handleRetrieveConversation },
+  { method: "GET", path: "/v1/conversations/{id}/items", handle: handleConversationItems },
   { method: "DELETE", path: "/v1/conversations/{id}", handle: handleDeleteConversation },
   { method: "POST", path: "/v1/messages", handle: handleMessages, fail: sendAnthropicError },
   { method: "POST", path: "/v1/messages/count_tokens", handle: handleCountTokens, fail: sendAnthropicError },

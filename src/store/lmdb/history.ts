@@ -67,6 +67,14 @@ export function readHistory(tables: Tables, recordNo: number, maxBytes: number):
   return { exchanges: newestFirst.reverse(), truncated };
 }
 
+export function readExchange(
+  tables: Tables,
+  { recordNo, turnNo }: Pick<TurnRow, "recordNo" | "turnNo">,
+): Exchange | undefined {
+  const sealed = tables.get("history", [recordNo, turnNo]);
+  return sealed === undefined ? undefined : decodeExchange(sealed);
+}
+
 export function readLastAnswer(tables: Tables, recordNo: number): string | undefined {
   for (const { value } of tables.entriesBetween("history", [recordNo, afterAll], [recordNo], true)) {
     return decodeExchange(value).assistant;

@@ -26,6 +26,7 @@ import type {
   Where,
 } from "../../sessions/session-store.js";
 import type { KeptHistory } from "../../turns/history.js";
+import type { Exchange } from "../../turns/provider.js";
 import type { TurnRow } from "../../turns/turn.js";
 import type {
   Admission,
@@ -44,7 +45,7 @@ import { type Stretch, walkActivity } from "./activity.js";
 import { followLink } from "./chains.js";
 import { decodeBatch, unseal, unsealMessage } from "./codec.js";
 import type { CommandInput } from "./commands.js";
-import { readHistory, readLastAnswer } from "./history.js";
+import { readExchange, readHistory, readLastAnswer } from "./history.js";
 import { type PruneStepResult, pruneScopes } from "./prune-commands.js";
 import { afterAll } from "./schema.js";
 import type { Key, Tables } from "./tables.js";
@@ -271,6 +272,11 @@ export class LmdbStore implements SessionStore, TurnStore, TurnArchive {
   async history(recordNo: number, maxBytes: number): Promise<KeptHistory> {
     this.tables.refresh();
     return readHistory(this.tables, recordNo, maxBytes);
+  }
+
+  async exchange(turn: Pick<TurnRow, "recordNo" | "turnNo">): Promise<Exchange | undefined> {
+    this.tables.refresh();
+    return readExchange(this.tables, turn);
   }
 
   async lastAnswer(recordNo: number): Promise<string | undefined> {
