@@ -26,6 +26,8 @@ export interface Target {
   readonly workspace?: string;
   readonly chain?: ChainEnd;
   readonly replayed?: NonNullable<AdmitCall["replayed"]>;
+  /** Row of the session in which an earlier try of the request would be. Default: the key's. */
+  readonly triedIn?: number;
   /** If the conversation has gone on meanwhile. */
   readonly otherwise?: Target;
 }
@@ -45,8 +47,11 @@ export async function targetOf(deps: TargetDeps, caller: Caller, request: Dispat
       if (caller.shared && endUser === "") return { canonical };
       const chain = toldOf(deps, caller, request, target.value);
       const fresh = { canonical, chain: { link: chain.link } };
-      const row = chain.anchor && (await deps.turns.followLink(canonical.key, chain.anchor));
-      return row === undefined ? fresh : { canonical: deps.keys.ofRow(row), chain, otherwise: fresh };
+      const linked = chain.anchor && (await deps.turns.followLink(canonical.key, chain.anchor));
+      if (linked === undefined) return fresh;
+      const { row, isNewest } = linked;
+      if (!isNewest) return { ...fresh, triedIn: row.recordNo };
+      return { canonical: deps.keys.ofRow(row), chain, otherwise: fresh, triedIn: row.recordNo };
     }
     case "afterTurn":
       return afterTurn(deps, caller, target.value);
@@ -72,7 +77,9 @@ async function afterTurn(deps: TargetDeps, caller: Caller, target: TurnTarget): 
     forkOf: after,
     workspace: view?.row.workspace ?? "",
   };
-  return view === undefined ? fork : { canonical: deps.keys.ofRow(view.row), after, otherwise: fork };
+  const triedIn = turn.recordNo;
+  if (view === undefined) return { ...fork, triedIn };
+  return { canonical: deps.keys.ofRow(view.row), after, otherwise: fork, triedIn };
 }
 
 function withHistory(deps: TargetDeps, request: DispatchRequest, canonical: CanonicalKey): Target {

@@ -19,6 +19,7 @@ import { BrokerError } from "../errors.js";
 import { type AdmitRequest, type Dispatcher, refusalError } from "../turns/dispatcher.js";
 import { type IfExpired, isTerminal } from "../turns/follow.js";
 import type { Provider } from "../turns/provider.js";
+import { earlierTry, mostRetried } from "../turns/repeats.js";
 import { textOf } from "../turns/run-turn.js";
 import type { ConflictPolicy, TurnRow } from "../turns/turn.js";
 import type { TraceCarrier } from "../turns/turn-trace.js";
@@ -123,6 +124,8 @@ async function admit(
   const known = await repeatedTurn(deps, caller, request, hash);
   if (known !== undefined) return known;
   const target = await targetOf(deps, caller, request);
+  const tried = request.isRetry ? await earlierTurn(deps, caller, hash, target) : undefined;
+  if (tried !== undefined) return tried;
   const admission = await admitInto(deps, caller, request, hash, target, trace);
   if (admission.kind !== "refused") return admission.turn;
   if (admission.reason !== "CONVERSATION_MOVED_ON" || target.otherwise === undefined) {
@@ -138,7 +141,7 @@ async function admitInto(
   caller: Caller,
   request: DispatchRequest,
   hash: Uint8Array,
-  { canonical, workspace = "", otherwise: _, ...where }: Target,
+  { canonical, workspace = "", otherwise: _, triedIn: _tried, ...where }: Target,
   trace: TraceCarrier,
 ) {
   const provider = deps.providers.get(canonical.key.provider);
@@ -186,6 +189,19 @@ async function inputTextOf(deps: TurnRpcDeps, turn: TurnRow): Promise<string | u
 function optionsIn(workspace: string, { reserve }: DispatchRequest): ReserveOptions | undefined {
   if (workspace === "" || reserve?.workspace) return reserve;
   return { ...(reserve ?? create(ReserveOptionsSchema)), workspace };
+}
+
+/** The turn of an earlier try that had no turn id of the caller's. */
+async function earlierTurn(
+  deps: TurnRpcDeps,
+  { name }: Caller,
+  payloadHash: Uint8Array,
+  { canonical, triedIn }: Target,
+): Promise<TurnRow | undefined> {
+  const recordNo = triedIn ?? (await deps.store.byKey(canonical.key))?.row.recordNo;
+  if (recordNo === undefined) return undefined;
+  const turns = await deps.turns.newestTurns(recordNo, mostRetried);
+  return earlierTry(turns, { credential: name, payloadHash }, deps.clock.now());
 }
 
 /** The turn of an earlier try, however its session has changed since. */

@@ -13,7 +13,15 @@ import type { Exchange } from "./provider.js";
 import { meetKnown } from "./repeats.js";
 import { hasEnded, type TurnRow } from "./turn.js";
 import { admittedTurn, endedTurn } from "./turn-rows.js";
-import type { Admission, AdmitCall, Grant, JournalEntry, TurnEndCall, TurnStore } from "./turn-store.js";
+import type {
+  Admission,
+  AdmitCall,
+  Grant,
+  JournalEntry,
+  Linked,
+  TurnEndCall,
+  TurnStore,
+} from "./turn-store.js";
 
 interface InternalTurn {
   row: TurnRow;
@@ -92,8 +100,12 @@ export class InternalTurns implements TurnStore {
     return isInternal(recordNo) ? undefined : this.store.lastAnswer(recordNo);
   }
 
-  followLink(...call: Parameters<TurnStore["followLink"]>): Promise<SessionRow | undefined> {
+  followLink(...call: Parameters<TurnStore["followLink"]>): Promise<Linked | undefined> {
     return this.store.followLink(...call);
+  }
+
+  newestTurns(recordNo: number, limit: number): Promise<readonly TurnRow[]> {
+    return this.store.newestTurns(recordNo, limit);
   }
 
   async admit(call: AdmitCall): Promise<Admission> {

@@ -14,3 +14,30 @@ export function idReused(turnId: string): Refusal {
     turn_id: turnId,
   });
 }
+
+/** After this long, a repeat without a turn id is a new turn. */
+const retryWindowMs = 10 * 60_000;
+/** How many of a session's newest turns are looked at for one. */
+export const mostRetried = 10;
+
+/** What makes a repeat the same. */
+export type Attempt = Pick<TurnRow, "credential" | "payloadHash">;
+
+/**
+ * The turn that a client's repeat without a turn id is about: one that waits or
+ * runs, or the session's last if it was answered. One that failed is to be run
+ * again (ruling 39).
+ *
+ * @param turns of the session, newest first
+ */
+export function earlierTry(turns: readonly TurnRow[], attempt: Attempt, nowMs: number): TurnRow | undefined {
+  return turns.find(({ state, credential, payloadHash, createdAtMs }, index) => {
+    const counts = state === "QUEUED" || state === "RUNNING" || (index === 0 && state === "COMPLETED");
+    return (
+      counts &&
+      credential === attempt.credential &&
+      nowMs - createdAtMs <= retryWindowMs &&
+      Buffer.compare(payloadHash, attempt.payloadHash) === 0
+    );
+  });
+}

@@ -156,6 +156,12 @@ export interface EvictCall extends RetentionSettings {
   readonly stopping: AbortSignal;
 }
 
+export interface Linked {
+  readonly row: SessionRow;
+  /** It is idle, and nothing was answered in it since. */
+  readonly isNewest: boolean;
+}
+
 export interface TurnStore {
   /** By turn id, within some scopes. */
   byTurnId(turnId: string, where: Where): Promise<TurnRow | undefined>;
@@ -177,11 +183,13 @@ export interface TurnStore {
   exchange(turn: Pick<TurnRow, "recordNo" | "turnNo">): Promise<Exchange | undefined>;
   /** The session's newest answer that is kept. */
   lastAnswer(recordNo: number): Promise<string | undefined>;
-  /** The idle session of this scope and provider whose conversation the link ends; undefined if none or several. */
+  /** The live session of this scope and provider that was given the link; undefined if none or several were. */
   followLink(
     place: Pick<SessionRow["key"], "scope" | "provider">,
     link: Uint8Array,
-  ): Promise<SessionRow | undefined>;
+  ): Promise<Linked | undefined>;
+  /** Turns of a session, newest first. */
+  newestTurns(recordNo: number, limit: number): Promise<readonly TurnRow[]>;
 
   admit(call: AdmitCall): Promise<Admission>;
   /** Lets a merged turn wait on its own, since the other took no more text. Undefined if it has ended. */

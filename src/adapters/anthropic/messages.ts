@@ -3,7 +3,7 @@ import type { TurnEvent } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import { readJsonObject } from "../openai/body.js";
 import type { Call } from "../openai/call.js";
 import { type ApiError, failureOf, toApiError } from "../openai/errors.js";
-import { isEnding } from "../openai/follow-turn.js";
+import { followedId, isEnding } from "../openai/follow-turn.js";
 import { sendJson } from "../openai/json.js";
 import { planTurn } from "../openai/plan-turn.js";
 import { runTurn, turnHeaders } from "../openai/run-turn.js";
@@ -23,8 +23,8 @@ export async function handleMessages(call: Call): Promise<void> {
   // The client may have left while its request was looked at.
   if (res.destroyed) return;
 
-  const { turnId } = turn.request;
-  const events = new MessageEvents({ turnId, model: request.model, thinking: request.thinking });
+  const { model, thinking } = request;
+  let events = new MessageEvents({ turnId: turn.request.turnId, model, thinking });
   let headers: Readonly<Record<string, string>> = {};
   let stream: EventStream | undefined;
 
@@ -37,6 +37,7 @@ export async function handleMessages(call: Call): Promise<void> {
   async function onEvent(event: TurnEvent): Promise<void> {
     if (event.event.case === "accepted") {
       headers = turnHeaders(event.turnId, event.event.value);
+      events = new MessageEvents({ turnId: followedId(turn.request, event), model, thinking });
       if (request.stream) {
         const every = (callback: () => void) => timers.every(limits.keepAliveMs, callback);
         stream = openEventStream(res, headers, every, ping);

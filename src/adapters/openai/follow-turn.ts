@@ -34,10 +34,9 @@ export async function* followTurn(options: FollowOptions): AsyncGenerator<TurnEv
   let accepted = options.attachAfter !== undefined;
   let mayHaveArrived = false;
   let afterSequence = options.attachAfter ?? 0;
+  let { turnId } = request;
   const open = (): AsyncIterable<{ readonly event?: TurnEvent | undefined }> =>
-    accepted
-      ? broker.attach({ turnId: request.turnId, scope, afterSequence }, call)
-      : broker.dispatch(request, call);
+    accepted ? broker.attach({ turnId, scope, afterSequence }, call) : broker.dispatch(request, call);
   let stream = open();
   for (let failures = 0; ; ) {
     let failure: ConnectError;
@@ -50,6 +49,7 @@ export async function* followTurn(options: FollowOptions): AsyncGenerator<TurnEv
           failures = 0;
         }
         accepted ||= event.event.case === "accepted";
+        turnId = followedId(request, event);
         yield event;
         if (isEnding(event)) return;
       }
@@ -65,6 +65,11 @@ export async function* followTurn(options: FollowOptions): AsyncGenerator<TurnEv
     await options.timers.sleep(options.reattachDelayMs * 2 ** (failures - 1), signal);
     stream = open();
   }
+}
+
+/** The turn that is followed: that of an earlier try, if the broker knows one. */
+export function followedId({ turnId, isRetry }: FollowOptions["request"], event: TurnEvent): string {
+  return isRetry === true ? event.turnId : turnId;
 }
 
 /** Whether the event is the turn's last. */

@@ -1,14 +1,5 @@
-/** Which turn a request asks for: in which session, under which id, with which options. */
-import { createHash } from "node:crypto";
-import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
-import {
-  type ListTurnsRequest,
-  OnConflict,
-  OnDisconnect,
-  type Turn,
-  TurnState,
-} from "../../../gen/sessionbroker/v1/turn_pb.js";
+import { OnConflict, OnDisconnect } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { Call } from "./call.js";
 import type { Conversation } from "./conversation.js";
 import { invalid } from "./errors.js";
@@ -49,14 +40,7 @@ export interface Place {
   readonly historyReplayed?: boolean;
   /** The session goes on however long it was idle: no other may take its place. */
   readonly neverStale?: boolean;
-  /** The session that is meant, for those that have an earlier one. */
-  readonly session?: Partial<Pick<ListTurnsRequest, "key" | "sessionId">>;
 }
-
-/** After this long, an SDK's repeat is a new turn. */
-const retryWindowMs = 10 * 60_000;
-/** How many of a session's newest turns are looked at. */
-const lookedAt = 10;
 
 export async function planTurn(call: Call, ask: Ask): Promise<PlannedTurn> {
   const { header } = call;
@@ -78,8 +62,8 @@ export async function planTurn(call: Call, ask: Ask): Promise<PlannedTurn> {
   const cancelOnLeave = optionHeader(header, "x-session-broker-on-disconnect", leavings) ?? true;
   const place = (await ask.placeOf?.(choice, origin)) ?? placeOfOrigin(call, ask, choice, origin);
   const payloadDigest = ask.digest(place.sameTarget);
-  const attempt = attemptLabel(call, payloadDigest);
-  const turnId = await idOfTurn(call, place, attempt);
+  const idempotencyKey = presentHeader(header, "idempotency-key");
+  const turnId = idempotencyKey === undefined ? call.newId() : turnIdOf(idempotencyKey, place.scope);
   return {
     request: {
       target: place.target,
@@ -93,7 +77,8 @@ export async function planTurn(call: Call, ask: Ask): Promise<PlannedTurn> {
       onDisconnect: OnDisconnect.DETACH,
       payloadDigest,
       historyReplayed: place.historyReplayed ?? false,
-      labels: { ...ask.labels, ...(place.session === undefined ? {} : { attempt }) },
+      isRetry: idempotencyKey === undefined && isRetry(header),
+      labels: { ...ask.labels },
       ...(place.neverStale === true ? { reserve: { resetPolicy: {} } } : {}),
       ...(ask.responseId === undefined ? {} : { responseId: ask.responseId(turnId) }),
     },
@@ -123,46 +108,7 @@ function placeOfOrigin(
     // A message that comes alone is the next one, for a client that sends them one at a time.
     historyReplayed: replayed && (neverAlone || conversation.history.length > 0),
     sameTarget: [scope, provider, externalId],
-    session: { key: key as ListTurnsRequest["key"] & object },
   };
-}
-
-/** The turn of an earlier try, or a new one. */
-async function idOfTurn(call: Call, place: Place, attempt: string): Promise<string> {
-  const { broker, callHeaders: headers } = call;
-  const idempotencyKey = presentHeader(call.header, "idempotency-key");
-  if (idempotencyKey !== undefined) return turnIdOf(idempotencyKey, place.scope);
-  if (isRetry(call.header) && place.session !== undefined) {
-    const listed = await ifFound(broker.listTurns({ ...place.session, pageSize: lookedAt }, { headers }));
-    const earlier = earlierTry(listed?.turns ?? [], attempt, call.timers.now());
-    if (earlier !== undefined) return earlier.turnId;
-  }
-  return call.newId();
-}
-
-/**
- * The turn that an SDK's own repeat is about: one that waits or runs, or the
- * session's last if it was answered. One that failed is to be run again.
- */
-export function earlierTry(turns: readonly Turn[], attempt: string, nowMs: number): Turn | undefined {
-  return turns.find(({ state, labels, createdAt }, index) => {
-    const counts =
-      state === TurnState.QUEUED ||
-      state === TurnState.RUNNING ||
-      (index === 0 && state === TurnState.COMPLETED);
-    const ageMs = nowMs - (createdAt === undefined ? 0 : timestampMs(createdAt));
-    return counts && labels.attempt === attempt && ageMs <= retryWindowMs;
-  });
-}
-
-/**
- * Equal for equal requests with the same token. Others can read it, so it has
- * of the token's hash what tells credentials apart, and too little to find a
- * token by.
- */
-function attemptLabel({ callHeaders }: Call, digest: Uint8Array): string {
-  const token = createHash("sha256").update(JSON.stringify(callHeaders)).digest("hex").slice(0, 4);
-  return `${Buffer.from(digest).toString("hex")}.${token}`;
 }
 
 /** The SDKs of OpenAI and Anthropic say so themselves. */

@@ -4,7 +4,7 @@ import { Outcome } from "../../../gen/sessionbroker/v1/session_pb.js";
 import type { Accepted, DispatchRequestSchema, TurnEvent } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { Call } from "./call.js";
 import { toApiError } from "./errors.js";
-import { followTurn, isEnding } from "./follow-turn.js";
+import { followedId, followTurn, isEnding } from "./follow-turn.js";
 import { headerValue } from "./headers.js";
 
 export interface PlannedTurn {
@@ -25,7 +25,7 @@ export type OnEvent = (event: TurnEvent, letGo: () => void) => Promise<void>;
 export async function runTurn(call: Call, turn: PlannedTurn, onEvent: OnEvent): Promise<void> {
   const { broker, res, callHeaders: headers, limits, timers } = call;
   const { request, scope, cancelOnLeave } = turn;
-  const { turnId } = request;
+  let { turnId } = request;
   const stop = new AbortController();
   let accepted = false;
   let ended = false;
@@ -58,6 +58,7 @@ export async function runTurn(call: Call, turn: PlannedTurn, onEvent: OnEvent): 
     });
     for await (const event of events) {
       accepted ||= event.event.case === "accepted";
+      turnId = followedId(request, event);
       ended = isEnding(event);
       if (!left) await onEvent(event, letGo);
       else if (accepted) abandon();

@@ -4,6 +4,7 @@ import { ChainRecordSchema } from "../../../gen/sessionbroker/storage/v1/records
 import type { SessionRow } from "../../sessions/session.js";
 import type { LaneState } from "../../sessions/session-store.js";
 import type { TurnRow } from "../../turns/turn.js";
+import type { Linked } from "../../turns/turn-store.js";
 import { sealMessage, unsealMessage } from "./codec.js";
 import type { Key, Tables } from "./tables.js";
 
@@ -16,16 +17,17 @@ export function giveLink(tables: Tables, { key, recordNo }: TurnRow, link: Uint8
   tables.put("chains", place, sealMessage(ChainRecordSchema, record));
 }
 
-/** The live session that the link is the newest of. */
+/** The live session that was given the link. */
 export function followLink(
   tables: Tables,
   { scope, provider }: { readonly scope: string; readonly provider: string },
   link: Uint8Array,
-): SessionRow | undefined {
+): Linked | undefined {
   const known = read(tables, placeOf({ scope, provider }, link));
   if (known === undefined || known.shared) return undefined;
   const row = tables.current({ scope, provider, externalId: known.externalId });
-  return row?.recordNo === known.recordNo && isAt(row, tables.lane(row.key), link) ? row : undefined;
+  if (row?.recordNo !== known.recordNo || row.archived !== undefined) return undefined;
+  return { row, isNewest: isAt(row, tables.lane(row.key), link) };
 }
 
 /** The session beside that of the key which the link is the newest of. */

@@ -3,7 +3,6 @@
 import { ChangeRecordSchema } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
 import type { SessionKey } from "../../sessions/key.js";
 import type { Refusal } from "../../sessions/refusal.js";
-import type { SessionRow } from "../../sessions/session.js";
 import type {
   Activity,
   Change,
@@ -34,6 +33,7 @@ import type {
   EvictCall,
   Grant,
   JournalEntry,
+  Linked,
   TurnArchive,
   TurnEndCall,
   TurnListCall,
@@ -284,9 +284,21 @@ export class LmdbStore implements SessionStore, TurnStore, TurnArchive {
     return readLastAnswer(this.tables, recordNo);
   }
 
-  async followLink(...[place, link]: Parameters<TurnStore["followLink"]>): Promise<SessionRow | undefined> {
+  async followLink(...[place, link]: Parameters<TurnStore["followLink"]>): Promise<Linked | undefined> {
     this.tables.refresh();
     return followLink(this.tables, place, link);
+  }
+
+  async newestTurns(recordNo: number, limit: number): Promise<readonly TurnRow[]> {
+    this.tables.refresh();
+    const newest: TurnRow[] = [];
+    const keys = this.tables.keysDown("sessionTurns", [recordNo, Number.MAX_SAFE_INTEGER], [recordNo]);
+    for (const [, turnNo] of keys) {
+      const turn = this.tables.turn(Number(turnNo));
+      if (turn !== undefined) newest.push(turn);
+      if (newest.length >= limit) break;
+    }
+    return newest;
   }
 
   admit(call: AdmitCall): Promise<Admission> {

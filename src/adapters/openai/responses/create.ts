@@ -3,7 +3,7 @@ import type { TurnEvent } from "../../../../gen/sessionbroker/v1/turn_pb.js";
 import { readJsonObject } from "../body.js";
 import type { Call } from "../call.js";
 import { failureOf, invalid, sendError, toApiError } from "../errors.js";
-import { isEnding } from "../follow-turn.js";
+import { followedId, isEnding } from "../follow-turn.js";
 import { sendJson } from "../json.js";
 import { planTurn } from "../plan-turn.js";
 import { runTurn, turnHeaders } from "../run-turn.js";
@@ -35,13 +35,13 @@ export async function handleCreateResponse(call: Call): Promise<void> {
   const stream = request.stream
     ? new ResponseStream(res, (callback) => timers.every(limits.keepAliveMs, callback))
     : undefined;
-  const { turnId } = turn.request;
-  let events = new ResponseEvents({ turnId, createdAt: 0, labels });
+  let events = new ResponseEvents({ turnId: turn.request.turnId, createdAt: 0, labels });
   let headers: Readonly<Record<string, string>> = {};
 
   async function onEvent(event: TurnEvent, letGo: () => void): Promise<void> {
     const { event: payload, time } = event;
     if (payload.case === "accepted") {
+      const turnId = followedId(turn.request, event);
       events = new ResponseEvents({ turnId, createdAt: Number(time?.seconds ?? 0n), labels });
       headers = turnHeaders(event.turnId, payload.value);
       stream?.open(headers);

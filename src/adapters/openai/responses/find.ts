@@ -67,7 +67,6 @@ export async function placeAfter(
     target: { case: "afterTurn", value: { turnId: previous.turnId, scope: key.scope } },
     sameTarget: [key.scope, provider, previous.turnId],
     neverStale: true,
-    session: { sessionId },
   };
 }
 
