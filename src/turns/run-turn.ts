@@ -128,8 +128,8 @@ class TurnRun {
       if (said.truncated) this.#announceCut();
       return said.exchanges;
     }
-    // A conversation that nobody has begun is given all that was said where it comes from.
-    if (nativeStateBefore === "unbound" && session.turnCount === 1) {
+    // Until a turn has succeeded, the agent is told all that was said where the conversation comes from.
+    if (nativeStateBefore !== "bound") {
       const kept = await this.#keptHistory();
       if (kept.truncated) this.#announceCut();
       return [...kept.exchanges, ...exchangesOf(history)];

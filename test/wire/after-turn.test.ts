@@ -95,6 +95,17 @@ describe("a turn after another", () => {
     expect(next.text).not.toContain("chess");
   });
 
+  it("is told it again if its first turn fails", async () => {
+    const first = await answered(say("my name is Ada", newKey("claude")));
+    await answered(goOn(first.turnId, "and I like chess"));
+    const failed = goOn(first.turnId, "[[fail 429]] and I like tea");
+    expect((await failed.ended).at(-1)?.event.case).toBe("failed");
+    const again = await answered(goOn(failed.turnId, "and I like tea"));
+    expect(again.sessionId).not.toBe(first.sessionId);
+    const prompts = JSON.parse(/history=(.*)$/s.exec(again.text)?.[1] ?? "[]");
+    expect(prompts.at(-1)).toContain("my name is Ada");
+  });
+
   it("goes on once and forks the other times, of many at once", async () => {
     const first = await answered(say("say one"));
     const many = await Promise.all(
