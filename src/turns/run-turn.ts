@@ -5,19 +5,12 @@
  *         └─ the agent lost the conversation, and was not asked
  *            ──▶ attempt 2 with the kept history ────▶ ending
  */
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { Notice_Kind, Notice_Recovered, TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
+import { Notice_Kind, TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
 import { noUsage } from "../sessions/session.js";
 import type { ActiveTurn } from "./active-turn.js";
+import { Briefing, restoredNotice } from "./briefing.js";
 import { type Ending, endingOf } from "./endings.js";
-import {
-  allSaid,
-  exchangesOf,
-  type KeptHistory,
-  mostHistoryBytes,
-  type ToldMessage,
-  unseenMessages,
-} from "./history.js";
+import type { ToldMessage } from "./history.js";
 import type {
   Exchange,
   NativeBinding,
@@ -84,7 +77,7 @@ export async function runTurn(
   await deps.stuck.gone(stuck, deps.leftBehind(grant.session.sessionId));
   if (grant.restoredFromMs !== undefined) active.log.add(restoredNotice(grant.restoredFromMs));
   const run = new TurnRun(deps, provider, active, grant, request);
-  const outcome = await run.attempt(1, firstBinding(grant), await run.unseen());
+  const outcome = await run.attempt(1, firstBinding(grant), await run.briefing.beforeInput());
   const retried = run.wasLost(outcome) ? await run.recover() : undefined;
   await active.steeringOver();
   active.permissions.void();
@@ -103,6 +96,7 @@ class TurnRun {
   /** Processes of the turn that could not be ended. */
   survivors: readonly number[] = [];
   #systemDigest: Uint8Array | undefined;
+  readonly briefing: Briefing;
 
   constructor(
     private readonly deps: RunTurnDeps,
@@ -112,31 +106,8 @@ class TurnRun {
     private readonly request: TurnRequest,
   ) {
     this.#nativeId = grant.session.nativeId;
-  }
-
-  /** What the agent has to be told before the input, as it is when the turn has the lane. */
-  async unseen(): Promise<readonly Exchange[]> {
-    const { nativeStateBefore, session } = this.grant;
-    if (nativeStateBefore === "lost") {
-      const kept = await this.#keptHistory();
-      this.#announceLoss(kept);
-      return kept.exchanges;
-    }
-    const { history } = this.request;
-    if (!this.provider.capabilities.resume) {
-      const said = allSaid(await this.#keptHistory(), history);
-      if (said.truncated) this.#announceCut();
-      return said.exchanges;
-    }
-    // Until a turn has succeeded, the agent is told all that was said where the conversation comes from.
-    if (nativeStateBefore !== "bound") {
-      const kept = await this.#keptHistory();
-      if (kept.truncated) this.#announceCut();
-      return [...kept.exchanges, ...exchangesOf(history)];
-    }
-    if (history.length === 0) return [];
-    const lastAnswer = await this.deps.store.lastAnswer(session.recordNo);
-    return exchangesOf(unseenMessages(history, lastAnswer));
+    const { resume } = provider.capabilities;
+    this.briefing = new Briefing(deps.store, active.log, grant, request.history, resume);
   }
 
   async attempt(attempt: number, binding: NativeBinding, unseen: readonly Exchange[]): Promise<TurnOutcome> {
@@ -194,9 +165,8 @@ class TurnRun {
     if (!begun) return undefined;
     this.active.permissions.void();
     this.#nativeId = newNativeId;
-    const kept = await this.#keptHistory();
-    this.#announceLoss(kept);
-    return this.attempt(2, { ...definedId("nativeId", newNativeId), state: "fresh" }, kept.exchanges);
+    const kept = await this.briefing.afterLoss();
+    return this.attempt(2, { ...definedId("nativeId", newNativeId), state: "fresh" }, kept);
   }
 
   async end(outcome: TurnOutcome): Promise<void> {
@@ -350,44 +320,6 @@ class TurnRun {
         : {}),
     };
   }
-
-  async #keptHistory(): Promise<KeptHistory> {
-    return this.deps.store.history(this.grant.turn.recordNo, mostHistoryBytes);
-  }
-
-  #announceLoss({ exchanges, truncated }: KeptHistory): void {
-    this.active.log.add({
-      case: "notice",
-      value: {
-        kind: Notice_Kind.NATIVE_SESSION_LOST,
-        message: "the agent no longer knew the conversation",
-        recovered: exchanges.length > 0 ? Notice_Recovered.HISTORY : Notice_Recovered.NONE,
-      },
-    });
-    if (truncated) this.#announceCut();
-  }
-
-  #announceCut(): void {
-    this.active.log.add({
-      case: "notice",
-      value: {
-        kind: Notice_Kind.HISTORY_TRUNCATED,
-        message: "the agent was given only the newest part of the conversation",
-      },
-    });
-  }
-}
-
-/** Told in the first turn of a session after the store was restored. */
-export function restoredNotice(takenAtMs: number): EventPayload {
-  return {
-    case: "notice",
-    value: {
-      kind: Notice_Kind.STORE_RESTORED,
-      message: "the broker's store was restored from a backup: the agent may remember more than the broker",
-      time: timestampFromMs(takenAtMs),
-    },
-  };
 }
 
 /** The start of a turn whose caller runs the agent. */

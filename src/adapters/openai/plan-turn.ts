@@ -1,3 +1,4 @@
+/** Which turn a request asks for: in which session, under which id, with which options. */
 import { Code, ConnectError } from "@connectrpc/connect";
 import { OnConflict, OnDisconnect } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { Call } from "./call.js";
