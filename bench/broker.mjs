@@ -54,6 +54,12 @@ export async function startBroker(config, fixedPort, environment = {}, data = un
     /** Without the pages of the store, which are the system's to take back. */
     memoryMiB: () => memoryOf(child.pid).own / 2 ** 20,
     terminate,
+    /** And nobody has killed it. */
+    isRunning: () => child.exitCode === null && !child.killed,
+    async kill() {
+      child.kill("SIGKILL");
+      await once(child, "exit");
+    },
     async stop() {
       await terminate();
       rmSync(folder, { recursive: true, force: true });

@@ -1,4 +1,7 @@
 // What a run has found, as Markdown.
+import { readFileSync, writeFileSync } from "node:fs";
+
+const page = new URL("../docs/benchmarks.md", import.meta.url);
 
 export function createReport() {
   return {
@@ -54,6 +57,15 @@ export function toMarkdown({ rows, figures, bars, outputs }, heading) {
   }
   for (const [command, text] of outputs) parts.push(`\`${command}\`:\n\n${text.trim()}`);
   return `${parts.join("\n\n")}\n`;
+}
+
+/** Puts a text into the page, between `<!-- begin: NAME -->` and `<!-- end: NAME -->`. */
+export function writeBlock(name, text) {
+  const [begin, end] = [`<!-- begin: ${name} -->`, `<!-- end: ${name} -->`];
+  const before = readFileSync(page, "utf8");
+  const [from, to] = [before.indexOf(begin), before.indexOf(end)];
+  if (from < 0 || to < from) throw new Error(`${page.pathname} has no block ${begin}`);
+  writeFileSync(page, `${before.slice(0, from + begin.length)}\n${text}${before.slice(to)}`);
 }
 
 function table(titles, rows) {

@@ -10,7 +10,7 @@
 // Prints Markdown on stdout and progress on stderr. Ends with 0 whatever the
 // figures are. Needs wrk and h2load (Debian: wrk, nghttp2-client); peers that
 // are not installed are left out, with a message.
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { cpus, loadavg, release, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -22,7 +22,7 @@ import { latency } from "./parts/latency.mjs";
 import { dispatch, scale } from "./parts/programs.mjs";
 import { createServers } from "./parts/servers.mjs";
 import { streams } from "./parts/streams.mjs";
-import { createReport, toMarkdown } from "./report.mjs";
+import { createReport, toMarkdown, writeBlock } from "./report.mjs";
 
 const parts = { empty, identity, durable, latency, streams, dispatch, scale };
 /** Of these, a smoke test has no time. */
@@ -83,7 +83,7 @@ try {
 }
 const markdown = toMarkdown(report, heading());
 process.stdout.write(markdown);
-if (options.write) writeInto(new URL("../docs/benchmarks.md", import.meta.url), markdown);
+if (options.write) writeBlock("npm run bench -- --write", markdown);
 
 function heading() {
   const command = ["npm run bench", ...(size === "normal" ? [] : ["--", `--${size}`])].join(" ");
@@ -94,13 +94,4 @@ function heading() {
     `${plan.rounds} rounds of ${plan.seconds} s each, medians; the load of the machine was ${loadBefore.toFixed(1)} before it began;`,
     `it took ${((performance.now() - started) / 60_000).toFixed(1)} minutes.`,
   ].join("\n");
-}
-
-/** Between the two markers. */
-function writeInto(file, text) {
-  const [begin, end] = ["<!-- begin: npm run bench -- --write -->", "<!-- end -->"];
-  const page = readFileSync(file, "utf8");
-  const [from, to] = [page.indexOf(begin), page.indexOf(end)];
-  if (from < 0 || to < from) throw new Error(`${file.pathname} has no markers "${begin}" and "${end}"`);
-  writeFileSync(file, `${page.slice(0, from + begin.length)}\n${text}${page.slice(to)}`);
 }

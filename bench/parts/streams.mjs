@@ -81,13 +81,14 @@ const asEvents = (each) => (result) => {
 };
 
 /** Of turns that have said a word and wait. */
-async function memoryOfStreams({ url, token, pid }, count) {
+async function memoryOfStreams({ url, token, client, pid }, count) {
   const agent = new Agent({ maxSockets: count });
   const before = memoryOf(pid).own;
   const open = Array.from({ length: count }, async (_, i) => {
     const message = JSON.stringify({
       key: { scope: "bench", externalId: `open-${i}`, provider: "slow" },
       input: [{ text: Array.from({ length: 60 }, () => "word").join(" ") }],
+      turnId: `open-${i}`,
     });
     const envelope = Buffer.alloc(5);
     envelope.writeUInt32BE(Buffer.byteLength(message), 1);
@@ -105,6 +106,7 @@ async function memoryOfStreams({ url, token, pid }, count) {
   const responses = await Promise.all(open);
   const more = memoryOf(pid).own - before;
   for (const response of responses) response.destroy();
+  for (let i = 0; i < count; i++) await client.cancelTurn({ turnId: `open-${i}` });
   agent.destroy();
   return Math.max(0, Math.round(more / count / 1024));
 }
