@@ -28,6 +28,9 @@ const totalMs = minutes * 60_000;
 const killMs = totalMs / 3;
 const kills = 5;
 const sessions = 50;
+const endKinds = ["completed", "failed", "cancelled", "interrupted"];
+/** A turn that takes longer hangs. */
+const turnMs = 60_000;
 const sampleMs = Math.min(2_000, totalMs / 60);
 const pruneMs = Math.min(5_000, totalMs / 20);
 /** What pruning leaves in each scope. */
@@ -126,21 +129,24 @@ async function runTurn(provider, lane) {
   const turnId = randomUUID();
   const text = word === "[[kill]]" ? "[[hang]]" : `a turn ${word}`;
   const { client } = broker;
-  const stream = client.dispatch({
-    turnId,
-    target: { case: "key", value: { scope: "turns", externalId: chat, provider } },
-    input: [{ part: { case: "text", value: text } }],
-  });
+  const stream = client.dispatch(
+    {
+      turnId,
+      target: { case: "key", value: { scope: "turns", externalId: chat, provider } },
+      input: [{ part: { case: "text", value: text } }],
+    },
+    { timeoutMs: turnMs },
+  );
   let sessionId = "";
   for await (const { event } of stream) {
     const { case: kind, value } = event.event;
     if (kind === "accepted") sessionId = value.session.sessionId;
-    const isHanging = kind === "textDelta" && text === "[[hang]]";
-    // A process that was started ahead does not carry the session's mark.
-    if (isHanging && (word === "[[hang]]" || killAgents(sessionId) === 0))
+    if (kind !== "textDelta") {
+      if (endKinds.includes(kind)) endings[kind] = (endings[kind] ?? 0) + 1;
+    } else if (word === "[[hang]]" || (word === "[[kill]]" && killAgents(sessionId) === 0)) {
+      // A process that was started ahead does not carry the session's mark.
       await client.cancelTurn({ turnId });
-    if (["completed", "failed", "cancelled", "interrupted"].includes(kind))
-      endings[kind] = (endings[kind] ?? 0) + 1;
+    }
   }
   await pause(50);
 }

@@ -63,7 +63,7 @@ export function ordinaryUser() {
 
 /** Whatever ends the benchmark, what it started ends with it. */
 export function endWithParent(child) {
-  const end = () => child.kill("SIGKILL");
+  const end = () => child.kill("SIGTERM");
   process.once("exit", end);
   child.once("exit", () => process.removeListener("exit", end));
 }
