@@ -1,14 +1,16 @@
 // What identity costs in small and in large stores: look-ups, reservations,
-// pruning, opening. `node bench/identity.mjs [rows of the large store] [rows of a prune] [--check]`
+// pruning, opening. `node bench/identity.mjs [rows of the large store] [rows of a prune] [--check] [--json]`
 // Prints medians and ratios within this run; absolute times are this machine's.
-// --check ends with 1 unless the costs are those of stores that scan nothing.
+// --check ends with 1 unless the costs are those of stores that scan nothing;
+// --json adds a line with the figures of the large store.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { Agent, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openStore } from "../dist/src/store/lmdb/open.js";
+import { memoryOf, quantile } from "./measure.mjs";
+import { fillStore, idOf, keyOf } from "./rows.mjs";
 
 const numbers = process.argv.slice(2).filter((arg) => !arg.startsWith("--"));
 const check = process.argv.includes("--check");
@@ -22,45 +24,7 @@ const attempts = check ? 3 : 1;
 const mostRatio = 1.3;
 const mostPruneRatio = 5;
 const main = new URL("../dist/src/main.js", import.meta.url).pathname;
-const day = 24 * 3_600_000;
 const folder = mkdtempSync(join(tmpdir(), "bench-identity-"));
-
-const key = (i) => ({ scope: `tenant-${i % 10}`, externalId: `chat-${i}`, provider: "echo" });
-const idOf = (i) => `00000000-0000-4000-8000-${i.toString(16).padStart(12, "0")}`;
-
-async function fill(data, rows, firstIdle = 0) {
-  const now = Date.now();
-  const opened = await openStore({
-    path: join(data, "store"),
-    now: Date.now,
-    writer: "inline",
-    onLost: (e) => {
-      throw e;
-    },
-  });
-  for (let from = 0; from < rows; from += 2_000) {
-    const batch = Array.from({ length: Math.min(2_000, rows - from) }, (_, n) => {
-      const i = from + n;
-      const at = i < firstIdle ? now - 60 * day + i : now - i;
-      return {
-        key: key(i),
-        sessionId: idOf(i),
-        aliases: [],
-        labels: {},
-        workspace: "",
-        createdAtMs: at,
-        startedAtMs: at,
-        lastActivityMs: at,
-      };
-    });
-    await opened.store.importRows({ rows: batch, callerScopes: ["*"] });
-    if (process.stderr.isTTY && from % 100_000 === 0)
-      process.stderr.write(`\r${data.split("/").at(-1)}: ${from} rows `);
-  }
-  const bytes = opened.bytes();
-  await opened[Symbol.asyncDispose]();
-  return bytes;
-}
 
 async function serve(data, port) {
   const from = performance.now();
@@ -104,20 +68,16 @@ async function serve(data, port) {
       req.on("error", reject);
       req.end(text);
     });
-  await call("GetSession", { key: key(0) }).catch(() => {});
+  await call("GetSession", { key: keyOf(0) }).catch(() => {});
   const openMs = performance.now() - from;
   const stop = async () => {
     agent.destroy();
     child.kill("SIGTERM");
     await once(child, "exit");
   };
-  const memory = () =>
-    Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1] ?? 0) * 1024;
+  const memory = () => memoryOf(child.pid);
   return { call, stop, openMs, memory };
 }
-
-const quantile = (times, q) =>
-  times.toSorted((a, b) => a - b)[Math.min(times.length - 1, Math.floor(times.length * q))];
 
 /** Median times of the same call on two brokers, asked in turns, so that a busy machine is busy for both. */
 async function compare(brokers, run) {
@@ -146,18 +106,18 @@ async function compareWithin(brokers, run) {
 
 async function lookups(brokers) {
   const any = ({ rows }) => Math.floor(Math.random() * rows);
-  const reserve = (broker) => broker.call("Reserve", { key: key(any(broker)) });
+  const reserve = (broker) => broker.call("Reserve", { key: keyOf(any(broker)) });
   await compare(brokers, reserve);
   return {
     "Reserve, existing": await compareWithin(brokers, reserve),
     "ResolveSelection by key": await compareWithin(brokers, (broker) =>
-      broker.call("ResolveSelection", { key: key(any(broker)) }),
+      broker.call("ResolveSelection", { key: keyOf(any(broker)) }),
     ),
     "ResolveSelection by session id": await compareWithin(brokers, (broker) =>
       broker.call("ResolveSelection", { sessionId: idOf(any(broker)) }),
     ),
     GetSession: await compareWithin(brokers, (broker) =>
-      broker.call("GetSession", { key: key(any(broker)) }),
+      broker.call("GetSession", { key: keyOf(any(broker)) }),
     ),
     "Reserve, new (durable)": await compareWithin(brokers, (broker, i) =>
       broker.call("Reserve", { key: { scope: "fresh", externalId: `new-${i}`, provider: "echo" } }),
@@ -181,7 +141,7 @@ try {
   ]) {
     const data = join(folder, name);
     const from = performance.now();
-    const bytes = await fill(data, rows, firstIdle);
+    const bytes = await fillStore(data, rows, { idle: firstIdle });
     stores[name] = { data, rows, bytes, fillMs: performance.now() - from };
   }
   const start = async (name, port) =>
@@ -204,10 +164,11 @@ try {
     times.push(performance.now() - from);
   }
   const { archived = 0 } = await done;
-  const rss = largeOne.memory();
+  const memory = largeOne.memory();
   await largeOne.stop();
 
   const ms = (value) => `${value.toFixed(2)} ms`;
+  const mib = (value) => `${(value / 2 ** 20).toFixed(0)} MiB`;
   console.log(`\n| p50, one client | ${small} sessions | ${large} sessions | ratio |\n|---|---|---|---|`);
   for (const [what, [few, many]] of Object.entries(medians)) {
     console.log(`| ${what} | ${ms(few)} | ${ms(many)} | ${ratioOf([few, many]).toFixed(2)} |`);
@@ -224,8 +185,10 @@ try {
   );
   const { bytes, fillMs } = stores.large;
   console.log(
-    `disk: ${(bytes / large).toFixed(0)} bytes a session; filled at ${Math.round((large / fillMs) * 1000)} rows/s; resident memory ${(rss / 2 ** 20).toFixed(0)} MiB, with what is mapped of ${(bytes / 2 ** 20).toFixed(0)} MiB`,
+    `disk: ${(bytes / large).toFixed(0)} bytes a session; filled at ${Math.round((large / fillMs) * 1000)} rows/s; memory ${mib(memory.own)} of its own, ${mib(memory.resident)} with what is mapped of ${mib(bytes)}`,
   );
+  if (process.argv.includes("--json"))
+    console.log(JSON.stringify({ sessions: large, bytesPerSession: bytes / large, ownMemory: memory.own }));
   if (check) {
     const costly = Object.entries(medians).filter(([, each]) => ratioOf(each) > mostRatio);
     const failures = costly.map(([what]) => `${what}: more than ${mostRatio} times as long`);

@@ -99,6 +99,8 @@ run("costs of a small and a large store", process.execPath, [
   "--check",
 ]);
 
+run("benchmarks, briefly: do they run", "npm", ["run", "--silent", "bench", "--", "--quick"]);
+
 rmSync(scratch, { recursive: true });
 process.stdout.write(`\nNode ${process.versions.node}: ${here}\nNode 24: ${on24}\n`);
 process.stdout.write(

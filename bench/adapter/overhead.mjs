@@ -9,7 +9,8 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { Agent, request } from "node:http";
-import { quantile, startBroker } from "../turns/broker.mjs";
+import { startBroker } from "../broker.mjs";
+import { quantile } from "../measure.mjs";
 
 const turns = Number(process.argv[2] ?? 300);
 const streams = 500;

@@ -15,7 +15,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as pause } from "node:timers/promises";
-import { quantile, startBroker } from "../turns/broker.mjs";
+import { startBroker } from "../broker.mjs";
+import { quantile } from "../measure.mjs";
 
 const [claude, rounds = "10"] = process.argv.slice(2);
 if (claude === undefined) {

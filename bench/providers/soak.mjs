@@ -12,7 +12,8 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { quantile, startBroker } from "../turns/broker.mjs";
+import { startBroker } from "../broker.mjs";
+import { quantile } from "../measure.mjs";
 
 const turns = Number(process.argv[2] ?? 1_000);
 const sessions = 50;

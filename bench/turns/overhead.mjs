@@ -11,7 +11,8 @@ import { Agent, request } from "node:http";
 import { tmpdir } from "node:os";
 import { createInterface } from "node:readline";
 import { setTimeout as pause } from "node:timers/promises";
-import { quantile, startBroker } from "./broker.mjs";
+import { startBroker } from "../broker.mjs";
+import { quantile } from "../measure.mjs";
 
 const agent = new URL("agent.sh", import.meta.url).pathname;
 const connections = new Agent({ keepAlive: true });

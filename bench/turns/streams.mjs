@@ -7,7 +7,7 @@ import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { startBroker } from "./broker.mjs";
+import { startBroker } from "../broker.mjs";
 
 const turns = Number(process.argv[2] ?? 500);
 const seconds = Number(process.argv[3] ?? 30);

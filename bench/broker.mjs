@@ -6,24 +6,32 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { SessionBroker } from "../../dist/gen/sessionbroker/v1/session_broker_pb.js";
+import { SessionBroker } from "../dist/gen/sessionbroker/v1/session_broker_pb.js";
+import { memoryOf } from "./measure.mjs";
+import { endWithParent, freePort } from "./peers/program.mjs";
 
-const main = new URL("../../dist/src/main.js", import.meta.url).pathname;
+const main = new URL("../dist/src/main.js", import.meta.url).pathname;
 
-export async function startBroker(config, port, environment = {}) {
-  const folder = mkdtempSync(join(tmpdir(), "bench-turns-"));
+/**
+ * @param fixedPort default: a free one
+ * @param data the data directory, which stays. Default: one of its own, removed when it is stopped
+ */
+export async function startBroker(config, fixedPort, environment = {}, data = undefined) {
+  const port = fixedPort ?? (await freePort());
+  const folder = mkdtempSync(join(tmpdir(), "bench-broker-"));
+  const kept = data ?? join(folder, "data");
   const file = join(folder, "config.yaml");
   writeFileSync(file, config);
-  const data = join(folder, "data");
   const listen = `127.0.0.1:${port}`;
-  const args = ["serve", "--config", file, "--data", data, "--listen", listen, "--metrics-listen", "off"];
+  const args = ["serve", "--config", file, "--data", kept, "--listen", listen, "--metrics-listen", "off"];
   const child = spawn(process.execPath, [main, ...args, "--socket", join(folder, "b.sock")], {
     stdio: ["ignore", "pipe", "inherit"],
     env: { PATH: process.env.PATH, HOME: folder, SESSION_BROKER_LOG_LEVEL: "warn", ...environment },
   });
+  endWithParent(child);
   await once(child.stdout, "data");
   const url = `http://${listen}`;
-  const token = readFileSync(join(data, "token"), "utf8");
+  const token = readFileSync(join(kept, "token"), "utf8");
   const authorize = (next) => (request) => {
     request.header.set("authorization", `Bearer ${token}`);
     return next(request);
@@ -39,19 +47,22 @@ export async function startBroker(config, port, environment = {}) {
   };
   return {
     url,
+    port,
     token,
     client,
     pid: child.pid,
     /** Without the pages of the store, which are the system's to take back. */
-    memoryMiB: () =>
-      Number(/RssAnon:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1] ?? 0) / 1024,
+    memoryMiB: () => memoryOf(child.pid).own / 2 ** 20,
     terminate,
+    /** And nobody has killed it. */
+    isRunning: () => child.exitCode === null && !child.killed,
+    async kill() {
+      child.kill("SIGKILL");
+      await once(child, "exit");
+    },
     async stop() {
       await terminate();
       rmSync(folder, { recursive: true, force: true });
     },
   };
 }
-
-export const quantile = (values, q) =>
-  values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * q))];

@@ -1,0 +1,35 @@
+// Latency at a fixed rate: half of what the broker does at saturation.
+import { contest } from "../contest.mjs";
+import { inTurns, median } from "../measure.mjs";
+import { lookup, lookups, reserveNew } from "./requests.mjs";
+
+/** Many, so that each asks seldom. */
+const connections = 256;
+
+export async function latency(context) {
+  const { servers, report, plan, say } = context;
+  const broker = await servers.broker();
+  const measures = Object.fromEntries([
+    ...Object.entries(lookups).map(([what, each]) => [what, lookup(broker, each)]),
+    ["Reserve, new (durable)", reserveNew(broker)],
+  ]);
+  for (const [what, load] of Object.entries(measures)) {
+    const [saturation] = await contest(context, `${what}, at saturation`, [
+      { name: "session-broker", pid: broker.pid, load },
+    ]);
+    const rate = saturation / 2;
+    say(`${what}, ${Math.round(rate)} a second`);
+    const pauseMs = (connections / rate) * 1000;
+    const [results] = await inTurns([load], plan.rounds, () =>
+      load({ connections, seconds: plan.seconds, pauseMs }),
+    );
+    const of = (name) => median(results.map((result) => result[name]));
+    const reached = median(results.map(({ requests, seconds }) => requests / seconds));
+    report.figure(
+      `${what}, at ${Math.round(reached)} a second: p50, p99, p99.9`,
+      ["p50", "p99", "p999"].map((name) => `${of(name).toFixed(2)} ms`).join(", "),
+    );
+    if (what.startsWith("Reserve"))
+      report.bar(`p99 of ${what}, at half the saturation, of p50`, of("p99") / of("p50"), 5, { most: true });
+  }
+}
