@@ -9,7 +9,7 @@ import { EnvelopeBuffer, onlyEnvelope, onlyMessage, readEnvelopes } from "./enve
 import type { OutgoingHeaders } from "./exchange.js";
 import { toNodeHeaders } from "./headers.js";
 import type { FastMethod } from "./methods.js";
-import { toConnectError, tooLarge } from "./unary.js";
+import { toConnectError } from "./unary.js";
 
 /** What is sent at once, although more may come in the same moment. */
 const flushBytes = 16 * 1024;
@@ -17,12 +17,10 @@ const envelopeHeadBytes = 5;
 
 export async function answerStream(fast: FastMethod, call: Call): Promise<void> {
   const { exchange, encoding } = call;
-  const body = await exchange.body(fast.readMaxBytes + envelopeHeadBytes);
   const sender = new Sender(fast, call);
   let error: ConnectError | undefined;
   try {
-    if (body === undefined) throw tooLarge(fast.readMaxBytes);
-    const input = messagesOf(fast, call, body);
+    const input = messagesOf(fast, call);
     const message = fast.streaming ? input : await onlyMessage(input, "unary");
     const response = await fast.invoke(call.request(message));
     const output = fast.serialization.getO(encoding.binary);
@@ -37,15 +35,16 @@ export async function answerStream(fast: FastMethod, call: Call): Promise<void> 
     error = toConnectError(reason);
   }
   call.end(error);
-  sender.end(error, body === undefined);
+  sender.end(error);
 }
 
-/** As connect-node has them: read and parsed when they are asked for. */
-async function* messagesOf(fast: FastMethod, { encoding }: Call, body: Buffer): AsyncGenerator<object> {
+/** As connect-node has them: read and parsed when they are asked for, which who may not call never gets to. */
+async function* messagesOf(fast: FastMethod, { encoding, exchange }: Call): AsyncGenerator<object> {
   const parser = fast.serialization.getI(encoding.binary);
-  const only = onlyEnvelope(body);
-  if (only === undefined) yield* readEnvelopes(body, parser, encoding.protocol, fast.readMaxBytes);
-  else yield parser.parse(only);
+  const { bytes, cut } = await exchange.body(fast.readMaxBytes + envelopeHeadBytes);
+  const only = cut ? undefined : onlyEnvelope(bytes);
+  if (only !== undefined) yield parser.parse(only);
+  else yield* readEnvelopes(bytes, parser, encoding.protocol, fast.readMaxBytes);
 }
 
 /** Sends what comes in one moment in one piece. */
@@ -54,6 +53,8 @@ class Sender {
   #begun = false;
   #ended = false;
   #scheduled = false;
+  /** While the reader is slower than what comes. */
+  #drained: Promise<void> | undefined;
 
   constructor(
     private readonly fast: FastMethod,
@@ -67,18 +68,18 @@ class Sender {
   /** Resolves at once unless the reader is slower than what comes. */
   async send(message: Uint8Array): Promise<void> {
     this.#buffer.add(message);
-    if (this.#buffer.bytes >= flushBytes) {
-      if (!this.#flush()) await this.call.exchange.drained();
-    } else if (!this.#scheduled) {
+    if (this.#buffer.bytes >= flushBytes) this.#flush();
+    else if (!this.#scheduled && this.#drained === undefined) {
       this.#scheduled = true;
       process.nextTick(() => {
         this.#scheduled = false;
         this.#flush();
       });
     }
+    if (this.#drained !== undefined) await this.#drained;
   }
 
-  end(error: ConnectError | undefined, refused: boolean): void {
+  end(error: ConnectError | undefined): void {
     const { exchange, encoding, written } = this.call;
     this.#ended = true;
     if (exchange.gone) return;
@@ -89,16 +90,19 @@ class Sender {
       const end = this.fast.endStream.serialize(error === undefined ? { metadata } : { metadata, error });
       last = Buffer.concat([last, encodeEnvelope(endStreamFlag, end)]);
     }
-    if (refused) exchange.stopReading();
     const trailers = encoding.protocol === "grpc" ? grpcTrailers(written.trailer, error) : undefined;
     exchange.end(last.length === 0 ? undefined : last, trailers);
   }
 
-  /** False if the reader has to be waited for. */
-  #flush(): boolean {
-    if (this.#ended || this.#buffer.bytes === 0 || this.call.exchange.gone) return true;
+  #flush(): void {
+    const { exchange } = this.call;
+    if (this.#ended || this.#buffer.bytes === 0 || exchange.gone) return;
     this.#begin();
-    return this.call.exchange.write(this.#buffer.take());
+    if (exchange.write(this.#buffer.take()) || this.#drained !== undefined) return;
+    this.#drained = exchange.drained().then(() => {
+      this.#drained = undefined;
+      this.#flush();
+    });
   }
 
   #begin(): void {

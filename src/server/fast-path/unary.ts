@@ -14,8 +14,8 @@ export async function answerUnary(fast: FastMethod, call: Call): Promise<void> {
   let status = 200;
   let bytes: Uint8Array;
   try {
-    if (body === undefined) throw tooLarge(fast.readMaxBytes);
-    const message = fast.serialization.getI(encoding.binary).parse(body);
+    if (body.cut) throw tooLarge(fast.readMaxBytes);
+    const message = fast.serialization.getI(encoding.binary).parse(body.bytes);
     const response = await fast.invoke(call.request(message));
     bytes = fast.serialization.getO(encoding.binary).serialize(response.message as never);
   } catch (reason) {
@@ -29,7 +29,6 @@ export async function answerUnary(fast: FastMethod, call: Call): Promise<void> {
   call.end();
   if (exchange.gone) return;
   exchange.head(status, headersOf(call, bytes.length));
-  if (body === undefined) exchange.stopReading();
   exchange.end(bytes);
 }
 
@@ -43,7 +42,7 @@ function headersOf({ encoding, written }: Call, bytes: number): OutgoingHeaders 
   return { ...toNodeHeaders(muxed), "content-length": bytes };
 }
 
-export function tooLarge(readMaxBytes: number): ConnectError {
+function tooLarge(readMaxBytes: number): ConnectError {
   return new ConnectError(
     `message size is larger than configured readMaxBytes ${readMaxBytes}`,
     Code.ResourceExhausted,
