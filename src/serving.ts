@@ -22,6 +22,7 @@ import { withFastPath } from "./server/fast-path/index.js";
 import { withPlainGrpcMessages, withUsableAuthority } from "./server/grpc-compat.js";
 import { guardHost, reachableAddresses } from "./server/host-guard.js";
 import { type Listening, listen } from "./server/one-port.js";
+import { withRefusedBodies } from "./server/unread-body.js";
 
 export interface Serving {
   /** Where it listens; the port is the real one where 0 was asked for. */
@@ -114,7 +115,9 @@ async function openDoors(
     readMaxBytes: settings.limits.messageBytes,
     shutdownSignal,
   };
-  const complete = withHttpMethods(services, withPlainGrpcMessages(connectNodeAdapter(options)));
+  const complete = withRefusedBodies(
+    withHttpMethods(services, withPlainGrpcMessages(connectNodeAdapter(options))),
+  );
   const handler = settings.fastPath
     ? withFastPath(options, complete, (error) => onUnexpected("fast path", error))
     : complete;

@@ -119,7 +119,7 @@ export function createConnections(handler: RequestHandler, limits: ConnectionLim
       const count = pending.get(socket);
       if (count === undefined) return;
       pending.set(socket, count - 1);
-      if ((draining && count === 1) || isCutOff(req)) socket.destroySoon();
+      if (draining && count === 1) socket.destroySoon();
     });
     if (draining) res.setHeader("connection", "close");
     answer(handler, req, res);
@@ -142,11 +142,6 @@ export function createConnections(handler: RequestHandler, limits: ConnectionLim
       else session.setTimeout(limits.idleTimeoutMs);
     });
   }
-}
-
-/** Answered before its end by one that destroyed it: its rest would be read by nobody and hold up what follows. */
-function isCutOff(req: IncomingMessage): boolean {
-  return req.destroyed && !req.complete;
 }
 
 /** A request that has no usable authority makes the handler throw before it answers. */

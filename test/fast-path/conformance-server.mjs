@@ -17,6 +17,7 @@ import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { withFastPath } from "../../dist/src/server/fast-path/index.js";
 import { withPlainGrpcMessages } from "../../dist/src/server/grpc-compat.js";
 import { listen } from "../../dist/src/server/one-port.js";
+import { withRefusedBodies } from "../../dist/src/server/unread-body.js";
 
 process.once("SIGTERM", () => process.exit());
 const [, , descriptors, fastPath] = process.argv;
@@ -144,7 +145,7 @@ const options = {
   ...(messageReceiveLimit === 0 ? {} : { readMaxBytes: messageReceiveLimit }),
 };
 const onError = (error) => process.stderr.write(`fast path: ${error.stack}\n`);
-const complete = withPlainGrpcMessages(connectNodeAdapter(options));
+const complete = withRefusedBodies(withPlainGrpcMessages(connectNodeAdapter(options)));
 const handler = fastPath === "on" ? withFastPath(options, complete, onError) : complete;
 const { address, port } = await listen({ host: "127.0.0.1", port: 0, handler });
 const schema = messageOf("ServerCompatResponse");

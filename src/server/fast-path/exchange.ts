@@ -2,6 +2,7 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse, ServerHttp2Stream } from "node:http2";
 import type { RequestHandler } from "../handler.js";
+import { refuseBody } from "../unread-body.js";
 
 export type OutgoingHeaders = Record<string, string | number | readonly string[]>;
 
@@ -128,9 +129,8 @@ class Http2Exchange implements Exchange {
     if (this.gone) return;
     // Node.js sends these when the stream wants them.
     if (trailers !== undefined) this.res.addTrailers(trailers as never);
+    if (!this.stream.readableEnded) refuseBody(this.stream, trailers !== undefined);
     this.stream.end(bytes);
-    // The client may stop sending what nobody reads: https://www.rfc-editor.org/rfc/rfc9113#section-8.1
-    if (!this.stream.readableEnded) this.stream.once("finish", () => this.stream.close());
   }
 }
 
