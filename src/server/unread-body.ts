@@ -1,12 +1,12 @@
 /** Requests that are answered before their end, such as those that are too large. */
-import type { IncomingMessage } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
 import type { RequestHandler } from "./handler.js";
 
 /**
  * connect-node stops reading a body that it refuses, and leaves it at that: a client that goes on sending
- * waits for ever, and so does its next request on an HTTP/1.1 connection. Here the rest of the body is read
- * and dropped, or the client is told to keep it.
+ * waits for ever, and so does its next request on an HTTP/1.1 connection. Here the client is told,
+ * by the end of the stream or of the connection.
  */
 export function withRefusedBodies(handler: RequestHandler): RequestHandler {
   return (req, res) => {
@@ -15,7 +15,7 @@ export function withRefusedBodies(handler: RequestHandler): RequestHandler {
       stream.once("wantTrailers", () => {
         if (!stream.readableEnded) closeSoon(stream);
       });
-    } else readToEnd(req);
+    } else closeAfterRefusal(req, res as ServerResponse);
     handler(req, res);
   };
 }
@@ -34,14 +34,16 @@ function closeSoon(stream: ServerHttp2Stream): void {
   setImmediate(() => stream.close());
 }
 
-/** Reads the rest and drops it, so that the answer arrives and the connection can be used again. */
-function readToEnd(req: IncomingMessage): void {
+/** Of the connection: the rest of a destroyed request is read by nobody. */
+function closeAfterRefusal(req: IncomingMessage, res: ServerResponse): void {
   const { socket } = req;
-  const destroy = req.destroy.bind(req);
-  req.destroy = (error) => {
-    // Without an error it is the end of a loop over the body.
-    if (error || req.complete || socket.destroyed) return destroy(error);
-    req.removeAllListeners("readable");
-    return req.on("data", () => {});
+  const isRefused = () => req.destroyed && !req.complete;
+  const writeHead = res.writeHead.bind(res) as (...args: unknown[]) => ServerResponse;
+  res.writeHead = (...args: unknown[]) => {
+    if (isRefused()) res.setHeader("connection", "close");
+    return writeHead(...args);
   };
+  res.once("finish", () => {
+    if (isRefused()) socket.destroySoon();
+  });
 }
