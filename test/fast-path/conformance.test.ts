@@ -3,7 +3,15 @@
  * https://github.com/connectrpc/conformance. Its binary and its contract are kept in
  * node_modules/.cache/session-broker. Skipped where Go or the module cannot be had.
  */
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
