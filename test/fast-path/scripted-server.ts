@@ -50,11 +50,14 @@ export async function startScripted(fastPath: boolean): Promise<ScriptedServer> 
       health.routes(router);
       router.service(SessionBroker, {
         getTurn: async ({ turnId }, context) => {
+          setHeaders(turnId, context);
           await perform(turnId, context, waiting);
           return { turn: { turnId } };
         },
         async *attach({ turnId }, context) {
           const [name, count = "0"] = turnId.split(" ");
+          // Later they would come too late.
+          setHeaders(turnId, context);
           for (let sequence = 1; sequence <= Number(count); sequence++) yield textOf(sequence, turnId);
           for (let sequence = 1; name === "endless"; sequence++) {
             made.count = sequence;
@@ -89,16 +92,18 @@ function textOf(sequence: number, text: string) {
   return { event: { sequence, event: { case: "textDelta" as const, value: { text } } } };
 }
 
+function setHeaders(turnId: string, { responseHeader, responseTrailer }: HandlerContext): void {
+  if (!turnId.startsWith("headers")) return;
+  responseHeader.set("x-one", "1");
+  responseHeader.append("set-cookie", "a=1");
+  responseHeader.append("set-cookie", "b=2");
+  responseTrailer.append("x-two", "2");
+  responseTrailer.append("x-two", "3");
+}
+
 /** The first word of an id says what its call does. */
 async function perform(turnId: string, context: HandlerContext, waiting: AbortSignal[]): Promise<void> {
   switch (turnId.split(" ")[0]) {
-    case "headers":
-      context.responseHeader.set("x-one", "1");
-      context.responseHeader.append("set-cookie", "a=1");
-      context.responseHeader.append("set-cookie", "b=2");
-      context.responseTrailer.append("x-two", "2");
-      context.responseTrailer.append("x-two", "3");
-      return;
     case "fail":
       throw new BrokerError("TURN_NOT_FOUND", `no turn ${turnId}: 100 % \u00e9\u4e2d\n`);
     case "details": {
