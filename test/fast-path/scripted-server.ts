@@ -20,7 +20,7 @@ import { withRefusedBodies } from "../../src/server/unread-body.js";
 
 export const tokens = { admin: "admin-token", reader: "reader-token", nobody: "unknown-token" };
 export const readMaxBytes = 1000;
-const longMs = 1000;
+const longMs = 500;
 
 export interface ScriptedServer extends Listening {
   /** The signals of the calls that `wait` has begun, in their order. */
