@@ -122,8 +122,8 @@ const request: fc.Arbitrary<WireRequest> = fc
     format: fc.constantFrom(...formats),
     type: fc.option(fc.constantFrom(...oddTypes, undefined), { freq: 10, nil: "same" }),
     token: fc.oneof(
-      { weight: 9, arbitrary: fc.constant(tokens.admin) },
-      fc.constantFrom(tokens.reader, tokens.nobody, undefined),
+      { weight: 4, arbitrary: fc.constant(tokens.admin) },
+      fc.constantFrom(tokens.powerless, tokens.nobody, undefined),
     ),
     headers: fc.oneof(fc.constant([]), fc.array(header, { maxLength: 3 })),
     script,

@@ -18,7 +18,7 @@ import { withPlainGrpcMessages } from "../../src/server/grpc-compat.js";
 import { type Listening, listen } from "../../src/server/one-port.js";
 import { withRefusedBodies } from "../../src/server/unread-body.js";
 
-export const tokens = { admin: "admin-token", reader: "reader-token", nobody: "unknown-token" };
+export const tokens = { admin: "admin-token", powerless: "powerless-token", nobody: "unknown-token" };
 export const readMaxBytes = 1000;
 const longMs = 500;
 
@@ -34,7 +34,7 @@ export interface ScriptedServer extends Listening {
 
 const known = [
   { name: "admin", role: Role.ADMIN, tokenSha256: sha256(tokens.admin), scopes: [] },
-  { name: "reader", role: Role.READ, tokenSha256: sha256(tokens.reader), scopes: [] },
+  { name: "powerless", role: Role.UNSPECIFIED, tokenSha256: sha256(tokens.powerless), scopes: [] },
 ];
 
 export async function startScripted(fastPath: boolean): Promise<ScriptedServer> {
