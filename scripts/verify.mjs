@@ -1,7 +1,7 @@
 // Everything that CI does: formatting, lint, the contract, types, and the tests
 // on this Node and again on Node 24. Ends with 1 if any step failed.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -83,6 +83,8 @@ if (!process.env.SESSION_BROKER_TEST_OPENAPI) {
     "\nSESSION_BROKER_TEST_OPENAPI names no schema of OpenAI's: the tests against it are SKIPPED\n",
   );
 }
+const conformance = join(scratch, "connect-conformance.txt");
+environment.SESSION_BROKER_TEST_CONFORMANCE = conformance;
 const here = tests("tests", "npm", ["test", "--"], environment);
 const vitest = join("node_modules", "vitest", "vitest.mjs");
 const on24 = tests(
@@ -101,8 +103,11 @@ run("costs of a small and a large store", process.execPath, [
 
 run("benchmarks, briefly: do they run", "npm", ["run", "--silent", "bench", "--", "--quick"]);
 
+const conformed = existsSync(conformance)
+  ? readFileSync(conformance, "utf8")
+  : "connect conformance: SKIPPED: its test has not run to its end\n";
 rmSync(scratch, { recursive: true });
-process.stdout.write(`\nNode ${process.versions.node}: ${here}\nNode 24: ${on24}\n`);
+process.stdout.write(`\nNode ${process.versions.node}: ${here}\nNode 24: ${on24}\n${conformed}`);
 process.stdout.write(
   failures.length === 0 ? "verify: all steps passed\n" : `verify: FAILED: ${failures.join("; ")}\n`,
 );

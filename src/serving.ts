@@ -27,6 +27,7 @@ import { withPlainGrpcMessages, withUsableAuthority } from "./server/grpc-compat
 import { guardHost, isLoopback, reachableAddresses } from "./server/host-guard.js";
 import { type Listening, listen } from "./server/one-port.js";
 import { certificateSubject, type TlsMaterial } from "./server/tls.js";
+import { withRefusedBodies } from "./server/unread-body.js";
 
 export interface Serving {
   /** Where it listens; the port is the real one where 0 was asked for. */
@@ -136,7 +137,9 @@ async function openDoors(
       createContextValues().set(certificateSubjectKey, () => certificateSubject(request)),
     shutdownSignal,
   };
-  const complete = withHttpMethods(services, withPlainGrpcMessages(connectNodeAdapter(options)));
+  const complete = withRefusedBodies(
+    withHttpMethods(services, withPlainGrpcMessages(connectNodeAdapter(options))),
+  );
   const handler = settings.fastPath
     ? withFastPath(options, complete, (error) => onUnexpected("fast path", error))
     : complete;

@@ -17,6 +17,9 @@ import type { Encoding } from "./eligible.js";
 import type { Exchange } from "./exchange.js";
 import { RequestHeaders } from "./headers.js";
 
+/** Node.js lets longer ones run out at once. */
+const longestTimerMs = 2 ** 31 - 1;
+
 /** The call that a request belongs to, also after an interceptor has put another request in its place. */
 export const callKey = createContextKey<Call | undefined>(undefined);
 
@@ -88,14 +91,17 @@ export class Call {
   }
 
   #watch(controller: AbortController): AbortController {
+    const leftMs = this.timeoutMs();
     if (this.#over || this.exchange.gone) controller.abort();
+    else if (leftMs !== undefined && leftMs <= 0) controller.abort(timedOut());
     else if (this.shutdown?.aborted === true) controller.abort(this.shutdown.reason);
     else {
       this.#onShutdown = () => controller.abort(this.shutdown?.reason);
       this.shutdown?.addEventListener("abort", this.#onShutdown);
       this.exchange.onGone(() => controller.abort());
-      const leftMs = this.timeoutMs();
-      if (leftMs !== undefined) this.#timer = setTimeout(() => controller.abort(timedOut()), leftMs);
+      if (leftMs !== undefined) {
+        this.#timer = setTimeout(() => controller.abort(timedOut()), Math.min(leftMs, longestTimerMs));
+      }
     }
     return controller;
   }

@@ -2,8 +2,15 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse, ServerHttp2Stream } from "node:http2";
 import type { RequestHandler } from "../handler.js";
+import { refuseBody } from "../unread-body.js";
 
 export type OutgoingHeaders = Record<string, string | number | readonly string[]>;
+
+export interface Body {
+  readonly bytes: Buffer;
+  /** It has more than so many bytes, and the rest is read by nobody. */
+  readonly cut: boolean;
+}
 
 export interface Exchange {
   readonly url: string;
@@ -12,16 +19,14 @@ export interface Exchange {
   readonly gone: boolean;
   /** Calls back once, unless the response was sent to its end before. */
   onGone(callback: () => void): void;
-  /** The body, or undefined if it has more than so many bytes. Never resolves if the client leaves before. */
-  body(maxBytes: number): Promise<Buffer | undefined>;
+  /** The body, up to the piece with which it is too large. Never resolves if the client leaves before. */
+  body(maxBytes: number): Promise<Body>;
   /** @param trailed the response ends with trailers; HTTP/2 only */
   head(status: number, headers: OutgoingHeaders, trailed?: boolean): void;
   /** False: wait for `drained` before more is written. */
   write(bytes: Uint8Array): boolean;
   drained(): Promise<void>;
   end(bytes?: Uint8Array, trailers?: OutgoingHeaders): void;
-  /** The client may go on sending what is not read. */
-  stopReading(): void;
 }
 
 export function exchangeOf(...[req, res]: Parameters<RequestHandler>): Exchange {
@@ -37,7 +42,8 @@ class Http1Exchange implements Exchange {
   ) {}
 
   get url(): string {
-    return `http://${this.req.headers.host ?? ""}${this.req.url ?? ""}`;
+    const scheme = "encrypted" in this.req.socket ? "https" : "http";
+    return `${scheme}://${this.req.headers.host ?? ""}${this.req.url ?? ""}`;
   }
 
   get headers(): IncomingHttpHeaders {
@@ -54,7 +60,7 @@ class Http1Exchange implements Exchange {
     });
   }
 
-  body(maxBytes: number): Promise<Buffer | undefined> {
+  body(maxBytes: number): Promise<Body> {
     return readAll(this.req, maxBytes);
   }
 
@@ -72,10 +78,6 @@ class Http1Exchange implements Exchange {
 
   end(bytes?: Uint8Array): void {
     this.res.end(bytes);
-  }
-
-  stopReading(): void {
-    this.res.once("finish", () => this.req.destroy());
   }
 }
 
@@ -106,7 +108,7 @@ class Http2Exchange implements Exchange {
     });
   }
 
-  body(maxBytes: number): Promise<Buffer | undefined> {
+  body(maxBytes: number): Promise<Body> {
     return readAll(this.stream, maxBytes);
   }
 
@@ -127,28 +129,29 @@ class Http2Exchange implements Exchange {
     if (this.gone) return;
     // Node.js sends these when the stream wants them.
     if (trailers !== undefined) this.res.addTrailers(trailers as never);
+    if (!this.stream.readableEnded) refuseBody(this.stream, trailers !== undefined);
     this.stream.end(bytes);
   }
-
-  stopReading(): void {}
 }
 
-function readAll(source: IncomingMessage | ServerHttp2Stream, maxBytes: number): Promise<Buffer | undefined> {
+function readAll(source: IncomingMessage | ServerHttp2Stream, maxBytes: number): Promise<Body> {
   return new Promise((resolve) => {
     let first: Buffer | undefined;
     let rest: Buffer[] | undefined;
     let bytes = 0;
+    const settle = (cut: boolean) =>
+      resolve({ bytes: rest === undefined ? (first ?? Buffer.alloc(0)) : Buffer.concat(rest, bytes), cut });
     const onData = (chunk: Buffer) => {
       bytes += chunk.length;
-      if (bytes > maxBytes) {
-        source.off("data", onData);
-        source.off("end", onEnd);
-        resolve(undefined);
-      } else if (first === undefined) first = chunk;
+      if (first === undefined) first = chunk;
       else if (rest === undefined) rest = [first, chunk];
       else rest.push(chunk);
+      if (bytes <= maxBytes) return;
+      source.off("data", onData);
+      source.off("end", onEnd);
+      settle(true);
     };
-    const onEnd = () => resolve(rest === undefined ? (first ?? Buffer.alloc(0)) : Buffer.concat(rest, bytes));
+    const onEnd = () => settle(false);
     source.on("data", onData);
     source.once("end", onEnd);
   });

@@ -7,19 +7,17 @@ import { EnvelopeBuffer, onlyEnvelope, readEnvelopes } from "./envelopes.js";
 import { toNodeHeaders } from "./headers.js";
 import type { FastMethod } from "./methods.js";
 import { grpcTrailers } from "./trailers.js";
-import { mostBytes, toConnectError, tooLarge } from "./unary.js";
+import { mostBytes, toConnectError } from "./unary.js";
 
 /** What is sent at once, although more may come in the same moment. */
 const flushBytes = 16 * 1024;
 
 export async function answerStream(fast: FastMethod, call: Call): Promise<void> {
   const { exchange, encoding } = call;
-  const body = await exchange.body(mostBytes(fast, call));
   const sender = new Sender(fast, call);
   let error: ConnectError | undefined;
   try {
-    if (body === undefined) throw tooLarge(fast.readMaxBytes);
-    const response = await fast.invoke(call.request(messagesOf(fast, call, body)));
+    const response = await fast.invoke(call.request(messagesOf(fast, call)));
     const output = fast.serialization.getO(encoding.binary);
     for await (const each of response.message as AsyncIterable<never>) {
       const room = sender.send(output.serialize(each));
@@ -30,15 +28,17 @@ export async function answerStream(fast: FastMethod, call: Call): Promise<void> 
     error = toConnectError(reason);
   }
   call.end(error);
-  sender.end(error, body === undefined);
+  sender.end(error);
 }
 
-/** As connect-node has them: read and parsed when they are asked for. */
-async function* messagesOf(fast: FastMethod, { encoding }: Call, body: Buffer): AsyncGenerator<object> {
+/** As connect-node has them: read and parsed when they are asked for, which who may not call never gets to. */
+async function* messagesOf(fast: FastMethod, call: Call): AsyncGenerator<object> {
+  const { encoding, exchange } = call;
   const parser = fast.serialization.getI(encoding.binary);
-  const only = onlyEnvelope(body);
-  if (only === undefined) yield* readEnvelopes(body, parser, encoding.protocol, fast.readMaxBytes);
-  else yield parser.parse(only);
+  const { bytes, cut } = await exchange.body(mostBytes(fast, call));
+  const only = cut ? undefined : onlyEnvelope(bytes);
+  if (only !== undefined) yield parser.parse(only);
+  else yield* readEnvelopes(bytes, parser, encoding.protocol, fast.readMaxBytes);
 }
 
 /** Sends what comes in one moment in one piece. */
@@ -47,8 +47,8 @@ class Sender {
   #begun = false;
   #ended = false;
   #scheduled = false;
-  /** The reader is slower than what comes. */
-  #isFull = false;
+  /** While the reader is slower than what comes. */
+  #drained: Promise<void> | undefined;
 
   constructor(
     private readonly fast: FastMethod,
@@ -60,16 +60,11 @@ class Sender {
     this.#buffer.add(message);
     if (this.#buffer.bytes >= flushBytes) this.#flush();
     else this.#schedule();
-    return this.#isFull ? this.#room() : undefined;
-  }
-
-  async #room(): Promise<void> {
-    await this.call.exchange.drained();
-    this.#isFull = false;
+    return this.#drained;
   }
 
   #schedule(): void {
-    if (this.#scheduled) return;
+    if (this.#scheduled || this.#drained !== undefined) return;
     this.#scheduled = true;
     process.nextTick(() => {
       this.#scheduled = false;
@@ -77,7 +72,7 @@ class Sender {
     });
   }
 
-  end(error: ConnectError | undefined, refused: boolean): void {
+  end(error: ConnectError | undefined): void {
     const { exchange, encoding, written } = this.call;
     this.#ended = true;
     if (exchange.gone) return;
@@ -88,15 +83,19 @@ class Sender {
       const end = this.fast.endStream.serialize(error === undefined ? { metadata } : { metadata, error });
       last = Buffer.concat([last, encodeEnvelope(endStreamFlag, end)]);
     }
-    if (refused) exchange.stopReading();
     const trailers = encoding.protocol === "grpc" ? grpcTrailers(written.trailer, error) : undefined;
     exchange.end(last.length === 0 ? undefined : last, trailers);
   }
 
   #flush(): void {
-    if (this.#ended || this.#buffer.bytes === 0 || this.call.exchange.gone) return;
+    const { exchange } = this.call;
+    if (this.#ended || this.#buffer.bytes === 0 || exchange.gone) return;
     this.#begin();
-    this.#isFull = !this.call.exchange.write(this.#buffer.take());
+    if (exchange.write(this.#buffer.take()) || this.#drained !== undefined) return;
+    this.#drained = exchange.drained().then(() => {
+      this.#drained = undefined;
+      this.#flush();
+    });
   }
 
   #begin(): void {

@@ -3,7 +3,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { codeToHttpStatus, errorToJsonBytes, trailerMux } from "@connectrpc/connect/protocol-connect";
 import type { Call } from "./call.js";
 import { onlyEnvelope, onlyMessage, readEnvelopes, wrap } from "./envelopes.js";
-import type { OutgoingHeaders } from "./exchange.js";
+import type { Body, OutgoingHeaders } from "./exchange.js";
 import { toNodeHeaders } from "./headers.js";
 import type { FastMethod } from "./methods.js";
 import { grpcTrailers } from "./trailers.js";
@@ -14,10 +14,7 @@ export async function answerUnary(fast: FastMethod, call: Call): Promise<void> {
   let answer: Uint8Array | undefined;
   let error: ConnectError | undefined;
   try {
-    if (body === undefined) throw tooLarge(fast.readMaxBytes);
-    const message = encoding.enveloped
-      ? await inEnvelope(fast, call, body)
-      : fast.serialization.getI(encoding.binary).parse(body);
+    const message = encoding.enveloped ? await inEnvelope(fast, call, body) : plain(fast, call, body);
     const response = await fast.invoke(call.request(message));
     answer = fast.serialization.getO(encoding.binary).serialize(response.message as never);
   } catch (reason) {
@@ -25,17 +22,21 @@ export async function answerUnary(fast: FastMethod, call: Call): Promise<void> {
   }
   call.end(error);
   if (exchange.gone) return;
-  if (body === undefined) exchange.stopReading();
   if (encoding.protocol === "grpc") sendGrpc(call, answer, error);
   else if (answer === undefined) sendError(fast, call, error);
   else send(call, 200, answer);
 }
 
-function inEnvelope(fast: FastMethod, { encoding }: Call, body: Buffer): object | Promise<object> {
+function plain(fast: FastMethod, { encoding }: Call, { bytes, cut }: Body): object {
+  if (cut) throw tooLarge(fast.readMaxBytes);
+  return fast.serialization.getI(encoding.binary).parse(bytes);
+}
+
+function inEnvelope(fast: FastMethod, { encoding }: Call, { bytes, cut }: Body): object | Promise<object> {
   const parser = fast.serialization.getI(encoding.binary);
-  const only = onlyEnvelope(body);
+  const only = cut ? undefined : onlyEnvelope(bytes);
   if (only !== undefined) return parser.parse(only);
-  return onlyMessage(readEnvelopes(body, parser, encoding.protocol, fast.readMaxBytes), "unary");
+  return onlyMessage(readEnvelopes(bytes, parser, encoding.protocol, fast.readMaxBytes), "unary");
 }
 
 function sendGrpc(call: Call, answer: Uint8Array | undefined, error: ConnectError | undefined): void {
@@ -78,7 +79,7 @@ export function mostBytes({ readMaxBytes }: FastMethod, { encoding }: Call): num
 
 const envelopeHeadBytes = 5;
 
-export function tooLarge(readMaxBytes: number): ConnectError {
+function tooLarge(readMaxBytes: number): ConnectError {
   return new ConnectError(
     `message size is larger than configured readMaxBytes ${readMaxBytes}`,
     Code.ResourceExhausted,
