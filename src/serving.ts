@@ -162,7 +162,16 @@ async function openDoors(
         }) !== undefined,
     ),
     socketHandler: withUsableAuthority(handler),
-    limits: { connections: settings.limits.connections },
+    limits: {
+      connections: settings.limits.connections,
+      streamsPerConnection: settings.limits.streamsPerConnection,
+      headerBytes: settings.limits.headerBytes,
+      headerFields: settings.limits.headerFields,
+      resetsPerConnection: settings.limits.resetsPerConnection,
+      headersTimeoutMs: settings.limits.headerTimeoutMs,
+      requestTimeoutMs: settings.limits.requestTimeoutMs,
+      idleTimeoutMs: settings.limits.idleTimeoutMs,
+    },
     onError: (error) => log.error({ err: error }, "a connection could not be accepted"),
   });
   reachable = reachableAddresses(listening.address);

@@ -6,23 +6,34 @@ import { createServer as createHttp1Server, type IncomingMessage, type ServerRes
 import { createServer as createHttp2Server, type ServerHttp2Session } from "node:http2";
 import type { Socket } from "node:net";
 import type { RequestHandler } from "./handler.js";
+import { guardHeaders, listSizeOf, pseudoHeaders } from "./header-bounds.js";
+import { keepCalm } from "./keep-calm.js";
 import { sniffProtocol } from "./preface.js";
+import { closeStalled } from "./stalled-streams.js";
 
 export interface ConnectionLimits {
   /** Connections at once on each listening socket; more are closed at once. */
   readonly connections: number;
   /** HTTP/2 streams at once on one connection. */
   readonly streamsPerConnection: number;
-  /** Bytes of a request's header fields, its path included. */
+  /** Bytes of a request's path and header fields, names and values. */
   readonly headerBytes: number;
+  /** Header fields of a request. */
+  readonly headerFields: number;
+  /** HTTP/2: streams that the client cancels, pings and settings, on one connection within 10 s. */
+  readonly resetsPerConnection: number;
   /** From the opening of a connection, or the start of a later request, to the end of the header. */
   readonly headersTimeoutMs: number;
   /**
-   * From the first to the last byte of an HTTP/1.1 request; 0: no limit. The
-   * response may take any time.
+   * From the first to the last byte of an HTTP/1.1 request, and the silence of a
+   * client that has not ended its request over HTTP/2. The response may take any
+   * time.
    */
   readonly requestTimeoutMs: number;
-  /** How long a connection without a request is kept. */
+  /**
+   * How long a connection without a request is kept, and a response of which the
+   * client takes nothing.
+   */
   readonly idleTimeoutMs: number;
 }
 
@@ -30,6 +41,8 @@ export const defaultLimits: ConnectionLimits = {
   connections: 4096,
   streamsPerConnection: 250,
   headerBytes: 64 * 1024,
+  headerFields: 128,
+  resetsPerConnection: 500,
   headersTimeoutMs: 10_000,
   requestTimeoutMs: 300_000,
   idleTimeoutMs: 300_000,
@@ -43,7 +56,8 @@ export interface Connections {
   destroy(): void;
 }
 
-export function createConnections(handler: RequestHandler, limits: ConnectionLimits): Connections {
+export function createConnections(inner: RequestHandler, limits: ConnectionLimits): Connections {
+  const handler = guardHeaders(inner, limits);
   const sockets = new Set<Socket>();
   const undecided = new Set<Socket>();
   const sessions = new Set<ServerHttp2Session>();
@@ -57,10 +71,17 @@ export function createConnections(handler: RequestHandler, limits: ConnectionLim
       requestTimeout: limits.requestTimeoutMs,
       keepAliveTimeout: limits.idleTimeoutMs,
       connectionsCheckingInterval: Math.min(1000, limits.headersTimeoutMs),
-      maxHeaderSize: limits.headerBytes,
+      // The parser refuses what has so many bytes.
+      maxHeaderSize: limits.headerBytes + 1,
     },
     onHttp1Request,
   );
+  // The parser leaves out what comes after these, and the request is refused for their number.
+  h1.maxHeadersCount = limits.headerFields + 1;
+  h1.setTimeout(limits.idleTimeoutMs, (socket) => {
+    const isIdle = pending.get(socket) === 0;
+    if (isIdle || socket.writableLength > 0) socket.destroy();
+  });
   // The timeouts are checked from this event on, and the server itself never listens.
   h1.emit("listening");
 
@@ -68,8 +89,9 @@ export function createConnections(handler: RequestHandler, limits: ConnectionLim
     {
       settings: {
         maxConcurrentStreams: limits.streamsPerConnection,
-        maxHeaderListSize: limits.headerBytes,
+        maxHeaderListSize: listSizeOf(limits),
       },
+      maxHeaderListPairs: limits.headerFields + pseudoHeaders + 1,
     },
     (req, res) => answer(handler, req, res),
   );
@@ -129,8 +151,10 @@ export function createConnections(handler: RequestHandler, limits: ConnectionLim
     let streams = 0;
     sessions.add(session);
     session.once("close", () => sessions.delete(session));
+    keepCalm(session, limits.resetsPerConnection);
     session.on("stream", (stream) => {
       streams++;
+      closeStalled(stream, limits);
       stream.once("close", () => {
         streams--;
       });
