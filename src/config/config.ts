@@ -186,6 +186,11 @@ export function loadSettings(overrides: Overrides): Settings {
     ...(config.tls === undefined ? {} : { tls: tlsSettings(config.tls) }),
   };
   refuseSharedDirectories(settings, config);
+  if (settings.limits.headerTimeoutMs > settings.limits.requestTimeoutMs) {
+    throw new ConfigError(
+      "limits.header_timeout: it is longer than limits.request_timeout, of which it is a part",
+    );
+  }
   return settings;
 }
 

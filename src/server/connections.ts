@@ -12,7 +12,10 @@ import { sniffProtocol } from "./preface.js";
 import { closeStalled } from "./stalled-streams.js";
 
 export interface ConnectionLimits {
-  /** Connections at once on each listening socket; more are closed at once. */
+  /**
+   * Connections at once on each listening socket. One more takes the place of the
+   * oldest that has not had a request; if there is none, it is closed at once.
+   */
   readonly connections: number;
   /** HTTP/2 streams at once on one connection. */
   readonly streamsPerConnection: number;
@@ -50,6 +53,8 @@ export const defaultLimits: ConnectionLimits = {
 
 export interface Connections {
   accept(socket: Socket): void;
+  /** Closes the oldest connection that has not had a request; false if there is none. */
+  dropSilent(): boolean;
   /** Lets each request end, and closes each connection when it has none. */
   drain(): void;
   /** Closes every connection at once. */
@@ -60,6 +65,8 @@ export function createConnections(inner: RequestHandler, limits: ConnectionLimit
   const handler = guardHeaders(inner, limits);
   const sockets = new Set<Socket>();
   const undecided = new Set<Socket>();
+  /** Without a request so far, the oldest first. */
+  const silent = new Set<Socket>();
   const sessions = new Set<ServerHttp2Session>();
   /** Sockets of HTTP/1.1, with the number of requests that have no complete response. */
   const pending = new Map<Socket, number>();
@@ -101,8 +108,10 @@ export function createConnections(inner: RequestHandler, limits: ConnectionLimit
     accept(socket) {
       undecided.add(socket);
       sockets.add(socket);
+      silent.add(socket);
       socket.once("close", () => {
         sockets.delete(socket);
+        silent.delete(socket);
         undecided.delete(socket);
         pending.delete(socket);
       });
@@ -111,13 +120,25 @@ export function createConnections(inner: RequestHandler, limits: ConnectionLimit
         if (protocol === "h2") {
           // A client that closes its half has left; HTTP/1.1 clients may do so and wait for the answer.
           socket.allowHalfOpen = false;
+          const noteStreams = (session: ServerHttp2Session) =>
+            session.once("stream", () => silent.delete(socket));
+          // It is the session of this socket: the event comes before `emit` returns.
+          h2.once("session", noteStreams);
           h2.emit("connection", socket);
+          h2.off("session", noteStreams);
         } else {
           pending.set(socket, 0);
           h1.emit("connection", socket);
           socket.resume();
         }
       });
+    },
+    dropSilent() {
+      const [oldest] = silent;
+      if (oldest === undefined) return false;
+      silent.delete(oldest);
+      oldest.destroy();
+      return true;
     },
     drain() {
       draining = true;
@@ -136,6 +157,7 @@ export function createConnections(inner: RequestHandler, limits: ConnectionLimit
 
   function onHttp1Request(req: IncomingMessage, res: ServerResponse): void {
     const { socket } = req;
+    silent.delete(socket);
     pending.set(socket, (pending.get(socket) ?? 0) + 1);
     res.once("close", () => {
       const count = pending.get(socket);
@@ -160,10 +182,19 @@ export function createConnections(inner: RequestHandler, limits: ConnectionLimit
       });
     });
     session.setTimeout(limits.idleTimeoutMs);
+    let isAsked = false;
     session.on("timeout", () => {
       // Silence on an open stream is not idleness: a watch may have nothing to say for hours.
       if (streams === 0) session.close();
-      else session.setTimeout(limits.idleTimeoutMs);
+      // One that the library has ended for a bad frame stays open, and answers nothing.
+      else if (isAsked) session.destroy();
+      else {
+        isAsked = true;
+        session.ping(() => {
+          isAsked = false;
+        });
+        session.setTimeout(limits.idleTimeoutMs);
+      }
     });
   }
 }

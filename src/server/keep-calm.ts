@@ -14,7 +14,7 @@ export function keepCalm(session: ServerHttp2Session, most: number): void {
   const note = () => {
     if (session.destroyed || vain.note() <= most) return;
     // Tells the client with GOAWAY, and ends what runs for it.
-    session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    session.destroy(new Error("too many frames in vain"), constants.NGHTTP2_ENHANCE_YOUR_CALM);
   };
   session.on("stream", (stream) => stream.once("aborted", note));
   session.on("ping", note);

@@ -102,7 +102,10 @@ export class RawHttp2 {
       if (this.#received.length < 9 + length) return;
       const [type = 0, flags = 0] = this.#received.subarray(3, 5);
       const stream = this.#received.readUInt32BE(5) & 0x7fff_ffff;
-      this.frames.push({ type, flags, stream, payload: this.#received.subarray(9, 9 + length) });
+      const payload = this.#received.subarray(9, 9 + length);
+      this.frames.push({ type, flags, stream, payload });
+      const isAsked = type === frameType.ping && (flags & flag.ack) === 0;
+      if (isAsked) void this.send(frame(frameType.ping, flag.ack, 0, payload));
       this.#received = this.#received.subarray(9 + length);
     }
   }
