@@ -1,7 +1,7 @@
 import { constants, type ServerHttp2Stream } from "node:http2";
 
 /**
- * Cancels an HTTP/2 stream whose client has not ended its request and sends
+ * Ends an HTTP/2 stream whose client has not ended its request and sends
  * nothing, or takes nothing of the response that waits for it. A stream on which
  * the server has nothing to say is left alone: a watch may be silent for hours.
  */
@@ -16,6 +16,7 @@ export function closeStalled(
     stream.setTimeout(limits.idleTimeoutMs);
   });
   stream.on("timeout", () => {
-    if (!isRequestOver || stream.writableLength > 0) stream.close(constants.NGHTTP2_CANCEL);
+    // Node.js would send CANCEL only when something else is to be sent.
+    if (!isRequestOver || stream.writableLength > 0) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
   });
 }

@@ -219,7 +219,7 @@ describe.skipIf(process.platform !== "linux")("HTTP/2", () => {
     }
     await serves();
     await expect.poll(() => raw.of(frameType.rstStream).length, { timeout: 15_000 }).toBe(100);
-    expect(raw.of(frameType.rstStream, last)[0]?.payload.readUInt32BE()).toBe(errorCode.cancel);
+    expect(raw.of(frameType.rstStream, last)[0]?.payload.readUInt32BE()).toBe(errorCode.enhanceYourCalm);
     await recovers();
   });
 
