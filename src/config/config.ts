@@ -169,7 +169,7 @@ export function loadSettings(overrides: Overrides): Settings {
       readersPerTurn: config.limits?.readersPerTurn || 256,
       readerBufferBytes: config.limits?.readerBufferBytes || 1024 * 1024,
       sessionsPerScope: config.limits?.sessionsPerScope || 10_000_000,
-      resetsPerConnection: config.limits?.resetsPerConnection || 500,
+      resetsPerConnection: config.limits?.resetsPerConnection || 200,
       headerTimeoutMs: spanMs(config.limits?.headerTimeout, 10_000),
       requestTimeoutMs: spanMs(config.limits?.requestTimeout, 5 * 60_000),
       idleTimeoutMs: spanMs(config.limits?.idleTimeout, 5 * 60_000),

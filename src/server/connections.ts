@@ -45,11 +45,14 @@ export const defaultLimits: ConnectionLimits = {
   streamsPerConnection: 250,
   headerBytes: 64 * 1024,
   headerFields: 128,
-  resetsPerConnection: 500,
+  resetsPerConnection: 200,
   headersTimeoutMs: 10_000,
   requestTimeoutMs: 300_000,
   idleTimeoutMs: 300_000,
 };
+
+/** HTTP/1.1 requests of one connection that have no complete response; common clients have one. */
+const mostPipelined = 16;
 
 export interface Connections {
   accept(socket: Socket): void;
@@ -158,7 +161,10 @@ export function createConnections(inner: RequestHandler, limits: ConnectionLimit
   function onHttp1Request(req: IncomingMessage, res: ServerResponse): void {
     const { socket } = req;
     silent.delete(socket);
-    pending.set(socket, (pending.get(socket) ?? 0) + 1);
+    // One read may hold hundreds of requests, and others would wait for all of them.
+    const waiting = (pending.get(socket) ?? 0) + 1;
+    if (waiting > mostPipelined) return void socket.destroy();
+    pending.set(socket, waiting);
     res.once("close", () => {
       const count = pending.get(socket);
       if (count === undefined) return;
@@ -201,6 +207,8 @@ export function createConnections(inner: RequestHandler, limits: ConnectionLimit
 
 /** A request that has no usable authority makes the handler throw before it answers. */
 function answer(handler: RequestHandler, ...[req, res]: Parameters<RequestHandler>): void {
+  // Cancelled in the same read in which it came.
+  if ("stream" in req && req.stream.destroyed) return;
   try {
     handler(req, res);
   } catch {

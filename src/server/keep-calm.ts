@@ -16,7 +16,10 @@ export function keepCalm(session: ServerHttp2Session, most: number): void {
     // Tells the client with GOAWAY, and ends what runs for it.
     session.destroy(new Error("too many frames in vain"), constants.NGHTTP2_ENHANCE_YOUR_CALM);
   };
-  session.on("stream", (stream) => stream.once("aborted", note));
+  session.on("stream", (stream) => {
+    if (stream.aborted) note();
+    else stream.once("aborted", note);
+  });
   session.on("ping", note);
   session.on("remoteSettings", note);
 }

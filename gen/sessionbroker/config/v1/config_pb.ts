@@ -1199,7 +1199,7 @@ export type Limits = Message<"sessionbroker.config.v1.Limits"> & {
 
   /**
    * Streams that a client may cancel, and pings and settings that it may send,
-   * on one HTTP/2 connection within 10 s. Default: 500
+   * on one HTTP/2 connection within 10 s. Default: 200
    *
    * @generated from field: uint32 resets_per_connection = 17;
    */
