@@ -189,6 +189,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     clock,
     clockGuard,
     newSessionId: randomUUID,
+    settings,
     onRotated: async (row: SessionRow, reason: RotationReason) => {
       metrics.rotated(reason);
       logRotation(log, row, reason);
@@ -274,6 +275,10 @@ function createDispatcher(
         return settings.limits.waitingTurnsPerGrant;
       },
       collectDebounceMs: settings.limits.collectDebounceMs,
+      get readersPerTurn() {
+        return settings.limits.readersPerTurn;
+      },
+      readerBufferBytes: settings.limits.readerBufferBytes,
     },
     newNativeId: randomUUID,
     workspace: (grant, prepared) =>

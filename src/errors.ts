@@ -186,6 +186,11 @@ export const errorTable = {
     retryable: false,
     when: "The idempotency key was used with another request.",
   },
+  TOO_MANY_READERS: { ...exhausted, when: "As many read the turn as may at once." },
+  SCOPE_FULL: {
+    ...exhausted,
+    when: "The scope keeps as many sessions as it may, archived ones included; delete or prune some.",
+  },
   QUEUE_FULL: { ...exhausted, when: "Too many turns wait, in the session or in all." },
   DISK_LOW: {
     ...exhausted,

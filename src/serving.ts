@@ -14,6 +14,7 @@ import { readTls } from "./config/tls.js";
 import { listenForMetrics, type MetricsListening } from "./metrics/listen.js";
 import type { EndedRpc } from "./metrics/record.js";
 import { certificateSubjectKey } from "./rpc/authentication.js";
+import { refuseUnknownCallers } from "./rpc/early-refusal.js";
 import { createHealth, type HealthState, ServingStatus } from "./rpc/health.js";
 import { withHttpMethods } from "./rpc/http-methods.js";
 import { readMalformedTextAsReplacement } from "./rpc/malformed-text.js";
@@ -24,6 +25,7 @@ import { tracingInterceptor } from "./rpc/tracing.js";
 import { inheritedSockets } from "./server/activation.js";
 import { withFastPath } from "./server/fast-path/index.js";
 import { withPlainGrpcMessages, withUsableAuthority } from "./server/grpc-compat.js";
+import type { RequestHandler } from "./server/handler.js";
 import { guardHost, isLoopback, reachableAddresses } from "./server/host-guard.js";
 import { type Listening, listen } from "./server/one-port.js";
 import { certificateSubject, type TlsMaterial } from "./server/tls.js";
@@ -140,9 +142,15 @@ async function openDoors(
   const complete = withRefusedBodies(
     withHttpMethods(services, withPlainGrpcMessages(connectNodeAdapter(options))),
   );
-  const handler = settings.fastPath
+  const served = settings.fastPath
     ? withFastPath(options, complete, (error) => onUnexpected("fast path", error))
     : complete;
+  const isKnownCaller = (request: Parameters<RequestHandler>[0]) =>
+    broker.credentials.find({
+      authorization: request.headers.authorization,
+      certificateSubject: () => certificateSubject(request),
+    }) !== undefined;
+  const handler = refuseUnknownCallers(complete, served, isKnownCaller);
   let reachable = reachableAddresses(settings.listen.host);
   const rules = () => ({
     hosts: [...settings.hosts, ...reachable],
@@ -155,17 +163,18 @@ async function openDoors(
     ...(tls === undefined ? {} : { tls }),
     inherited: inheritedSockets(environment, process.pid),
     socketPath: settings.socket,
-    handler: guardHost(
-      handler,
-      rules,
-      (request) =>
-        broker.credentials.find({
-          authorization: request.headers.authorization,
-          certificateSubject: () => certificateSubject(request),
-        }) !== undefined,
-    ),
+    handler: guardHost(handler, rules, isKnownCaller),
     socketHandler: withUsableAuthority(handler),
-    limits: { connections: settings.limits.connections },
+    limits: {
+      connections: settings.limits.connections,
+      streamsPerConnection: settings.limits.streamsPerConnection,
+      headerBytes: settings.limits.headerBytes,
+      headerFields: settings.limits.headerFields,
+      resetsPerConnection: settings.limits.resetsPerConnection,
+      headersTimeoutMs: settings.limits.headerTimeoutMs,
+      requestTimeoutMs: settings.limits.requestTimeoutMs,
+      idleTimeoutMs: settings.limits.idleTimeoutMs,
+    },
     onError: (error) => log.error({ err: error }, "a connection could not be accepted"),
   });
   reachable = reachableAddresses(listening.address);

@@ -96,6 +96,18 @@ export interface Settings {
     readonly messageBytes: number;
     readonly connections: number;
     readonly diskReserveBytes: number;
+    readonly promptBytes: number;
+    readonly historyBytes: number;
+    readonly streamsPerConnection: number;
+    readonly headerBytes: number;
+    readonly headerFields: number;
+    readonly readersPerTurn: number;
+    readonly readerBufferBytes: number;
+    readonly sessionsPerScope: number;
+    readonly resetsPerConnection: number;
+    readonly headerTimeoutMs: number;
+    readonly requestTimeoutMs: number;
+    readonly idleTimeoutMs: number;
   };
   readonly maintenance: MaintenanceSettings;
   readonly retention: RetentionSettings;
@@ -149,6 +161,18 @@ export function loadSettings(overrides: Overrides): Settings {
       messageBytes: config.limits?.messageBytes || 32 * 1024 * 1024,
       connections: config.limits?.connections || 10_000,
       diskReserveBytes: Number(config.limits?.diskReserveBytes || 64n * 1024n * 1024n),
+      promptBytes: config.limits?.promptBytes || 4 * 1024 * 1024,
+      historyBytes: config.limits?.historyBytes || 16 * 1024 * 1024,
+      streamsPerConnection: config.limits?.streamsPerConnection || 250,
+      headerBytes: config.limits?.headerBytes || 64 * 1024,
+      headerFields: config.limits?.headerFields || 128,
+      readersPerTurn: config.limits?.readersPerTurn || 256,
+      readerBufferBytes: config.limits?.readerBufferBytes || 1024 * 1024,
+      sessionsPerScope: config.limits?.sessionsPerScope || 10_000_000,
+      resetsPerConnection: config.limits?.resetsPerConnection || 200,
+      headerTimeoutMs: spanMs(config.limits?.headerTimeout, 10_000),
+      requestTimeoutMs: spanMs(config.limits?.requestTimeout, 5 * 60_000),
+      idleTimeoutMs: spanMs(config.limits?.idleTimeout, 5 * 60_000),
     },
     maintenance: {
       archiveAfterMs: spanMs(config.maintenance?.archiveAfter, thirtyDaysMs),
@@ -162,6 +186,11 @@ export function loadSettings(overrides: Overrides): Settings {
     ...(config.tls === undefined ? {} : { tls: tlsSettings(config.tls) }),
   };
   refuseSharedDirectories(settings, config);
+  if (settings.limits.headerTimeoutMs > settings.limits.requestTimeoutMs) {
+    throw new ConfigError(
+      "limits.header_timeout: it is longer than limits.request_timeout, of which it is a part",
+    );
+  }
   return settings;
 }
 

@@ -23,7 +23,8 @@ export function effectiveText(settings: Settings): string {
 
 function effectiveConfig(settings: Settings): Config {
   const { limits, maintenance, retention } = settings;
-  const { collectDebounceMs, diskReserveBytes, ...counts } = limits;
+  const { collectDebounceMs, diskReserveBytes, headerTimeoutMs, requestTimeoutMs, idleTimeoutMs, ...counts } =
+    limits;
   const config = clone(ConfigSchema, settings.config);
   Object.assign(config, {
     data: settings.data,
@@ -37,6 +38,9 @@ function effectiveConfig(settings: Settings): Config {
       ...counts,
       diskReserveBytes: BigInt(diskReserveBytes),
       collectDebounce: durationFromMs(collectDebounceMs),
+      headerTimeout: durationFromMs(headerTimeoutMs),
+      requestTimeout: durationFromMs(requestTimeoutMs),
+      idleTimeout: durationFromMs(idleTimeoutMs),
     }),
     maintenance: create(MaintenanceSchema, {
       archiveAfter: durationFromMs(maintenance.archiveAfterMs),

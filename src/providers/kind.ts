@@ -3,6 +3,7 @@ import { type Duration, durationMs } from "@bufbuild/protobuf/wkt";
 import type { Provider as ProviderConfig } from "../../gen/sessionbroker/config/v1/config_pb.js";
 import type { Provider } from "../turns/provider.js";
 import type { Diagnosis } from "./diagnosis.js";
+import { defaultOutputLimits, type OutputLimits } from "./lines.js";
 import { type RunAs, runAsOf } from "./run-as.js";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -31,6 +32,8 @@ export interface CommonSettings {
   readonly permissions: "deny" | "ask" | "allow";
   readonly permissionMs: number;
   readonly warm: WarmSettings;
+  /** What an agent may print in a turn. */
+  readonly limits: OutputLimits;
   /** Names of inherited variables, besides those of the kind. */
   readonly inherit: readonly string[];
   /** Default: the broker's own user. */
@@ -67,6 +70,11 @@ export function commonSettings(config: ProviderConfig): CommonSettings {
       processes: warm?.processes ?? commonDefaults.warm.processes,
       idleMs: msOr(warm?.idle, commonDefaults.warm.idleMs),
       ahead: warm?.ahead ?? commonDefaults.warm.ahead,
+    },
+    limits: {
+      maxBytes: Number(config.outputBytes) || defaultOutputLimits.maxBytes,
+      maxLines: config.outputLines || defaultOutputLimits.maxLines,
+      maxLineBytes: config.outputLineBytes || defaultOutputLimits.maxLineBytes,
     },
     inherit: config.inherit,
     runAs: runAsOf(config),

@@ -4,6 +4,7 @@ import {
   Health,
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from "../../gen/grpc/health/v1/health_pb.js";
+import { openToAll } from "./open-to-all.js";
 
 export { ServingStatus };
 
@@ -54,29 +55,33 @@ export function createHealth(
       for (const wake of [...waiting]) wake();
     },
     routes(router) {
-      router.service(Health, {
-        check({ service }) {
-          if (!known.has(service)) throw new ConnectError(`unknown service ${service}`, Code.NotFound);
-          return { status: statusOf(service) };
-        },
-        list() {
-          const statuses = [...known].map((service) => [service, { status: statusOf(service) }]);
-          return { statuses: Object.fromEntries(statuses) };
-        },
-        async *watch({ service }, { signal }) {
-          let sent: ServingStatus | undefined;
-          for (;;) {
-            signal.throwIfAborted();
-            const current = known.has(service) ? statusOf(service) : ServingStatus.SERVICE_UNKNOWN;
-            if (current === sent) {
-              await changed(signal);
-            } else {
-              yield { status: current };
-              sent = current;
+      router.service(
+        Health,
+        {
+          check({ service }) {
+            if (!known.has(service)) throw new ConnectError(`unknown service ${service}`, Code.NotFound);
+            return { status: statusOf(service) };
+          },
+          list() {
+            const statuses = [...known].map((service) => [service, { status: statusOf(service) }]);
+            return { statuses: Object.fromEntries(statuses) };
+          },
+          async *watch({ service }, { signal }) {
+            let sent: ServingStatus | undefined;
+            for (;;) {
+              signal.throwIfAborted();
+              const current = known.has(service) ? statusOf(service) : ServingStatus.SERVICE_UNKNOWN;
+              if (current === sent) {
+                await changed(signal);
+              } else {
+                yield { status: current };
+                sent = current;
+              }
             }
-          }
+          },
         },
-      });
+        openToAll,
+      );
     },
   };
 }

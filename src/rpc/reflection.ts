@@ -19,6 +19,7 @@ import {
   ServerReflection as ServerReflectionAlpha,
   type ServerReflectionRequest as ServerReflectionRequestAlpha,
 } from "../../gen/grpc/reflection/v1alpha/reflection_pb.js";
+import { openToAll } from "./open-to-all.js";
 
 /** Serves reflection over these services, the reflection services themselves, and every file they import. */
 export function reflectionRoutes(services: readonly DescService[]): (router: ConnectRouter) => void {
@@ -42,12 +43,20 @@ export function reflectionRoutes(services: readonly DescService[]): (router: Con
   }
 
   return (router) => {
-    router.service(ServerReflection, {
-      serverReflectionInfo: (requests) => answerAll(requests),
-    });
-    router.service(ServerReflectionAlpha, {
-      serverReflectionInfo: (requests) => answerAll(requests),
-    });
+    router.service(
+      ServerReflection,
+      {
+        serverReflectionInfo: (requests) => answerAll(requests),
+      },
+      openToAll,
+    );
+    router.service(
+      ServerReflectionAlpha,
+      {
+        serverReflectionInfo: (requests) => answerAll(requests),
+      },
+      openToAll,
+    );
   };
 }
 

@@ -40,6 +40,7 @@ export interface ReservationDeps {
   readonly clock: Clock;
   readonly clockGuard: ClockGuard;
   readonly newSessionId: () => string;
+  readonly settings: { readonly limits: { readonly sessionsPerScope: number } };
   /** Told of each rotation once; resolves when the session that was replaced is let go of. */
   readonly onRotated: (row: SessionRow, reason: RotationReason) => Promise<void>;
   /** Told of each answer of Reserve, repeats included, and of each admitted turn. */
@@ -70,6 +71,7 @@ export class Reservations {
       clockBelieved: this.deps.clockGuard.believed(),
       nowMs: this.deps.clock.now(),
       newSessionId: this.deps.newSessionId(),
+      sessionsPerScope: this.deps.settings.limits.sessionsPerScope,
       ...(pendingActivityMs === undefined ? {} : { pendingActivityMs }),
       ...(idempotency === undefined ? {} : { idempotency }),
     };

@@ -104,9 +104,10 @@ export function sessionMethods(deps: SessionRpcDeps): Methods {
       }
       const call = sessionCall(deps, callerOf(context), ResetSessionRequestSchema, request);
       const newSessionId = deps.newSessionId();
+      const { sessionsPerScope } = deps.settings.limits;
       const reset = accepted(
         await withForce(deps, request.force, call.selector, () =>
-          deps.store.reset({ ...call, newSessionId }),
+          deps.store.reset({ ...call, newSessionId, sessionsPerScope }),
         ),
       );
       // The answer to a repeat is that of the first call.

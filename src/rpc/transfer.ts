@@ -33,6 +33,7 @@ export interface TransferDeps {
   readonly store: SessionStore;
   readonly keys: Keys;
   readonly clock: Clock;
+  readonly settings: { readonly limits: { readonly sessionsPerScope: number } };
 }
 
 const pageRows = 500;
@@ -77,7 +78,11 @@ export async function importSessions(
   const report = create(ImportSessionsResponseSchema);
   const write = async (page: readonly Taken[]) => {
     const rows = page.map(({ row }) => row);
-    const results = await deps.store.importRows({ rows, callerScopes: caller.scopes });
+    const results = await deps.store.importRows({
+      rows,
+      callerScopes: caller.scopes,
+      sessionsPerScope: deps.settings.limits.sessionsPerScope,
+    });
     for (const [index, { request }] of page.entries()) {
       const { result = "CONFLICTING", message = "" } = results[index] ?? {};
       note(report, request, Result[result], message);

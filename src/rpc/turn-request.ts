@@ -20,8 +20,13 @@ import type { ToldMessage } from "../turns/history.js";
 import type { OutputFormat, Provider, TurnInputPart } from "../turns/provider.js";
 import type { TurnRequest } from "../turns/run-turn.js";
 
-const mostHistoryBytes = 16 * 1024 * 1024;
-const mostPromptBytes = 4 * 1024 * 1024;
+/** Most bytes of a turn. */
+export interface TurnSizes {
+  /** Text of its input. */
+  readonly promptBytes: number;
+  /** Its history and its input. */
+  readonly historyBytes: number;
+}
 
 export function readTurnRequest(encoded: Uint8Array): TurnRequest {
   const request = fromBinary(DispatchRequestSchema, encoded);
@@ -66,7 +71,7 @@ export function mergeKey(
 }
 
 /** @throws BrokerError that names the field which this version or the provider cannot honour */
-export function checkTurnRequest(request: DispatchRequest, provider: Provider): void {
+export function checkTurnRequest(request: DispatchRequest, provider: Provider, sizes: TurnSizes): void {
   const { reserve } = request;
   if (reserve?.visibility === Visibility.INTERNAL) checkInternal(request, reserve);
   if (provider.models.length > 0 && request.model !== "" && !provider.models.includes(request.model)) {
@@ -75,7 +80,7 @@ export function checkTurnRequest(request: DispatchRequest, provider: Provider): 
       `model: ${provider.id} has no ${request.model}; it has ${provider.models.join(", ")}`,
     );
   }
-  checkSizes(request);
+  checkSizes(request, sizes);
   checkFormat(request, provider);
   for (const [index, { part }] of request.input.entries()) {
     const taken = part.case === "text" || (part.case === "image" && provider.capabilities.images);
@@ -131,20 +136,26 @@ function checkInternal({ target, responseId }: DispatchRequest, { aliases }: Res
   );
 }
 
-function checkSizes(request: DispatchRequest): void {
-  const promptBytes = request.input.reduce((sum, part) => sum + partBytes(part), 0);
+function checkSizes(request: DispatchRequest, most: TurnSizes): void {
+  const inputBytes = request.input.reduce((sum, part) => sum + partBytes(part), 0);
   const textBytes = request.input.reduce(
     (sum, part) => sum + (part.part.case === "text" ? partBytes(part) : 0),
     0,
   );
-  if (textBytes > mostPromptBytes) {
-    throw new BrokerError("INVALID_FIELD", `input: its text has ${textBytes} bytes, and 4 MiB is the most`);
+  if (textBytes > most.promptBytes) {
+    throw new BrokerError(
+      "INVALID_FIELD",
+      `input: its text has ${textBytes} bytes, and limits.prompt_bytes allows ${most.promptBytes}`,
+    );
   }
   const historyBytes = request.history
     .flatMap((message) => message.parts)
-    .reduce((sum, part) => sum + partBytes(part), promptBytes);
-  if (historyBytes > mostHistoryBytes) {
-    throw new BrokerError("INVALID_FIELD", `history: it has ${historyBytes} bytes, and 16 MiB is the most`);
+    .reduce((sum, part) => sum + partBytes(part), inputBytes);
+  if (historyBytes > most.historyBytes) {
+    throw new BrokerError(
+      "INVALID_FIELD",
+      `history: with the input it has ${historyBytes} bytes, and limits.history_bytes allows ${most.historyBytes}`,
+    );
   }
 }
 

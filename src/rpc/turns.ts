@@ -27,13 +27,14 @@ import { type Caller, callerOf, whereOf } from "./caller.js";
 import { type Reservations, reservationOf } from "./reservations.js";
 import { traceKey } from "./tracing.js";
 import { turnMessage } from "./turn-message.js";
-import { checkTurnRequest, mergeKey, payloadHash, readTurnRequest } from "./turn-request.js";
+import { checkTurnRequest, mergeKey, payloadHash, readTurnRequest, type TurnSizes } from "./turn-request.js";
 import { findTurn, type Target, type TargetDeps, targetOf } from "./turn-target.js";
 
 export interface TurnRpcDeps extends TargetDeps {
   readonly reservations: Reservations;
   readonly dispatcher: Dispatcher;
   readonly providers: ReadonlyMap<string, Provider>;
+  readonly settings: { readonly limits: TurnSizes & TargetDeps["settings"]["limits"] };
   /** @throws BrokerError DISK_LOW */
   readonly checkDisk: () => void;
 }
@@ -152,7 +153,7 @@ async function admitInto(
       `provider ${canonical.key.provider} is not configured here; configured are ${running}`,
     );
   }
-  checkTurnRequest(request, provider);
+  checkTurnRequest(request, provider, deps.settings.limits);
   deps.checkDisk();
   const reserve = deps.reservations.callOf(reservationOf(canonical, optionsIn(workspace, request)));
   const admit: AdmitRequest = {

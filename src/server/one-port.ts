@@ -85,11 +85,20 @@ interface Door {
 function createDoor(handler: RequestHandler, limits: ConnectionLimits, tls?: TlsMaterial): Door {
   const connections = createConnections(handler, limits);
   const front = tls && createTlsFront(tls, limits.headersTimeoutMs, (socket) => connections.accept(socket));
+  let open = 0;
   const server = createServer(
     { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 },
-    (socket) => (front ?? connections).accept(socket),
+    (socket) => {
+      if (open >= limits.connections && front?.dropOldest() !== true && !connections.dropSilent()) {
+        return void socket.destroy();
+      }
+      open += 1;
+      socket.once("close", () => {
+        open -= 1;
+      });
+      (front ?? connections).accept(socket);
+    },
   );
-  server.maxConnections = limits.connections;
   return { server, connections, front };
 }
 

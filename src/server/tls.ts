@@ -24,6 +24,8 @@ export interface TlsFront {
   accept(socket: Socket): void;
   /** For connections that come from now on; others keep what they have. */
   replace(material: TlsMaterial): void;
+  /** Cuts off the oldest one that is not secured yet; false if there is none. */
+  dropOldest(): boolean;
   /** Cuts off those that are not secured yet. */
   destroy(): void;
 }
@@ -85,6 +87,12 @@ export function createTlsFront(
       });
     },
     replace: (next) => server.setSecureContext(tlsContext(next)),
+    dropOldest() {
+      const [oldest] = waiting.values();
+      oldest?.release();
+      oldest?.socket.destroy();
+      return oldest !== undefined;
+    },
     destroy() {
       for (const { socket } of waiting.values()) socket.destroy();
     },

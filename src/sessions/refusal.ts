@@ -18,7 +18,8 @@ export interface Refusal {
     | "TURN_DELETED"
     | "UNSUPPORTED_BY_PROVIDER"
     | "MERGE_MISMATCH"
-    | "CONVERSATION_MOVED_ON";
+    | "CONVERSATION_MOVED_ON"
+    | "SCOPE_FULL";
   readonly message: string;
   readonly metadata?: Readonly<Record<string, string>>;
 }

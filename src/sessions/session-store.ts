@@ -78,6 +78,8 @@ export interface ReserveCall {
   readonly clockBelieved: boolean;
   readonly nowMs: number;
   readonly newSessionId: string;
+  /** Most sessions of the scope, archived ones included. Default: any number. */
+  readonly sessionsPerScope?: number;
 }
 
 export interface ListFilter extends Where {
@@ -207,7 +209,9 @@ export interface SessionStore {
     call: SessionCall & { readonly binding: Binding; readonly callerScopes: readonly ScopePattern[] },
   ): Promise<SessionView | Refusal>;
   /** Gives the key a new session; the old one stays, found by its ids. */
-  reset(call: SessionCall & { readonly newSessionId: string }): Promise<Reset | Refusal>;
+  reset(
+    call: SessionCall & { readonly newSessionId: string; readonly sessionsPerScope?: number },
+  ): Promise<Reset | Refusal>;
   pin(call: SessionCall & { readonly pinned: boolean }): Promise<SessionView | Refusal>;
   /** Deletes the row with all that hangs on it. */
   remove(call: SessionCall): Promise<Removed | Refusal>;
@@ -217,6 +221,7 @@ export interface SessionStore {
   importRows(call: {
     readonly rows: readonly ImportRow[];
     readonly callerScopes: readonly ScopePattern[];
+    readonly sessionsPerScope?: number;
   }): Promise<readonly ImportResult[]>;
   /** The revision of the latest change. */
   revision(): Promise<number>;

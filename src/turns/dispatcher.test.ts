@@ -82,7 +82,15 @@ async function* answer(turn: ProviderTurn): AsyncGenerator<ProviderEvent> {
 
 function dispatcherFor(
   agent: ScriptedAgent,
-  limits = { running: 10, waiting: 100, waitingOfGrant: 50, waitingInSession: 3, collectDebounceMs: 0 },
+  limits = {
+    running: 10,
+    waiting: 100,
+    waitingOfGrant: 50,
+    waitingInSession: 3,
+    collectDebounceMs: 0,
+    readersPerTurn: 10,
+    readerBufferBytes: 1024,
+  },
   log: (message: string, error: unknown) => void = (message, error) => {
     throw new Error(message, { cause: error });
   },
@@ -282,7 +290,15 @@ describe("a turn", () => {
     const agent = new ScriptedAgent();
     const hold = held();
     agent.script = hold.script;
-    const limits = { running: 1, waiting: 10, waitingOfGrant: 2, waitingInSession: 5, collectDebounceMs: 0 };
+    const limits = {
+      running: 1,
+      waiting: 10,
+      waitingOfGrant: 2,
+      waitingInSession: 5,
+      collectDebounceMs: 0,
+      readersPerTurn: 10,
+      readerBufferBytes: 1024,
+    };
     const dispatcher = dispatcherFor(agent, limits);
     for (const chat of ["a", "b", "c"]) await dispatcher.admit(request(chat, { grant: "loud" }));
     const tooMany = dispatcher.admit(request("d", { grant: "loud" }));

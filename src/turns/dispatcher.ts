@@ -42,6 +42,10 @@ export interface DispatcherLimits {
   readonly waitingInSession: number;
   /** How long a turn that collects waits for more text after the last, at most `longestCollectMs`. */
   readonly collectDebounceMs: number;
+  /** Readers of one turn at once. */
+  readonly readersPerTurn: number;
+  /** Events of a running turn that are held in memory for its readers, in bytes. */
+  readonly readerBufferBytes: number;
 }
 
 export interface DispatcherDeps extends Omit<RunTurnDeps, "now" | "pause" | "stuck"> {
@@ -89,6 +93,8 @@ const storeRetryMs = 1_000;
 export class Dispatcher {
   readonly #active = new Map<number, ActiveTurn>();
   readonly #reading = new Set<Reading>();
+  /** By turn number. */
+  readonly #readers = new Map<number, number>();
   readonly #admitting = new Set<Promise<unknown>>();
   /** By turn number; each resolves once the lane is free again. */
   readonly #runs = new Map<number, Promise<void>>();
@@ -192,7 +198,9 @@ export class Dispatcher {
     const call = { ...request, canSteer, maxWaitingInSession: limits.waitingInSession };
     const admission = await this.#track(this.#admit(call, trace));
     if (admission.kind === "queue-full") {
-      throw queueFull(`${admission.waiting} turns wait in the session already`);
+      throw queueFull(
+        `${admission.waiting} turns wait in the session already, and limits.waiting_turns_per_session allows no more`,
+      );
     }
     return admission.kind === "merged" ? this.#merging.steer(admission, call.request) : admission;
   }
@@ -200,9 +208,10 @@ export class Dispatcher {
   /** Why no more turns of a grant may wait. */
   #fullQueue(grant: string): string | undefined {
     const { limits } = this.deps;
-    if (this.#lanes.waiting >= limits.waiting) return `${limits.waiting} turns wait already`;
+    if (this.#lanes.waiting >= limits.waiting)
+      return `${limits.waiting} turns wait already, and limits.waiting_turns allows no more`;
     if (this.#lanes.waitingOfGrant(grant) < limits.waitingOfGrant) return undefined;
-    return `${limits.waitingOfGrant} turns of your grant wait already`;
+    return `${limits.waitingOfGrant} turns of your grant wait already, and limits.waiting_turns_per_grant allows no more`;
   }
 
   /** The events of a turn after a sequence, to its end. */
@@ -213,18 +222,24 @@ export class Dispatcher {
     ifExpired?: IfExpired,
   ): AsyncGenerator<TurnEvent> {
     const followed = row.state === "MERGED" ? await this.#merging.target(row) : row;
-    const reading: Reading = { turnNo: followed.turnNo };
+    const { turnNo } = followed;
+    const readers = this.#readers.get(turnNo) ?? 0;
+    if (readers >= this.deps.limits.readersPerTurn) throw tooManyReaders(row.turnId, readers);
+    this.#readers.set(turnNo, readers + 1);
+    const reading: Reading = { turnNo };
     this.#reading.add(reading);
-    const active = hasEnded(followed.state) ? undefined : await this.#find(followed.turnNo);
-    if (active !== undefined) {
-      active.readers += 1;
-      reading.active = active;
-    }
+    let active: ActiveTurn | undefined;
     try {
+      active = hasEnded(followed.state) ? undefined : await this.#find(turnNo);
+      if (active !== undefined) {
+        active.readers += 1;
+        reading.active = active;
+      }
       const deps = { store: this.deps.store, now: this.deps.clock.now };
       yield* followTurn(deps, active?.row ?? followed, active, afterSequence, signal, ifExpired);
     } finally {
       this.#reading.delete(reading);
+      this.#forgetReader(turnNo);
       if (active !== undefined) this.#leave(active);
     }
   }
@@ -407,6 +422,7 @@ export class Dispatcher {
       },
       row.reservedThrough,
       blockOf(row),
+      this.deps.limits.readerBufferBytes,
     );
     const turn = new ActiveTurn(row, log, new Permissions(log, clock), this.deps.traceTurn?.(row, trace));
     this.#active.set(row.turnNo, turn);
@@ -546,6 +562,12 @@ export class Dispatcher {
     for (const [index, turn] of this.#lanes.waitingIn(lane).entries()) turn.log.position = ahead + index;
   }
 
+  #forgetReader(turnNo: number): void {
+    const left = (this.#readers.get(turnNo) ?? 0) - 1;
+    if (left > 0) this.#readers.set(turnNo, left);
+    else this.#readers.delete(turnNo);
+  }
+
   #leave(turn: ActiveTurn): void {
     turn.readers -= 1;
     if (!turn.row.cancelOnDisconnect || turn.readers > 0 || turn.log.ended) return;
@@ -580,6 +602,15 @@ export class Dispatcher {
 /** An external turn may outlive this process and must go on without a gap in its sequences. */
 function blockOf({ external }: Pick<TurnRow, "external">): number {
   return external ? 0 : reserveBlock;
+}
+
+function tooManyReaders(turnId: string, most: number): BrokerError {
+  return new BrokerError(
+    "TOO_MANY_READERS",
+    `turn ${turnId} has ${most} readers, and limits.readers_per_turn allows no more at once`,
+    { turn_id: turnId },
+    retryAfterMs,
+  );
 }
 
 function queueFull(message: string): BrokerError {

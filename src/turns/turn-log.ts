@@ -22,9 +22,9 @@ export type AppendToJournal = (entries: readonly JournalEntry[], reserveThrough:
 export const reserveBlock = 256;
 const journalEveryMs = 20;
 const journalAtBytes = 64 * 1024;
-/** Journaled events that are held for readers, up to so many bytes. */
+/** Journaled events that are held for readers, if they fit. */
 const heldEvents = 64;
-const heldBytes = 1024 * 1024;
+export const defaultHeldBytes = 1024 * 1024;
 
 export class TurnLog {
   /** Without gaps; the last is the newest. */
@@ -52,6 +52,8 @@ export class TurnLog {
     givenOut = 1,
     /** Sequences reserved at a time; 0: an event is shown once it is on disk. */
     private readonly block = reserveBlock,
+    /** Journaled events that are held for readers, in bytes. */
+    private readonly mostHeldBytes = defaultHeldBytes,
   ) {
     this.#nextSequence = givenOut + 1;
     this.#reservedThrough = givenOut;
@@ -214,7 +216,7 @@ export class TurnLog {
     let spare = 0;
     while (spare < this.#held.length - 1) {
       const sequence = this.#held[spare]?.sequence ?? 0;
-      const wanted = sequence > journaledThrough - heldEvents && this.#heldBytes <= heldBytes;
+      const wanted = sequence > journaledThrough - heldEvents && this.#heldBytes <= this.mostHeldBytes;
       if (wanted || sequence > journaledThrough) break;
       this.#heldBytes -= this.#sizes[spare] ?? 0;
       spare += 1;

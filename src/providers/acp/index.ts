@@ -11,7 +11,7 @@ import type { AcpAgent } from "./agent.js";
 import { diagnoseAcp } from "./diagnose.js";
 import { runTurn } from "./run.js";
 
-export interface AcpOptions extends Partial<Omit<CommonSettings, "id">> {
+export interface AcpOptions extends Partial<Omit<CommonSettings, "id" | "limits">> {
   readonly id: string;
   /** The executable and its arguments. */
   readonly command: readonly [string, ...string[]];

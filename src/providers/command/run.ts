@@ -6,7 +6,7 @@ import type { ProviderEvent, ProviderTurn } from "../../turns/provider.js";
 import { allowedMs, type Failure, failedOutcome, faultOf, stoppedOutcome } from "../ending.js";
 import { turnVariables } from "../environment.js";
 import { InputError } from "../input-error.js";
-import { defaultOutputLimits, type OutputLimits } from "../lines.js";
+import { defaultOutputLimits, mostAnswerBytes, type OutputLimits } from "../lines.js";
 import type { EndingStep } from "../marks.js";
 import { type Child, settlesWithin, startChild } from "../process.js";
 import type { RunAs } from "../run-as.js";
@@ -106,7 +106,7 @@ async function* readRun(
   const asked = memory.namesConversations ? conversation.nativeId : undefined;
   const reader: OutputReader =
     command.jsonLines === undefined
-      ? new PlainText()
+      ? new PlainText(Math.min(mostAnswerBytes, settings.limits.maxBytes ?? mostAnswerBytes))
       : new Records(command.jsonLines, asked, { ...defaultOutputLimits, ...settings.limits });
   const nameOf = () => conversation.nativeId ?? reader.nativeId;
   let started = false;

@@ -16,7 +16,7 @@ import { diagnoseGemini } from "./diagnose.js";
 import { geminiEnvironment } from "./environment.js";
 import { type OnceSettings, runOnce } from "./once.js";
 
-export interface GeminiOptions extends Partial<Omit<CommonSettings, "id">> {
+export interface GeminiOptions extends Partial<Omit<CommonSettings, "id" | "limits">> {
   readonly id: string;
   /** Path or name of the executable. */
   readonly executable: string;

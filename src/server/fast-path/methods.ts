@@ -43,9 +43,9 @@ export interface FastMethod {
 
 /** By path. Methods whose requests are streams are left to connect-node. */
 export function fastMethods(options: ConnectNodeAdapterOptions): ReadonlyMap<string, FastMethod> {
-  const limits = validateUniversalHandlerOptions(options);
   const methods = new Map<string, FastMethod>();
-  for (const [service, implementation] of servicesOf(options)) {
+  for (const [service, implementation, own] of servicesOf(options)) {
+    const limits = validateUniversalHandlerOptions({ ...options, ...own });
     for (const method of service.methods) {
       const { methodKind } = method;
       if (methodKind !== "unary" && methodKind !== "server_streaming") continue;
@@ -77,10 +77,14 @@ export function fastMethods(options: ConnectNodeAdapterOptions): ReadonlyMap<str
 type AnyImplementation = (input: any, context: HandlerContext) => any;
 
 function servicesOf({ routes }: ConnectNodeAdapterOptions) {
-  const found: [DescService, Record<string, AnyImplementation | undefined>][] = [];
+  const found: [
+    DescService,
+    Record<string, AnyImplementation | undefined>,
+    Parameters<ConnectRouter["service"]>[2],
+  ][] = [];
   const recorder: Pick<ConnectRouter, "service"> = {
-    service(desc: DescService, implementation: Partial<ServiceImpl<DescService>>) {
-      found.push([desc, implementation as Record<string, AnyImplementation | undefined>]);
+    service(desc: DescService, implementation: Partial<ServiceImpl<DescService>>, own) {
+      found.push([desc, implementation as Record<string, AnyImplementation | undefined>, own]);
       return recorder as ConnectRouter;
     },
   };

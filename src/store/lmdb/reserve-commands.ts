@@ -7,6 +7,7 @@ import type { ReserveCall, Reserved } from "../../sessions/session-store.js";
 import { unsealMessage } from "./codec.js";
 import { findTakenAlias, nativeIdOwner } from "./owners.js";
 import { replayed } from "./replays.js";
+import { scopeFull } from "./scope-bound.js";
 import { sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
 
@@ -26,6 +27,7 @@ export function applyReservation(tx: Transaction, call: ReserveCall): Reserved {
     revivable?.nativeId !== undefined && nativeIdOwner(tx, revivable, revivable.nativeId) !== undefined;
   const tombstone = row === undefined ? tx.tables.get("tombstones", sessionKey(key)) : undefined;
   const busyTurnId = tx.tables.busyTurnId(key);
+  const newRecordNo = tx.next("recordNo");
   const decision = decideReservation(call.reservation, {
     ...(row === undefined ? {} : { row }),
     ...(archivedMatch === undefined ? {} : { archivedMatch }),
@@ -38,9 +40,12 @@ export function applyReservation(tx: Transaction, call: ReserveCall): Reserved {
     clockBelieved: call.clockBelieved,
     nowMs: call.nowMs,
     newSessionId: call.newSessionId,
-    newRecordNo: tx.next("recordNo"),
+    newRecordNo,
   });
-  return write(tx, row, decision, call.newSessionId);
+  // Whatever is decided, only a row that is new has the new number.
+  const isNew = "row" in decision && decision.row.recordNo === newRecordNo;
+  const full = isNew ? scopeFull(tx, key.scope, call.sessionsPerScope) : undefined;
+  return full ?? write(tx, row, decision, call.newSessionId);
 }
 
 function write(

@@ -17,6 +17,7 @@ import type {
 import { sealMessage } from "./codec.js";
 import { findTakenAlias, isForeignNativeId, nativeIdOwner } from "./owners.js";
 import { replayed } from "./replays.js";
+import { scopeFull } from "./scope-bound.js";
 import { encodeNumber, sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
 
@@ -47,13 +48,14 @@ export function bind(
 
 export function reset(
   tx: Transaction,
-  call: SessionCall & { readonly newSessionId: string },
+  call: SessionCall & { readonly newSessionId: string; readonly sessionsPerScope?: number },
 ): Reset | Refusal {
   return onSession(tx, call, (row) => {
     if (row.archived === "rotated") {
       return refuse("ARCHIVED", `session_id: ${row.sessionId} was replaced and cannot be reset`);
     }
-    const refused = staleGeneration(call, row) ?? notFree(tx, row);
+    const refused =
+      staleGeneration(call, row) ?? notFree(tx, row) ?? scopeFull(tx, row.key.scope, call.sessionsPerScope);
     if (refused !== undefined) return refused;
     const next = rotateRow(row, "EXPLICIT_RESET", {
       sessionId: call.newSessionId,

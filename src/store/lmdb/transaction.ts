@@ -74,6 +74,16 @@ export class Transaction {
     return numbered;
   }
 
+  /** Rows of the scope, archived ones included, with what this transaction has changed. */
+  sessionsIn(scope: string): number {
+    let sessions = 0;
+    for (const [, provider] of [...this.tables.keysBelow("scopes", [scope])]) {
+      const { live, archived } = this.#countsOf(scope, String(provider));
+      sessions += live + archived;
+    }
+    return sessions;
+  }
+
   deleteSession(row: SessionRow): void {
     this.#record(this.next("revision"), "DELETED", row);
     this.tables.delete(...placeOf(row));

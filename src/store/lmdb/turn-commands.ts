@@ -23,6 +23,7 @@ import { copyHistory, keepExchange } from "./history.js";
 import { findMergeTarget, putMerge, settleMerges } from "./merge-commands.js";
 import { applyReservation } from "./reserve-commands.js";
 import { owesRestoreNotice, readRestored } from "./restored.js";
+import { scopeFull } from "./scope-bound.js";
 import { encodeLane, encodeNumber, type Key, sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
 import { buriedTurn } from "./turn-tombstones.js";
@@ -84,6 +85,11 @@ function reserveBranch(tx: Transaction, call: AdmitCall, branch: Branch, isBusy:
     const reservation = { ...reserve.reservation, sessionId: row.sessionId, expectedGeneration: generation };
     return applyReservation(tx, { ...reserve, reservation });
   }
+  const full =
+    branch.kind === "new"
+      ? scopeFull(tx, reserve.reservation.key.scope, reserve.sessionsPerScope)
+      : undefined;
+  if (full !== undefined) return full;
   const row = branch.kind === "side" ? branch.row : createSide(tx, call, branch.beside);
   return {
     kind: "reserved",
