@@ -6,7 +6,8 @@
 //
 // CLAUDE is the path of the executable. The model is
 // test/fixtures/model-server.mjs on loopback, which answers at once. Both ways
-// take turns, so that a busy machine is busy for both. Prints a table.
+// take turns, five of each in a row, so that a busy machine is busy for both.
+// Prints a table.
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
@@ -24,6 +25,7 @@ if (claude === undefined) {
   process.exit(2);
 }
 const crowd = 8;
+const inARow = 5;
 const ports = { broker: 17_430, adapter: 17_431 };
 const root = mkdtempSync(join(tmpdir(), "bench-claude-"));
 for (const folder of ["home", "tmp", "workspace"]) mkdirSync(join(root, folder));
@@ -67,12 +69,15 @@ const adapter = spawn(
 await once(adapter.stdout, "data");
 
 try {
-  const later = await inTurns(laterByHand(await begunByHand()), laterBehind("later"));
-  const together = await inTurns(await crowdByHand(), await crowdBehind());
+  const nativeId = await begunByHand();
+  const later = await inTurns(laterByHand(nativeId), laterBehind("later"), inARow);
+  const rested = await inTurns(laterByHand(nativeId), afterRest(laterBehind("rested")));
+  const together = await inTurns(await crowdByHand(), await crowdBehind(), inARow);
   const first = await inTurns(firstByHand, firstAhead);
   console.log("| first text of Claude Code | by hand | behind the adapter | ratio |\n|---|---|---|---|");
   row("second and later turns of a chat", later);
-  row(`the same, ${crowd} chats at once`, together);
+  row("the same, each after a second of silence", rested);
+  row(`second and later turns, ${crowd} chats at once`, together);
   row("first turn of a chat, a process started ahead", first);
   console.log(`\nmedians of ${rounds} rounds, the two ways in turns; the model answers at once`);
 } finally {
@@ -88,13 +93,22 @@ function row(name, [byHand, behind]) {
   console.log(`| ${name} | ${a.toFixed(0)} ms | ${b.toFixed(0)} ms | ${(a / b).toFixed(1)} |`);
 }
 
-async function inTurns(one, other) {
+/** The two ways in turns, `count` times the one and then the other. */
+async function inTurns(one, other, count = 1) {
   const times = [[], []];
-  for (let round = 0; round < Number(rounds); round++) {
-    times[0].push(...[await one()].flat());
-    times[1].push(...[await other()].flat());
+  for (let done = 0; done < Number(rounds); done += count) {
+    for (let i = 0; i < count; i++) times[0].push(...[await one()].flat());
+    for (let i = 0; i < count; i++) times[1].push(...[await other()].flat());
   }
   return times;
+}
+
+/** A person thinks before the next message. */
+function afterRest(way) {
+  return async () => {
+    await pause(1_000);
+    return way();
+  };
 }
 
 async function begunByHand() {
