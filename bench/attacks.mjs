@@ -42,6 +42,8 @@ const post = (path, headers) =>
 const health = "/grpc.health.v1.Health/Check";
 const reserve = "/sessionbroker.v1.SessionBroker/Reserve";
 
+let bomb;
+
 /** What is sent first on a connection, and what is sent again and again. */
 const attacks = {
   "streams opened and cancelled": () => {
@@ -74,7 +76,7 @@ const attacks = {
     return { first: "", next: () => requests };
   },
   "gzip of 300 MiB, with a token": ({ token }) => {
-    const bomb = gzipSync(Buffer.alloc(300 * 1024 * 1024), { level: 9 });
+    bomb ??= gzipSync(Buffer.alloc(300 * 1024 * 1024));
     const head = post(
       reserve,
       `Authorization: Bearer ${token}\r\nContent-Encoding: gzip\r\nContent-Length: ${bomb.length}\r\n\r\n`,
