@@ -27,8 +27,9 @@ export async function identity(context) {
         { name: "session-broker, Reserve, new (durable)", pid: broker.pid, load: reserveNew(broker) },
         ...(sqlite === undefined ? [] : sqliteContestants(sqlite)),
       ].map((each) => ({ ...each, warm: connections !== plan.clients[0] }));
+      const seconds = connections === barClients ? plan.seconds : plan.sideSeconds;
       const rates = await contest(
-        context,
+        { ...context, plan: { ...plan, seconds } },
         `${plan.rows.toLocaleString("en-US")} sessions`,
         contestants,
         connections,
