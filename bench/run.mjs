@@ -37,6 +37,7 @@ const normal = {
   rows: 200_000,
   streams: [1, 100],
   open: 500,
+  mayCompile: true,
   scale: ["100000", "20000"],
 };
 const plans = {
@@ -51,6 +52,7 @@ const plans = {
     rows: 2_000,
     streams: [16],
     open: 50,
+    mayCompile: false,
     scale: ["2000", "200"],
   },
 };
