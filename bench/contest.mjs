@@ -32,8 +32,15 @@ export async function contest({ plan, report, say }, measure, contestants, conne
   for (const [index, { name }] of contestants.entries()) {
     const of = (what) => median(results[index].map((result) => result[what]));
     report.rows.push({
-      ...{ measure, name, connections, rate: rates[index], ratio: rates[index].median / rates[0].median },
-      ...{ p50: of("p50"), p99: of("p99"), p999: of("p999"), cpu: of("cpu") },
+      measure,
+      name,
+      connections,
+      rate: rates[index],
+      ratio: rates[index].median / rates[0].median,
+      p50: of("p50"),
+      p99: of("p99"),
+      p999: of("p999"),
+      cpu: of("cpu"),
     });
   }
   return rates.map((rate) => rate.median);

@@ -15,20 +15,23 @@ export async function identity(context) {
   const { servers, report, plan, folder } = context;
   const broker = await servers.broker();
   const connect = await servers.connectNode();
-  const sqlite = await startSqlite(folder, plan.rows);
+  const sqlite = await startSqlite(folder, plan);
   try {
     for (const connections of plan.clients) {
       const request = emptyOverHttp(connect.http);
       const contestants = [
         { name: "plain connect-node, empty RPC", pid: connect.pid, load: (load) => wrk(request, load) },
         ...Object.entries(lookups).map(([what, each]) => ({
-          ...{ name: `session-broker, ${what}`, pid: broker.pid, load: lookup(broker, each) },
+          name: `session-broker, ${what}`,
+          pid: broker.pid,
+          load: lookup(broker, each),
         })),
         { name: "session-broker, Reserve, new (durable)", pid: broker.pid, load: reserveNew(broker) },
         ...(sqlite === undefined ? [] : sqliteContestants(sqlite)),
       ].map((each) => ({ ...each, warm: connections !== plan.clients[0] }));
+      const seconds = connections === barClients ? plan.seconds : plan.sideSeconds;
       const rates = await contest(
-        context,
+        { ...context, plan: { ...plan, seconds } },
         `${plan.rows.toLocaleString("en-US")} sessions`,
         contestants,
         connections,
@@ -59,9 +62,9 @@ export async function identity(context) {
   }
 }
 
-async function startSqlite(folder, rows) {
-  if (loadPackage("better-sqlite3") === undefined)
-    return console.error("better-sqlite3 cannot be installed: SQLite is skipped");
+async function startSqlite(folder, { rows, mayCompile }) {
+  if (loadPackage("better-sqlite3", { mayInstall: mayCompile }) === undefined)
+    return console.error("better-sqlite3 is not installed: SQLite is skipped");
   const peer = await startPeer("sqlite", [join(folder, "sqlite.db"), `${rows}`]);
   return { ...peer, url: `http://127.0.0.1:${peer.http}`, rows };
 }

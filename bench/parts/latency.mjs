@@ -13,7 +13,8 @@ export async function latency(context) {
     ...Object.entries(lookups).map(([what, each]) => [what, lookup(broker, each)]),
     ["Reserve, new (durable)", reserveNew(broker)],
   ]);
-  for (const [what, load] of Object.entries(measures)) {
+  for (const what of plan.paced ?? Object.keys(measures)) {
+    const load = measures[what];
     const [saturation] = await contest(context, `${what}, at saturation`, [
       { name: "session-broker", pid: broker.pid, load },
     ]);

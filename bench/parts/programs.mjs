@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 export async function dispatch(context) {
   await run(context, "bench/turns/overhead.mjs", ["60"]);
   const claude = process.env.SESSION_BROKER_TEST_CLAUDE ?? installedClaude();
-  if (existsSync(claude)) await run(context, "bench/providers/claude.mjs", [claude], "CLAUDE");
+  if (existsSync(claude)) await run(context, "bench/providers/claude.mjs", [claude, "5"], "CLAUDE 5");
   else
     console.error(
       "Claude Code is not installed (npm run verify does that): the real command line is skipped",

@@ -10,10 +10,14 @@ import { fileURLToPath } from "node:url";
 const packages = { "better-sqlite3": "12.11.1", ioredis: "6.0.0", pg: "8.23.1" };
 const folder = fileURLToPath(new URL("../../node_modules/.cache/session-broker/peers", import.meta.url));
 
-/** The package, or undefined where it cannot be installed. better-sqlite3 may take minutes to compile. */
-export function loadPackage(name) {
+/**
+ * The package, or undefined where it cannot be installed.
+ *
+ * @param mayInstall default: true. better-sqlite3 takes minutes to compile.
+ */
+export function loadPackage(name, { mayInstall = true } = {}) {
   const version = packages[name];
-  if (versionOf(name) !== version && !install(name, version)) return undefined;
+  if (versionOf(name) !== version && !(mayInstall && install(name, version))) return undefined;
   try {
     return createRequire(join(folder, "package.json"))(name);
   } catch (error) {
