@@ -53,7 +53,9 @@ let client: BrokerClient;
 const words: Record<string, string> = {};
 let environment: Record<string, string>;
 
-beforeAll(async () => {
+beforeAll(openBroker);
+
+async function openBroker(): Promise<void> {
   broker = new TestBroker({
     config: JSON.stringify({
       providers: [
@@ -73,7 +75,7 @@ beforeAll(async () => {
   writeFileSync(program, `#!/bin/sh\nexec '${process.execPath}' '${main}' "$@"\n`);
   chmodSync(program, 0o755);
   environment = { PATH: `${programs}:${tools}:${process.env.PATH}`, HOME: broker.folder };
-});
+}
 
 afterAll(() => broker?.close());
 
@@ -113,7 +115,22 @@ it("has lines that can be pasted", () => {
   for (const line of commands) expect(line).toMatch(/^session-broker /);
 });
 
-it("has lines that do what they say", { timeout: 120_000 }, async () => {
+const onSocket = "--unix-socket .session-broker/broker.sock";
+
+it.each([
+  ["as they stand", (line: string) => line],
+  ["over gRPC", (line: string) => line.replace("-H ", "--protocol grpc -H ")],
+  [
+    "over gRPC-Web on the unix socket",
+    (line: string) =>
+      line
+        .replace("-H ", `--protocol grpcweb ${onSocket} -H `)
+        .replace("http://127.0.0.1:7410/", "http://localhost/"),
+  ],
+])("has lines that do what they say, %s", { timeout: 120_000 }, async (_, changed) => {
+  // Each begins anew: the lines are one story.
+  await broker.close();
+  await openBroker();
   const target = {
     case: "key" as const,
     value: { scope: "default", externalId: "permission", provider: "claude" },
@@ -122,7 +139,8 @@ it("has lines that do what they say", { timeout: 120_000 }, async () => {
   const { permissionId, inputDigest } = await asking.event("permissionRequest");
   Object.assign(words, { PERMISSION_ID: permissionId, INPUT_DIGEST: inputDigest });
   const open: (() => Promise<void>)[] = [];
-  for (const line of calls) {
+  for (const asWritten of calls) {
+    const line = /--protocol|--list-methods|Health/.test(asWritten) ? asWritten : changed(asWritten);
     const method = methodOf(line) ?? "";
     const wanted = answers[method] ?? /./;
     if (method === "WatchSessions") {
