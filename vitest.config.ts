@@ -7,5 +7,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     // Tests start real servers and agents; more files at once than cores only makes them slow.
     maxWorkers: 2,
+    // A second, the default, is short on a busy machine.
+    expect: { poll: { timeout: 15_000 } },
   },
 });
