@@ -32,7 +32,7 @@ const normal = {
   rounds: 3,
   seconds: 2,
   sideSeconds: 1,
-  warmSeconds: 2,
+  warmSeconds: 1,
   clients: [1, 16, 64, 256],
   rows: 200_000,
   streams: [1, 100],
