@@ -32,7 +32,7 @@ const normal = {
   rounds: 3,
   seconds: 2,
   sideSeconds: 1,
-  warmSeconds: 2,
+  warmSeconds: 1,
   clients: [1, 16, 64, 256],
   rows: 200_000,
   streams: [1, 100],
@@ -104,7 +104,9 @@ process.stdout.write(markdown);
 if (options.write) writeBlock("npm run bench -- --write", markdown);
 
 function heading() {
-  const command = ["npm run bench", ...(size === "normal" ? [] : ["--", `--${size}`])].join(" ");
+  const flags = size === "normal" ? [] : [`--${size}`];
+  for (const name of options.only ?? []) flags.push(`--only ${name}`);
+  const command = ["npm run bench", ...(flags.length === 0 ? [] : ["--", ...flags])].join(" ");
   const [cpu] = cpus();
   return [
     `\`${command}\` on ${new Date().toISOString().slice(0, 10)}: ${cpus().length} cores (${cpu?.model.trim()}),`,

@@ -10,7 +10,8 @@
 // the second quarter of that time with the last. The agent is
 // test/fixtures/fake-claude.mjs. Prints a table, puts it into docs/benchmarks.md
 // with --write, and ends with 1 if an acknowledged session was lost, or if
-// memory, descriptors or disk grew by more than a tenth.
+// memory or descriptors grew by more than a tenth. The disk holds what was said
+// in each chat, up to a limit that no soak reaches, so its growth is only told.
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -202,7 +203,7 @@ function summary() {
   for (const [what, name, unit, slack] of [
     ["memory without the mapped store, MiB", "memory", 2 ** 20, 16],
     ["open files", "files", 1, 4],
-    ["disk of the store, MiB", "disk", 2 ** 20, 4],
+    ["disk of the store, MiB", "disk", 2 ** 20, Number.POSITIVE_INFINITY],
   ]) {
     const [second, last] = [1, 3].map((n) => median(quarter(samples, n).map((each) => each[name])) / unit);
     if (last > second * mostGrowth && last > second + slack) grown.push(what);

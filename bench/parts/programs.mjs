@@ -6,9 +6,9 @@ import { fileURLToPath } from "node:url";
 
 /** What the broker adds to a turn, and what processes that stay save with the real command line. */
 export async function dispatch(context) {
-  await run(context, "bench/turns/overhead.mjs", ["60"]);
+  await run(context, "bench/turns/overhead.mjs", ["40"]);
   const claude = process.env.SESSION_BROKER_TEST_CLAUDE ?? installedClaude();
-  if (existsSync(claude)) await run(context, "bench/providers/claude.mjs", [claude, "5"], "CLAUDE 5");
+  if (existsSync(claude)) await run(context, "bench/providers/claude.mjs", [claude, "3"], "CLAUDE 3");
   else
     console.error(
       "Claude Code is not installed (npm run verify does that): the real command line is skipped",
