@@ -138,7 +138,7 @@ describe("a damaged store", () => {
     await broker.start(["--start-empty"]);
     const [name = ""] = asideOf(broker.data);
     expect(readFileSync(join(broker.data, name, "store", "data.mdb")).equals(damaged)).toBe(true);
-    expect(broker.output.join("")).toContain("the store was damaged and was set aside");
+    await expect.poll(() => broker.output.join("")).toContain("the store was damaged and was set aside");
     const client = broker.client();
     const { store: told } = await client.getServerInfo({});
     expect(told?.sessions).toBe(0n);
@@ -224,7 +224,7 @@ describe("a damaged store", () => {
     expect(existsSync(join(broker.data, "verify-needed"))).toBe(true);
     await put(whole);
     await broker.start();
-    expect(broker.output.join("")).toContain("somebody saw a crash");
+    await expect.poll(() => broker.output.join("")).toContain("somebody saw a crash");
     expect(existsSync(join(broker.data, "verify-needed"))).toBe(false);
   });
 

@@ -68,7 +68,9 @@ describe.skipIf(!canCompile)("a disk that fails", () => {
 
     rmSync(control);
     await broker.start();
-    expect(broker.output.join("")).toMatch(/failed.*all of the store is read before it is used/);
+    await expect
+      .poll(() => broker.output.join(""))
+      .toMatch(/failed.*all of the store is read before it is used/);
     expect(existsSync(join(broker.data, "verify-needed"))).toBe(false);
     const after = await broker.client().reserve({ key: key("before") });
     expect([after.outcome, after.session?.sessionId]).toEqual([Outcome.EXISTING, before.session?.sessionId]);

@@ -151,9 +151,9 @@ describe("serve --restore", () => {
     const damaged = readFileSync(dataFile());
 
     await broker.start(["--restore", "latest"]);
-    expect(broker.output.join("")).toMatch(
-      /the store was restored: what was written after \S+ until \S+ is lost/,
-    );
+    await expect
+      .poll(() => broker.output.join(""))
+      .toMatch(/the store was restored: what was written after \S+ until \S+ is lost/);
     const [aside = ""] = readdirSync(broker.data).filter((name) => name.startsWith("damaged-"));
     expect(readFileSync(join(broker.data, aside, "store", "data.mdb")).equals(damaged)).toBe(true);
     const client = broker.client();
