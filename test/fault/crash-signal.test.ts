@@ -12,16 +12,19 @@ const main = fileURLToPath(new URL("../../dist/src/main.js", import.meta.url));
 
 let folder: string;
 let data: string;
-let children: ChildProcess[];
+const started: { readonly child: ChildProcess; readonly ended: Promise<unknown[]> }[] = [];
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "crash-signal-"));
   data = join(folder, "data");
-  children = [];
 });
 
-afterEach(() => {
-  for (const child of children) child.kill("SIGKILL");
+afterEach(async () => {
+  // Killed, it would leave a broker that still writes.
+  for (const { child, ended } of started.splice(0)) {
+    child.kill("SIGTERM");
+    await ended;
+  }
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -33,10 +36,10 @@ async function start(
   const words = ["start", "--data", data, "--metrics-listen", "off", ...more];
   const args = [main, ...words, "--listen", listen ?? "", "--openai-listen", openai ?? ""];
   const child = spawn(process.execPath, args, { cwd: folder, env: { PATH: folder, HOME: folder } });
-  children.push(child);
   let output = "";
   for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk) => (output += String(chunk)));
   const ended = once(child, "close");
+  started.push({ child, ended });
   const answers = () => output.includes("Try, twice:") || child.exitCode !== null;
   await expect.poll(answers, { timeout: 20_000 }).toBe(true);
   return { child, said: () => output, ended };
