@@ -14,8 +14,8 @@ import {
   type UnaryRequest,
 } from "@connectrpc/connect";
 import type { Encoding } from "./eligible.js";
-import type { Exchange } from "./exchange.js";
-import { RequestHeaders } from "./headers.js";
+import type { Exchange, OutgoingHeaders } from "./exchange.js";
+import { RequestHeaders, toNodeHeaders } from "./headers.js";
 
 /** Node.js lets longer ones run out at once. */
 const longestTimerMs = 2 ** 31 - 1;
@@ -79,6 +79,13 @@ export class Call {
   /** What the implementation has put there; undefined if it has not looked at them. */
   get written(): { readonly header: Headers | undefined; readonly trailer: Headers | undefined } {
     return { header: this.#responseHeader, trailer: this.#responseTrailer };
+  }
+
+  /** Of an answer in envelopes. */
+  get head(): OutgoingHeaders {
+    return this.#responseHeader === undefined
+      ? { "content-type": this.encoding.contentType }
+      : toNodeHeaders(this.#responseHeader);
   }
 
   end(reason?: unknown): void {

@@ -4,6 +4,7 @@
  * left to connect-node, which also says what is wrong with it.
  */
 import type { IncomingHttpHeaders } from "node:http";
+import { mostBodyBytes } from "./envelopes.js";
 
 export type Protocol = "connect" | "grpc";
 
@@ -50,8 +51,6 @@ function format(protocol: Protocol, binary: boolean, enveloped: boolean, content
   return { protocol, binary, enveloped, contentType };
 }
 
-const envelopeBytes = 5;
-
 /** Undefined: for connect-node. */
 export function encodingOf({
   headers,
@@ -65,8 +64,7 @@ export function encodingOf({
   if (found === undefined) return undefined;
   if (isCompressed(headers)) return undefined;
   const length = headers["content-length"];
-  const most = found.enveloped ? readMaxBytes + envelopeBytes : readMaxBytes;
-  if (length !== undefined && Number(length) > most) return undefined;
+  if (length !== undefined && Number(length) > mostBodyBytes(found.enveloped, readMaxBytes)) return undefined;
   const timeout = found.protocol === "grpc" ? grpcTimeout(headers) : connectTimeout(headers);
   if (timeout === "unusual") return undefined;
   return timeout === undefined ? found : { ...found, timeoutMs: timeout };

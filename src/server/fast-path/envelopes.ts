@@ -15,6 +15,11 @@ import type { Protocol } from "./eligible.js";
 
 const headBytes = 5;
 
+/** Of a body with one message. */
+export function mostBodyBytes(enveloped: boolean, readMaxBytes: number): number {
+  return enveloped ? headBytes + readMaxBytes : readMaxBytes;
+}
+
 interface Parser {
   parse(data: Uint8Array): object;
 }

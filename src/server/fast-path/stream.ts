@@ -3,11 +3,10 @@ import type { ConnectError } from "@connectrpc/connect";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { endStreamFlag } from "@connectrpc/connect/protocol-connect";
 import type { Call } from "./call.js";
-import { EnvelopeBuffer, onlyEnvelope, readEnvelopes } from "./envelopes.js";
-import { toNodeHeaders } from "./headers.js";
+import { EnvelopeBuffer, mostBodyBytes, onlyEnvelope, readEnvelopes } from "./envelopes.js";
 import type { FastMethod } from "./methods.js";
 import { grpcTrailers } from "./trailers.js";
-import { mostBytes, toConnectError } from "./unary.js";
+import { toConnectError } from "./unary.js";
 
 /** What is sent at once, although more may come in the same moment. */
 const flushBytes = 16 * 1024;
@@ -35,7 +34,7 @@ export async function answerStream(fast: FastMethod, call: Call): Promise<void> 
 async function* messagesOf(fast: FastMethod, call: Call): AsyncGenerator<object> {
   const { encoding, exchange } = call;
   const parser = fast.serialization.getI(encoding.binary);
-  const { bytes, cut } = await exchange.body(mostBytes(fast, call));
+  const { bytes, cut } = await exchange.body(mostBodyBytes(encoding.enveloped, fast.readMaxBytes));
   const only = cut ? undefined : onlyEnvelope(bytes);
   if (only !== undefined) yield parser.parse(only);
   else yield* readEnvelopes(bytes, parser, encoding.protocol, fast.readMaxBytes);
@@ -101,9 +100,7 @@ class Sender {
   #begin(): void {
     if (this.#begun) return;
     this.#begun = true;
-    const { exchange, encoding, written } = this.call;
-    const headers =
-      written.header === undefined ? { "content-type": encoding.contentType } : toNodeHeaders(written.header);
-    exchange.head(200, headers, encoding.protocol === "grpc");
+    const { exchange, encoding, head } = this.call;
+    exchange.head(200, head, encoding.protocol === "grpc");
   }
 }

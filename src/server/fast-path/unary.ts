@@ -2,7 +2,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { codeToHttpStatus, errorToJsonBytes, trailerMux } from "@connectrpc/connect/protocol-connect";
 import type { Call } from "./call.js";
-import { onlyEnvelope, onlyMessage, readEnvelopes, wrap } from "./envelopes.js";
+import { mostBodyBytes, onlyEnvelope, onlyMessage, readEnvelopes, wrap } from "./envelopes.js";
 import type { Body, OutgoingHeaders } from "./exchange.js";
 import { toNodeHeaders } from "./headers.js";
 import type { FastMethod } from "./methods.js";
@@ -10,21 +10,25 @@ import { grpcTrailers } from "./trailers.js";
 
 export async function answerUnary(fast: FastMethod, call: Call): Promise<void> {
   const { exchange, encoding } = call;
-  const body = await exchange.body(mostBytes(fast, call));
-  let answer: Uint8Array | undefined;
-  let error: ConnectError | undefined;
+  const body = await exchange.body(mostBodyBytes(encoding.enveloped, fast.readMaxBytes));
+  const result = await resultOf(fast, call, body);
+  const error = result instanceof ConnectError ? result : undefined;
+  call.end(error);
+  if (exchange.gone) return;
+  if (encoding.protocol === "grpc") sendGrpc(call, result);
+  else if (result instanceof ConnectError) sendError(fast, call, result);
+  else send(call, 200, result);
+}
+
+async function resultOf(fast: FastMethod, call: Call, body: Body): Promise<Uint8Array | ConnectError> {
+  const { encoding } = call;
   try {
     const message = encoding.enveloped ? await inEnvelope(fast, call, body) : plain(fast, call, body);
     const response = await fast.invoke(call.request(message));
-    answer = fast.serialization.getO(encoding.binary).serialize(response.message as never);
+    return fast.serialization.getO(encoding.binary).serialize(response.message as never);
   } catch (reason) {
-    error = toConnectError(reason);
+    return toConnectError(reason);
   }
-  call.end(error);
-  if (exchange.gone) return;
-  if (encoding.protocol === "grpc") sendGrpc(call, answer, error);
-  else if (answer === undefined) sendError(fast, call, error);
-  else send(call, 200, answer);
 }
 
 function plain(fast: FastMethod, { encoding }: Call, { bytes, cut }: Body): object {
@@ -39,17 +43,14 @@ function inEnvelope(fast: FastMethod, { encoding }: Call, { bytes, cut }: Body):
   return onlyMessage(readEnvelopes(bytes, parser, encoding.protocol, fast.readMaxBytes), "unary");
 }
 
-function sendGrpc(call: Call, answer: Uint8Array | undefined, error: ConnectError | undefined): void {
-  const { exchange, encoding, written } = call;
-  exchange.head(
-    200,
-    written.header === undefined ? { "content-type": encoding.contentType } : toNodeHeaders(written.header),
-    true,
-  );
-  exchange.end(answer === undefined ? undefined : wrap(answer), grpcTrailers(written.trailer, error));
+function sendGrpc(call: Call, result: Uint8Array | ConnectError): void {
+  const { exchange, written } = call;
+  exchange.head(200, call.head, true);
+  if (result instanceof ConnectError) exchange.end(undefined, grpcTrailers(written.trailer, result));
+  else exchange.end(wrap(result), grpcTrailers(written.trailer, undefined));
 }
 
-function sendError(fast: FastMethod, call: Call, error = tooLarge(fast.readMaxBytes)): void {
+function sendError(fast: FastMethod, call: Call, error: ConnectError): void {
   call.responseHeader.set("content-type", "application/json");
   for (const [name, value] of error.metadata) call.responseHeader.set(name, value);
   send(call, codeToHttpStatus(error.code), errorToJsonBytes(error, fast.jsonOptions));
@@ -71,13 +72,6 @@ function headersOf({ encoding, written }: Call, bytes: number): OutgoingHeaders 
   const muxed = trailerMux(own, trailer ?? emptyTrailer);
   return { ...toNodeHeaders(muxed), "content-length": bytes };
 }
-
-/** Of a body with one message. */
-export function mostBytes({ readMaxBytes }: FastMethod, { encoding }: Call): number {
-  return encoding.enveloped ? readMaxBytes + envelopeHeadBytes : readMaxBytes;
-}
-
-const envelopeHeadBytes = 5;
 
 function tooLarge(readMaxBytes: number): ConnectError {
   return new ConnectError(
