@@ -13,7 +13,8 @@ import type { Reloaded } from "./config/live.js";
 import { readTls } from "./config/tls.js";
 import { listenForMetrics, type MetricsListening } from "./metrics/listen.js";
 import type { EndedRpc } from "./metrics/record.js";
-import { certificateSubjectKey } from "./rpc/authentication.js";
+import { certificateSubjectKey, seenCallerKey } from "./rpc/authentication.js";
+import type { Caller } from "./rpc/caller.js";
 import { refuseUnknownCallers } from "./rpc/early-refusal.js";
 import { createHealth, type HealthState, ServingStatus } from "./rpc/health.js";
 import { withHttpMethods } from "./rpc/http-methods.js";
@@ -120,6 +121,8 @@ async function openDoors(
   const services = [SessionBroker, Health, ServerReflection, ServerReflectionAlpha];
   const onUnexpected = (method: string, error: unknown) =>
     log.error({ method, err: error }, "a request failed unexpectedly");
+  // Whom the header of a request was let in for: a token is looked up once.
+  const seen = new WeakMap<Parameters<RequestHandler>[0], Caller>();
   const options: ConnectNodeAdapterOptions = {
     routes: (router) => {
       service(router);
@@ -136,7 +139,9 @@ async function openDoors(
     jsonOptions: { ignoreUnknownFields: false },
     readMaxBytes: settings.limits.messageBytes,
     contextValues: (request) =>
-      createContextValues().set(certificateSubjectKey, () => certificateSubject(request)),
+      createContextValues()
+        .set(certificateSubjectKey, () => certificateSubject(request))
+        .set(seenCallerKey, seen.get(request)),
     shutdownSignal,
   };
   const complete = withRefusedBodies(
@@ -145,11 +150,15 @@ async function openDoors(
   const served = settings.fastPath
     ? withFastPath(options, complete, (error) => onUnexpected("fast path", error))
     : complete;
-  const isKnownCaller = (request: Parameters<RequestHandler>[0]) =>
-    broker.credentials.find({
-      authorization: request.headers.authorization,
+  const isKnownCaller = (request: Parameters<RequestHandler>[0]) => {
+    const { authorization } = request.headers;
+    const caller = broker.credentials.find({
+      authorization,
       certificateSubject: () => certificateSubject(request),
-    }) !== undefined;
+    });
+    if (caller !== undefined) seen.set(request, caller);
+    return caller !== undefined;
+  };
   const handler = refuseUnknownCallers(complete, served, isKnownCaller);
   let reachable = reachableAddresses(settings.listen.host);
   const rules = () => ({

@@ -4,22 +4,30 @@ import { createContextKey, type Interceptor } from "@connectrpc/connect";
 import { Role, required_role } from "../../gen/sessionbroker/v1/options_pb.js";
 import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
 import { BrokerError } from "../errors.js";
-import { callerKey, roleIncludes } from "./caller.js";
+import { type Caller, callerKey, roleIncludes } from "./caller.js";
 import type { Credentials } from "./credentials.js";
 import { untilRevoked } from "./revocation.js";
 
 /** Tells the subject of the certificate that the client has shown. */
 export const certificateSubjectKey = createContextKey<() => string | undefined>(() => undefined);
 
+/** The caller that the header of the request was let in with; undefined: it has not been looked at. */
+export const seenCallerKey = createContextKey<Caller | undefined>(undefined);
+
 /** Health and reflection are open to all. */
 export function authenticationInterceptor(credentials: () => Credentials): Interceptor {
   return (next) => async (request) => {
     if (request.service.typeName !== SessionBroker.typeName) return next(request);
     const known = credentials();
-    const caller = known.find({
-      authorization: request.header.get("authorization"),
-      certificateSubject: request.contextValues.get(certificateSubjectKey),
-    });
+    const seen = request.contextValues.get(seenCallerKey);
+    // Its credential may have been taken away while the body was read.
+    const caller =
+      seen !== undefined && !known.revoked(seen).aborted
+        ? seen
+        : known.find({
+            authorization: request.header.get("authorization"),
+            certificateSubject: request.contextValues.get(certificateSubjectKey),
+          });
     if (caller === undefined) {
       throw new BrokerError(
         "UNAUTHENTICATED",
