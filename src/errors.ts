@@ -47,13 +47,6 @@ export const errorTable = {
   UNKNOWN_PROVIDER: { ...invalid, when: "No provider of this name is configured." },
   UNKNOWN_WORKSPACE: { ...invalid, when: "No workspace of this name is configured for the scope." },
   UNKNOWN_MODEL: { ...invalid, when: "The provider has no model of this name." },
-  UNSUPPORTED_FIELD: {
-    code: Code.Unimplemented,
-    http: 501,
-    openaiType: "invalid_request_error",
-    retryable: false,
-    when: "This version does not do what the named field asks for.",
-  },
   UNAUTHENTICATED: {
     code: Code.Unauthenticated,
     http: 401,

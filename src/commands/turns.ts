@@ -13,6 +13,7 @@ import {
   TurnSchema,
   TurnState,
 } from "../../gen/sessionbroker/v1/turn_pb.js";
+import { answerOf } from "../answer.js";
 import { askBroker, type BrokerAccess, pagesOf } from "./broker-client.js";
 import { CommandError } from "./command-error.js";
 import { jsonLine, writeLines } from "./output.js";
@@ -124,18 +125,6 @@ function turnFacts(turn: Turn): string[] {
   ]);
   const text = answerOf(ending);
   return text === "" ? facts : [...facts, "", printableText(text)];
-}
-
-function answerOf(ending: TurnEvent | undefined): string {
-  switch (ending?.event.case) {
-    case "completed":
-      return ending.event.value.text;
-    case "failed":
-    case "cancelled":
-      return ending.event.value.partialText;
-    default:
-      return "";
-  }
 }
 
 /** In one line; empty for an event that ends nothing. */

@@ -4,7 +4,7 @@
  * that a response had. The answer takes the place of its name, so that whatever
  * looks at the history finds one that was sent.
  */
-import type { Turn } from "../../../../gen/sessionbroker/v1/turn_pb.js";
+import { answerOf } from "../../../answer.js";
 import type { Call } from "../call.js";
 import { invalid } from "../errors.js";
 import { isObject, type JsonObject } from "../parts.js";
@@ -41,7 +41,7 @@ export async function withReferencedItems(call: Call, body: JsonObject): Promise
     // An answer with reasoning in it has several messages; their text is told once.
     if (kind === "rs" || answered.has(turnId)) return { type: "reasoning" };
     answered.add(turnId);
-    return { type: "message", role: "assistant", content: answerOf(turn) };
+    return { type: "message", role: "assistant", content: answerOf(turn.ending) };
   });
   return { ...body, input: items };
 }
@@ -62,17 +62,4 @@ function itemIdAt({ id }: JsonObject, index: number): ItemId {
   const [, kind, turnId] = /^(msg|rs)_(.+)_\d+$/s.exec(id) ?? [];
   if (kind === undefined || turnId === undefined) throw notFound(param, `no item ${id}`, "item_not_found");
   return { id, kind: kind === "msg" ? "msg" : "rs", turnId };
-}
-
-/** What was delivered of it, if it broke off. */
-function answerOf({ ending }: Turn): string {
-  switch (ending?.event.case) {
-    case "completed":
-      return ending.event.value.text;
-    case "failed":
-    case "cancelled":
-      return ending.event.value.partialText;
-    default:
-      return "";
-  }
 }
