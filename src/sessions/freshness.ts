@@ -34,11 +34,18 @@ export function judgeFreshness(ages: Ages, policy: ResetPolicy, nowMs: number): 
  * has it twice, the first.
  */
 export function latestBoundary(daily: DailyReset, nowMs: number): number {
-  const clock = zonedClock(daily.timeZone);
+  const { days, ...clock } = zonedClock(daily.timeZone);
+  const known = days.get(daily.hour);
+  if (known !== undefined && known.from <= nowMs && nowMs < known.until) return known.from;
   const today = clock.dateAt(nowMs);
-  for (const daysBack of [0, 1, 2]) {
+  let until = Number.POSITIVE_INFINITY;
+  for (const daysBack of [-2, -1, 0, 1, 2]) {
     const boundary = clock.firstMomentOf(today - daysBack * dayMs, daily.hour);
-    if (boundary <= nowMs) return boundary;
+    if (boundary <= nowMs) {
+      days.set(daily.hour, { from: boundary, until });
+      return boundary;
+    }
+    until = boundary;
   }
   throw new RangeError(`no daily boundary before ${nowMs} in ${daily.timeZone}`);
 }
@@ -59,6 +66,8 @@ interface ZonedClock {
   /** Local midnight written as if it were UTC. */
   dateAt(utcMs: number): number;
   firstMomentOf(date: number, hour: number): number;
+  /** By hour, the day that was asked for last: to find its ends takes many looks at the calendar. */
+  readonly days: Map<number, { readonly from: number; readonly until: number }>;
 }
 
 const clocks = new Map<string, ZonedClock>();
@@ -91,6 +100,7 @@ function createClock(timeZone: string): ZonedClock {
     return Date.UTC(year, month - 1, day, hour, minute, second);
   };
   return {
+    days: new Map(),
     dateAt: (utcMs) => Math.floor(localAt(utcMs) / dayMs) * dayMs,
     firstMomentOf(date, hour) {
       // Zones lie within 15 hours of UTC, and clocks move by whole minutes.

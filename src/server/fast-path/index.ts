@@ -13,6 +13,7 @@ import { Call } from "./call.js";
 import { encodingOf } from "./eligible.js";
 import { exchangeOf } from "./exchange.js";
 import { fastMethods } from "./methods.js";
+import { Rounds } from "./rounds.js";
 import { answerStream } from "./stream.js";
 import { answerUnary } from "./unary.js";
 
@@ -27,6 +28,7 @@ export function withFastPath(
   onError: (error: unknown) => void,
 ): RequestHandler {
   const methods = fastMethods(options);
+  const rounds = new Rounds();
   return (req, res) => {
     const fast = req.method === "POST" ? methods.get(req.url ?? "") : undefined;
     const encoding =
@@ -42,7 +44,7 @@ export function withFastPath(
     const { shutdownSignal, contextValues } = options;
     const call = new Call(fast.method, encoding, exchangeOf(req, res), shutdownSignal, contextValues?.(req));
     const answer = fast.streaming ? answerStream : answerUnary;
-    answer(fast, call).catch((error: unknown) => {
+    answer(fast, call, rounds).catch((error: unknown) => {
       onError(error);
       call.end(error);
       res.destroy();

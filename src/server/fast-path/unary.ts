@@ -6,14 +6,16 @@ import { mostBodyBytes, onlyEnvelope, onlyMessage, readEnvelopes, wrap } from ".
 import type { Body, OutgoingHeaders } from "./exchange.js";
 import { toNodeHeaders } from "./headers.js";
 import type { FastMethod } from "./methods.js";
+import type { Rounds } from "./rounds.js";
 import { grpcTrailers } from "./trailers.js";
 
-export async function answerUnary(fast: FastMethod, call: Call): Promise<void> {
+export async function answerUnary(fast: FastMethod, call: Call, rounds: Rounds): Promise<void> {
   const { exchange, encoding } = call;
   const body = await exchange.body(mostBodyBytes(encoding.enveloped, fast.readMaxBytes));
   const result = await resultOf(fast, call, body);
   const error = result instanceof ConnectError ? result : undefined;
   call.end(error);
+  await rounds.end();
   if (exchange.gone) return;
   if (encoding.protocol === "grpc") sendGrpc(call, result);
   else if (result instanceof ConnectError) sendError(fast, call, result);

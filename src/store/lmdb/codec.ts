@@ -4,10 +4,6 @@ import { create, type DescMessage, fromBinary, type MessageShape, toBinary } fro
 import {
   ExchangeRecordSchema,
   JournalBatchSchema,
-  type SessionRecord,
-  SessionRecord_Archived,
-  SessionRecord_Native,
-  SessionRecordSchema,
   type TurnRecord,
   TurnRecordSchema,
   type UsageRecord,
@@ -15,16 +11,9 @@ import {
 } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
 import { BrokerError } from "../../errors.js";
 import type { SessionKey } from "../../sessions/key.js";
-import type {
-  AliasKind,
-  NativeState,
-  ResetPolicy,
-  RotationReason,
-  SessionRow,
-  UsageTotal,
-} from "../../sessions/session.js";
-import { noUsage } from "../../sessions/session.js";
+import type { SessionRow, UsageTotal } from "../../sessions/session.js";
 import type { ConflictPolicy, TurnRow, TurnState } from "../../turns/turn.js";
+import { readSession, writeSession } from "./session-record.js";
 
 const checksumBytes = 4;
 
@@ -36,7 +25,7 @@ export function seal(payload: Uint8Array): Buffer {
 }
 
 /** @throws BrokerError STORE_DAMAGED if the checksum does not hold. */
-export function unseal(sealed: Buffer, what: string): Uint8Array {
+export function unseal(sealed: Buffer, what: string): Buffer {
   const payload = sealed.subarray(checksumBytes);
   if (sealed.length < checksumBytes || sealed.readUInt32LE(0) !== crc32(payload)) {
     throw new BrokerError(
@@ -67,84 +56,12 @@ export function unsealJson(sealed: Buffer, what: string): unknown {
   return JSON.parse(Buffer.from(unseal(sealed, what)).toString());
 }
 
-const aliasCodes: Record<AliasKind, string> = { platform: "p", response: "r", "former-native": "f" };
-const aliasKinds: Record<string, AliasKind> = { p: "platform", r: "response", f: "former-native" };
-
-const nativeCodes: Record<NativeState, SessionRecord_Native> = {
-  unbound: SessionRecord_Native.UNSPECIFIED,
-  provisional: SessionRecord_Native.PROVISIONAL,
-  bound: SessionRecord_Native.BOUND,
-  lost: SessionRecord_Native.LOST,
-};
-const nativeStates: Record<SessionRecord_Native, NativeState> = {
-  [SessionRecord_Native.UNSPECIFIED]: "unbound",
-  [SessionRecord_Native.PROVISIONAL]: "provisional",
-  [SessionRecord_Native.BOUND]: "bound",
-  [SessionRecord_Native.LOST]: "lost",
-};
-
 export function encodeSession(row: SessionRow): Buffer {
-  const record = create(SessionRecordSchema, {
-    recordNo: row.recordNo,
-    sessionId: row.sessionId,
-    nativeId: row.nativeId ?? "",
-    native: nativeCodes[row.nativeState],
-    generation: row.generation,
-    archived: archivedCode(row.archived),
-    createdAtMs: row.createdAtMs,
-    startedAtMs: row.startedAtMs,
-    lastActivityMs: row.lastActivityMs,
-    turnCount: row.turnCount,
-    usage: encodeUsage(row.usage),
-    ...(Object.keys(row.agentTotal).length === 0
-      ? {}
-      : { agentTotal: encodeUsage({ ...noUsage, ...row.agentTotal }) }),
-    systemDigest: row.systemDigest ?? new Uint8Array(),
-    chainHead: row.chainHead ?? new Uint8Array(),
-    hasResetPolicy: row.resetPolicy !== undefined,
-    idleMs: row.resetPolicy?.idleMs ?? 0,
-    dailyHourPlusOne: row.resetPolicy?.daily === undefined ? 0 : row.resetPolicy.daily.hour + 1,
-    dailyTimeZone: row.resetPolicy?.daily?.timeZone ?? "",
-    workspace: row.workspace,
-    pinned: row.pinned,
-    previousSessionId: row.previousSessionId ?? "",
-    owedRotation: row.owedRotation ?? "",
-    importedKey: row.importedKey ?? "",
-    aliases: row.aliases.map(({ id, kind }) => ({ id, kind: aliasCodes[kind] })),
-    labels: { ...row.labels },
-    revision: row.revision,
-  });
-  return sealMessage(SessionRecordSchema, record);
+  return seal(writeSession(row));
 }
 
 export function decodeSession(key: SessionKey, sealed: Buffer): SessionRow {
-  const record = unsealMessage(SessionRecordSchema, sealed, "sessions");
-  return {
-    recordNo: record.recordNo,
-    key,
-    sessionId: record.sessionId,
-    ...optional("nativeId", record.nativeId),
-    nativeState: nativeStates[record.native],
-    generation: record.generation,
-    ...archivedState(record.archived),
-    createdAtMs: record.createdAtMs,
-    startedAtMs: record.startedAtMs,
-    lastActivityMs: record.lastActivityMs,
-    turnCount: record.turnCount,
-    usage: decodeUsage(record.usage),
-    agentTotal: record.agentTotal === undefined ? {} : decodeUsage(record.agentTotal),
-    ...(record.systemDigest.length === 0 ? {} : { systemDigest: record.systemDigest }),
-    ...(record.chainHead.length === 0 ? {} : { chainHead: record.chainHead }),
-    ...(record.hasResetPolicy ? { resetPolicy: decodePolicy(record) } : {}),
-    workspace: record.workspace,
-    pinned: record.pinned,
-    ...optional("previousSessionId", record.previousSessionId),
-    ...(record.owedRotation === "" ? {} : { owedRotation: record.owedRotation as RotationReason }),
-    ...optional("importedKey", record.importedKey),
-    aliases: record.aliases.map(({ id, kind }) => ({ id, kind: aliasKinds[kind] ?? "platform" })),
-    labels: record.labels,
-    revision: record.revision,
-  };
+  return readSession(key, unseal(sealed, "sessions"));
 }
 
 export function encodeTurn(row: TurnRow): Buffer {
@@ -258,27 +175,6 @@ export function decodeUsage(record: UsageRecord | undefined): UsageTotal {
     reasoningTokens: record?.reasoningTokens ?? 0,
     ...(record?.costUsd === undefined ? {} : { costUsd: record.costUsd }),
   };
-}
-
-function decodePolicy(record: SessionRecord): ResetPolicy {
-  return {
-    ...optional("idleMs", record.idleMs),
-    ...(record.dailyHourPlusOne === 0
-      ? {}
-      : { daily: { hour: record.dailyHourPlusOne - 1, timeZone: record.dailyTimeZone } }),
-  };
-}
-
-function archivedCode(archived: SessionRow["archived"]): SessionRecord_Archived {
-  if (archived === "rotated") return SessionRecord_Archived.ROTATED;
-  if (archived === "pruned") return SessionRecord_Archived.PRUNED;
-  return SessionRecord_Archived.UNSPECIFIED;
-}
-
-function archivedState(code: SessionRecord_Archived): { archived?: "rotated" | "pruned" } {
-  if (code === SessionRecord_Archived.ROTATED) return { archived: "rotated" };
-  if (code === SessionRecord_Archived.PRUNED) return { archived: "pruned" };
-  return {};
 }
 
 /** The member, or none where the wire's default stands for absence. */

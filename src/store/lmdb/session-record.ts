@@ -1,0 +1,276 @@
+/**
+ * SessionRecord (proto/sessionbroker/storage/v1/records.proto), straight from a
+ * row and into one. It is read for each look-up and written for each
+ * reservation, where making the message in between costs more than all the
+ * rest. The bytes are those that protobuf itself writes.
+ */
+import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
+import type { SessionKey } from "../../sessions/key.js";
+import {
+  type Alias,
+  type AliasKind,
+  type NativeState,
+  noUsage,
+  type ResetPolicy,
+  type RotationReason,
+  type SessionRow,
+  type UsageTotal,
+} from "../../sessions/session.js";
+
+const aliasCodes: Record<AliasKind, string> = { platform: "p", response: "r", "former-native": "f" };
+const aliasKinds: Record<string, AliasKind> = { p: "platform", r: "response", f: "former-native" };
+/** In the order of SessionRecord.Native and SessionRecord.Archived. */
+const nativeStates: readonly NativeState[] = ["unbound", "provisional", "bound", "lost"];
+const archivedStates: readonly SessionRow["archived"][] = [undefined, "rotated", "pruned"];
+/** In the order of UsageRecord. */
+const tokenFields = [
+  "inputTokens",
+  "cacheReadTokens",
+  "cacheWriteTokens",
+  "outputTokens",
+  "reasoningTokens",
+] as const;
+
+export function writeSession(row: SessionRow): Uint8Array {
+  const writer = new BinaryWriter();
+  const { resetPolicy } = row;
+  double(writer, 1, row.recordNo);
+  text(writer, 2, row.sessionId);
+  text(writer, 3, row.nativeId);
+  uint32(writer, 4, nativeStates.indexOf(row.nativeState));
+  uint32(writer, 5, row.generation);
+  uint32(writer, 6, archivedStates.indexOf(row.archived));
+  double(writer, 7, row.createdAtMs);
+  double(writer, 8, row.startedAtMs);
+  double(writer, 9, row.lastActivityMs);
+  uint32(writer, 10, row.turnCount);
+  usage(writer, 11, row.usage);
+  double(writer, 13, resetPolicy?.idleMs ?? 0);
+  uint32(writer, 14, resetPolicy?.daily === undefined ? 0 : resetPolicy.daily.hour + 1);
+  text(writer, 15, resetPolicy?.daily?.timeZone);
+  text(writer, 16, row.workspace);
+  flag(writer, 17, row.pinned);
+  text(writer, 18, row.previousSessionId);
+  text(writer, 19, row.owedRotation);
+  text(writer, 20, row.importedKey);
+  for (const { id, kind } of row.aliases) {
+    writer.tag(21, WireType.LengthDelimited).fork();
+    text(writer, 1, id);
+    text(writer, 2, aliasCodes[kind]);
+    writer.join();
+  }
+  for (const [name, value] of Object.entries(row.labels)) {
+    // The entry of a map has both, even if they are empty.
+    writer.tag(22, WireType.LengthDelimited).fork();
+    writer.tag(1, WireType.LengthDelimited).string(name);
+    writer.tag(2, WireType.LengthDelimited).string(value);
+    writer.join();
+  }
+  double(writer, 23, row.revision);
+  flag(writer, 24, resetPolicy !== undefined);
+  if (Object.keys(row.agentTotal).length > 0) usage(writer, 25, row.agentTotal);
+  bytes(writer, 26, row.systemDigest);
+  bytes(writer, 27, row.chainHead);
+  return writer.finish();
+}
+
+function double(writer: BinaryWriter, field: number, value: number): void {
+  if (!Object.is(value, 0)) writer.tag(field, WireType.Bit64).double(value);
+}
+
+function uint32(writer: BinaryWriter, field: number, value: number): void {
+  if (value !== 0) writer.tag(field, WireType.Varint).uint32(value);
+}
+
+function flag(writer: BinaryWriter, field: number, value: boolean): void {
+  if (value) writer.tag(field, WireType.Varint).bool(true);
+}
+
+function text(writer: BinaryWriter, field: number, value = ""): void {
+  if (value !== "") writer.tag(field, WireType.LengthDelimited).string(value);
+}
+
+function bytes(writer: BinaryWriter, field: number, value?: Uint8Array): void {
+  if (value !== undefined && value.length > 0) writer.tag(field, WireType.LengthDelimited).bytes(value);
+}
+
+function usage(writer: BinaryWriter, field: number, total: Partial<UsageTotal>): void {
+  writer.tag(field, WireType.LengthDelimited).fork();
+  for (const [index, name] of tokenFields.entries()) double(writer, index + 1, total[name] ?? 0);
+  if (total.costUsd !== undefined) writer.tag(6, WireType.Bit64).double(total.costUsd);
+  writer.join();
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** @throws Error if the bytes are no SessionRecord */
+export function readSession(key: SessionKey, record: Buffer): SessionRow {
+  const reader = new BinaryReader(record, decodeText);
+  const aliases: Alias[] = [];
+  const labels: Record<string, string> = {};
+  const policy = { isOwn: false, idleMs: 0, hourPlusOne: 0, timeZone: "" };
+  const row: Mutable<SessionRow> = {
+    recordNo: 0,
+    key,
+    sessionId: "",
+    nativeState: "unbound",
+    generation: 0,
+    createdAtMs: 0,
+    startedAtMs: 0,
+    lastActivityMs: 0,
+    turnCount: 0,
+    usage: noUsage,
+    agentTotal: {},
+    workspace: "",
+    pinned: false,
+    aliases,
+    labels,
+    revision: 0,
+  };
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32();
+    switch (tag >>> 3) {
+      case 1:
+        row.recordNo = reader.double();
+        break;
+      case 2:
+        row.sessionId = reader.string();
+        break;
+      case 3:
+        row.nativeId = reader.string();
+        break;
+      case 4:
+        row.nativeState = nativeStates[reader.uint32()] ?? "unbound";
+        break;
+      case 5:
+        row.generation = reader.uint32();
+        break;
+      case 6:
+        archive(row, archivedStates[reader.uint32()]);
+        break;
+      case 7:
+        row.createdAtMs = reader.double();
+        break;
+      case 8:
+        row.startedAtMs = reader.double();
+        break;
+      case 9:
+        row.lastActivityMs = reader.double();
+        break;
+      case 10:
+        row.turnCount = reader.uint32();
+        break;
+      case 11:
+        row.usage = readUsage(reader);
+        break;
+      case 13:
+        policy.idleMs = reader.double();
+        break;
+      case 14:
+        policy.hourPlusOne = reader.uint32();
+        break;
+      case 15:
+        policy.timeZone = reader.string();
+        break;
+      case 16:
+        row.workspace = reader.string();
+        break;
+      case 17:
+        row.pinned = reader.bool();
+        break;
+      case 18:
+        row.previousSessionId = reader.string();
+        break;
+      case 19:
+        row.owedRotation = reader.string() as RotationReason;
+        break;
+      case 20:
+        row.importedKey = reader.string();
+        break;
+      case 21:
+        aliases.push(readAlias(reader));
+        break;
+      case 22:
+        readLabel(reader, labels);
+        break;
+      case 23:
+        row.revision = reader.double();
+        break;
+      case 24:
+        policy.isOwn = reader.bool();
+        break;
+      case 25:
+        row.agentTotal = readUsage(reader);
+        break;
+      case 26:
+        row.systemDigest = reader.bytes();
+        break;
+      case 27:
+        row.chainHead = reader.bytes();
+        break;
+      default:
+        reader.skip(tag & 7, tag >>> 3);
+    }
+  }
+  if (policy.isOwn) row.resetPolicy = readPolicy(policy);
+  return row;
+}
+
+/** What is read is a part of a Buffer. */
+function decodeText(bytes: Uint8Array): string {
+  return (bytes as Buffer).toString();
+}
+
+function archive(row: Mutable<SessionRow>, archived: SessionRow["archived"]): void {
+  if (archived !== undefined) row.archived = archived;
+}
+
+function readUsage(reader: BinaryReader): UsageTotal {
+  const end = reader.uint32() + reader.pos;
+  // Most sessions have had no turn with any.
+  if (reader.pos === end) return noUsage;
+  const total: Mutable<UsageTotal> = { ...noUsage };
+  while (reader.pos < end) {
+    const tag = reader.uint32();
+    const name = tokenFields[(tag >>> 3) - 1];
+    if (name !== undefined) total[name] = reader.double();
+    else if (tag >>> 3 === 6) total.costUsd = reader.double();
+    else reader.skip(tag & 7, tag >>> 3);
+  }
+  return total;
+}
+
+function readAlias(reader: BinaryReader): Alias {
+  const end = reader.uint32() + reader.pos;
+  const alias = { id: "", kind: "" };
+  while (reader.pos < end) {
+    const tag = reader.uint32();
+    if (tag >>> 3 === 1) alias.id = reader.string();
+    else if (tag >>> 3 === 2) alias.kind = reader.string();
+    else reader.skip(tag & 7, tag >>> 3);
+  }
+  return { id: alias.id, kind: aliasKinds[alias.kind] ?? "platform" };
+}
+
+function readLabel(reader: BinaryReader, labels: Record<string, string>): void {
+  const end = reader.uint32() + reader.pos;
+  let name = "";
+  let value = "";
+  while (reader.pos < end) {
+    const tag = reader.uint32();
+    if (tag >>> 3 === 1) name = reader.string();
+    else if (tag >>> 3 === 2) value = reader.string();
+    else reader.skip(tag & 7, tag >>> 3);
+  }
+  // Any name may be given, "__proto__" as well.
+  Object.defineProperty(labels, name, { value, enumerable: true, configurable: true, writable: true });
+}
+
+function readPolicy(policy: { idleMs: number; hourPlusOne: number; timeZone: string }): ResetPolicy {
+  return {
+    ...(policy.idleMs === 0 ? {} : { idleMs: policy.idleMs }),
+    ...(policy.hourPlusOne === 0
+      ? {}
+      : { daily: { hour: policy.hourPlusOne - 1, timeZone: policy.timeZone } }),
+  };
+}
