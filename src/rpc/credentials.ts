@@ -26,6 +26,8 @@ interface Known {
 export class Credentials {
   #known: readonly Known[] = [];
   readonly #revocations = new WeakMap<Caller, AbortSignal>();
+  /** Digests of the tokens that were let in, by the header that showed them. */
+  readonly #digests = new Map<string, Buffer>();
 
   constructor(settings: readonly CredentialSettings[]) {
     this.replace(settings);
@@ -34,6 +36,7 @@ export class Credentials {
   /** What is no longer among them, or has another role or other scopes, is revoked at once. */
   replace(settings: readonly CredentialSettings[]): void {
     const before = new Map(this.#known.map((known) => [known.settings, known]));
+    this.#digests.clear();
     this.#known = settings.map((credential) => {
       const { name, tokenSha256, certificateSubject: subject = "", role, scopes } = credential;
       const { shared = false, origins = [] } = credential;
@@ -67,16 +70,22 @@ export class Credentials {
   }
 
   #byToken(authorization: string, certificateSubject: () => string | undefined): Caller | undefined {
-    const token = /^bearer +([^ ]+) *$/i.exec(authorization)?.[1];
-    if (token === undefined) return undefined;
-    const shown = Buffer.from(sha256(token), "hex");
+    const shown = this.#digests.get(authorization) ?? digestOf(authorization);
+    if (shown === undefined) return undefined;
     let found: Known | undefined;
     // All are compared, so that the time says nothing about which one matched.
     for (const known of this.#known) {
       if (known.digest !== undefined && timingSafeEqual(known.digest, shown)) found = known;
     }
+    if (found !== undefined) this.#remember(authorization, shown);
     const isHere = found?.subject === "" || found?.subject === certificateSubject();
     return isHere ? found?.caller : undefined;
+  }
+
+  #remember(authorization: string, digest: Buffer): void {
+    // One token can be written with more and more spaces around it.
+    if (this.#digests.size > 2 * this.#known.length) this.#digests.clear();
+    this.#digests.set(authorization, digest);
   }
 
   /** Aborted once the credential that the caller had is no longer one. */
@@ -85,4 +94,10 @@ export class Credentials {
     if (signal === undefined) throw new TypeError("the caller was found by other credentials");
     return signal;
   }
+}
+
+/** Of the token in the header; undefined if there is none. */
+function digestOf(authorization: string): Buffer | undefined {
+  const token = /^bearer +([^ ]+) *$/i.exec(authorization)?.[1];
+  return token === undefined ? undefined : Buffer.from(sha256(token), "hex");
 }

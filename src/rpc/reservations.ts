@@ -7,6 +7,7 @@ import {
   ReserveRequestSchema,
   type ReserveResponse,
   ReserveResponseSchema,
+  RotationReason as RotationReasonCode,
   Visibility,
 } from "../../gen/sessionbroker/v1/session_pb.js";
 import type { ReserveOptions } from "../../gen/sessionbroker/v1/turn_pb.js";
@@ -147,13 +148,15 @@ export class Reservations {
     }
     const { view } = reserved;
     if (!call.reservation.internal) this.#noteActivity(view, canonical, call.nowMs);
-    return create(ReserveResponseSchema, {
+    return {
+      $typeName: "sessionbroker.v1.ReserveResponse",
       session: sessionMessage(view, canonical.identity),
       outcome: outcomes[reserved.outcome],
-      ...(reserved.reason === undefined ? {} : { rotationReason: rotationReasons[reserved.reason] }),
+      rotationReason:
+        reserved.reason === undefined ? RotationReasonCode.UNSPECIFIED : rotationReasons[reserved.reason],
       runningTurnId: view.lane.runningTurnId ?? "",
       queuedTurns: view.lane.queuedTurns,
-    });
+    };
   }
 
   #noteActivity(view: SessionView, canonical: CanonicalKey, nowMs: number): void {

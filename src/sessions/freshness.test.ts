@@ -63,10 +63,17 @@ describe("the latest daily boundary", () => {
 it("a day that is asked for again and again, and in any order, has the boundary that it has alone", () => {
   // Through both changes of the clocks, with an hour that is skipped and one that is there twice.
   const zones = ["Europe/Berlin", "America/Sao_Paulo", "Australia/Lord_Howe", "Pacific/Apia"];
-  const starts = [Date.UTC(2026, 2, 27), Date.UTC(2026, 9, 23), Date.UTC(2011, 11, 28), Date.UTC(2018, 10, 2)];
+  const starts = [
+    Date.UTC(2026, 2, 27),
+    Date.UTC(2026, 9, 23),
+    Date.UTC(2011, 11, 28),
+    Date.UTC(2018, 10, 2),
+  ];
   for (const timeZone of zones) {
     for (const hour of [0, 2, 3]) {
-      const moments = starts.flatMap((start) => Array.from({ length: 60 }, (_, n) => start + n * 97 * minute));
+      const moments = starts.flatMap((start) =>
+        Array.from({ length: 60 }, (_, n) => start + n * 97 * minute),
+      );
       // Another hour's day is not in the way, and a day before it is forgotten.
       const alone = moments.map((moment) => {
         latestBoundary({ hour, timeZone }, moment - 40 * 24 * 60 * minute);

@@ -1,27 +1,29 @@
-/** Rows as the contract's messages. */
+/**
+ * Rows as the contract's messages. What every answer holds is written out, which
+ * costs a fraction of what `create` takes to find out the same.
+ */
 import { create } from "@bufbuild/protobuf";
-import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { durationFromMs, type Timestamp } from "@bufbuild/protobuf/wkt";
 import {
   type Alias,
   AliasKind,
-  AliasSchema,
   NativeState,
   type ResetPolicy,
   ResetPolicySchema,
   RotationReason,
   type Session,
-  SessionSchema,
   SessionState,
 } from "../../gen/sessionbroker/v1/session_pb.js";
-import { type Usage, UsageSchema } from "../../gen/sessionbroker/v1/usage_pb.js";
+import type { Usage } from "../../gen/sessionbroker/v1/usage_pb.js";
 import type { KeyIdentity } from "../sessions/key-scheme.js";
 import type * as domain from "../sessions/session.js";
 import type { SessionView } from "../sessions/session-store.js";
 
 /** @param stuck whether a process of the session cannot be ended */
 export function sessionMessage({ row, lane }: SessionView, identity: KeyIdentity, stuck = false): Session {
-  return create(SessionSchema, {
-    key: { ...row.key },
+  return {
+    $typeName: "sessionbroker.v1.Session",
+    key: { $typeName: "sessionbroker.v1.SessionKey", ...row.key },
     sessionId: row.sessionId,
     nativeId: row.nativeId ?? "",
     nativeState: nativeStates[row.nativeState],
@@ -29,9 +31,9 @@ export function sessionMessage({ row, lane }: SessionView, identity: KeyIdentity
     state: sessionState(row),
     aliases: row.aliases.map(aliasMessage),
     labels: { ...row.labels },
-    createdAt: timestampFromMs(row.createdAtMs),
-    startedAt: timestampFromMs(row.startedAtMs),
-    lastActivityAt: timestampFromMs(row.lastActivityMs),
+    createdAt: timestampMessage(row.createdAtMs),
+    startedAt: timestampMessage(row.startedAtMs),
+    lastActivityAt: timestampMessage(row.lastActivityMs),
     turnCount: row.turnCount,
     usage: usageMessage(row.usage),
     ...(row.resetPolicy === undefined ? {} : { resetPolicy: resetPolicyMessage(row.resetPolicy) }),
@@ -44,18 +46,28 @@ export function sessionMessage({ row, lane }: SessionView, identity: KeyIdentity
     queuedTurns: lane.queuedTurns,
     stuck,
     importedKey: row.importedKey === row.key.externalId ? "" : (row.importedKey ?? ""),
-  });
+  };
 }
 
 export function usageMessage(usage: domain.UsageTotal): Usage {
-  return create(UsageSchema, {
+  return {
+    $typeName: "sessionbroker.v1.Usage",
     inputTokens: BigInt(usage.inputTokens),
     cacheReadTokens: BigInt(usage.cacheReadTokens),
     cacheWriteTokens: BigInt(usage.cacheWriteTokens),
     outputTokens: BigInt(usage.outputTokens),
     reasoningTokens: BigInt(usage.reasoningTokens),
     ...(usage.costUsd === undefined ? {} : { costUsd: usage.costUsd }),
-  });
+  };
+}
+
+function timestampMessage(ms: number): Timestamp {
+  const seconds = Math.floor(ms / 1000);
+  return {
+    $typeName: "google.protobuf.Timestamp",
+    seconds: BigInt(seconds),
+    nanos: Math.round((ms - seconds * 1000) * 1e6),
+  };
 }
 
 export const rotationReasons: Record<domain.RotationReason, RotationReason> = {
@@ -86,7 +98,7 @@ export function sessionState(row: domain.SessionRow): SessionState {
 }
 
 function aliasMessage(alias: domain.Alias): Alias {
-  return create(AliasSchema, { id: alias.id, kind: aliasKinds[alias.kind] });
+  return { $typeName: "sessionbroker.v1.Alias", id: alias.id, kind: aliasKinds[alias.kind] };
 }
 
 function resetPolicyMessage(policy: domain.ResetPolicy): ResetPolicy {
