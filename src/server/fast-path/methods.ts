@@ -25,6 +25,7 @@ import { createEndStreamSerialization } from "@connectrpc/connect/protocol-conne
 import type { ConnectNodeAdapterOptions } from "@connectrpc/connect-node";
 import { type Call, callKey } from "./call.js";
 import { onlyMessage } from "./envelopes.js";
+import { answerWriter } from "./messages/answer-writer.js";
 
 type Chain = ReturnType<Interceptor>;
 type Invocation = Parameters<Chain>[0];
@@ -33,6 +34,8 @@ export interface FastMethod {
   readonly method: DescMethod;
   readonly streaming: boolean;
   readonly serialization: ReturnType<typeof createMethodSerializationLookup>;
+  /** An answer in protobuf's binary format, or else in JSON. */
+  readonly serialize: (message: unknown, binary: boolean) => Uint8Array;
   /** The implementation, behind the interceptors. */
   readonly invoke: Chain;
   readonly endStream: ReturnType<typeof createEndStreamSerialization>;
@@ -50,18 +53,16 @@ export function fastMethods(options: ConnectNodeAdapterOptions): ReadonlyMap<str
       const { methodKind } = method;
       if (methodKind !== "unary" && methodKind !== "server_streaming") continue;
       const streaming = methodKind === "server_streaming";
+      const { binaryOptions, jsonOptions } = options;
+      const serialization = createMethodSerializationLookup(method, binaryOptions, jsonOptions, limits);
       const call = implementation[method.localName]?.bind(implementation) ?? unimplemented(method);
       methods.set(`/${service.typeName}/${method.name}`, {
         method,
         streaming,
-        serialization: createMethodSerializationLookup(
-          method,
-          options.binaryOptions,
-          options.jsonOptions,
-          limits,
-        ),
-        endStream: createEndStreamSerialization(options.jsonOptions),
-        jsonOptions: options.jsonOptions,
+        serialization,
+        serialize: answerWriter(method.output, serialization.getO.bind(serialization), options),
+        endStream: createEndStreamSerialization(jsonOptions),
+        jsonOptions,
         readMaxBytes: limits.readMaxBytes,
         invoke: behind(
           options.interceptors ?? [],

@@ -17,9 +17,8 @@ export async function answerStream(fast: FastMethod, call: Call): Promise<void> 
   let error: ConnectError | undefined;
   try {
     const response = await fast.invoke(call.request(messagesOf(fast, call)));
-    const output = fast.serialization.getO(encoding.binary);
     for await (const each of response.message as AsyncIterable<never>) {
-      const room = sender.send(output.serialize(each));
+      const room = sender.send(fast.serialize(each, encoding.binary));
       if (room !== undefined) await room;
       if (exchange.gone) break;
     }

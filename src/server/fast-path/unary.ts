@@ -27,7 +27,7 @@ async function resultOf(fast: FastMethod, call: Call, body: Body): Promise<Uint8
   try {
     const message = encoding.enveloped ? await inEnvelope(fast, call, body) : plain(fast, call, body);
     const response = await fast.invoke(call.request(message));
-    return fast.serialization.getO(encoding.binary).serialize(response.message as never);
+    return fast.serialize(response.message, encoding.binary);
   } catch (reason) {
     return toConnectError(reason);
   }

@@ -1,0 +1,132 @@
+/**
+ * Messages as JSON, in the text that protobuf-es makes, without the objects that
+ * it makes first. What each field needs is found out once for each type.
+ */
+import { type DescEnum, type DescField, type DescMessage, ScalarType, toJson } from "@bufbuild/protobuf";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { fieldsOf, type Members, readerOf, unusual } from "./fields.js";
+import { timestampText } from "./timestamp-text.js";
+
+/** @throws Unusual for a value that is left to protobuf-es */
+type Write<T = never> = (value: T) => string;
+
+/** @throws Unusual for a type that is left to protobuf-es */
+export function jsonTextOf(desc: DescMessage): Write<Members> {
+  return messageWriter(desc, new Map());
+}
+
+function messageWriter(desc: DescMessage, known: Map<DescMessage, Write<Members>>): Write<Members> {
+  const before = known.get(desc);
+  if (before !== undefined) return before;
+  const wellKnown = wellKnownWriter(desc);
+  if (wellKnown !== undefined) return wellKnown;
+  const writers: Write<Members>[] = [];
+  const write: Write<Members> = (message) => {
+    if (message.$typeName !== desc.typeName) unusual(desc.typeName);
+    let text = "";
+    for (const writeMember of writers) {
+      const member = writeMember(message);
+      if (member !== "") text += text === "" ? member : `,${member}`;
+    }
+    return `{${text}}`;
+  };
+  // Types may hold themselves.
+  known.set(desc, write);
+  for (const field of fieldsOf(desc)) writers.push(memberWriter(field, known));
+  return write;
+}
+
+/** Writes `"name":value`, or nothing if the field is not set. */
+function memberWriter(field: DescField, known: Map<DescMessage, Write<Members>>): Write<Members> {
+  const name = `${JSON.stringify(field.jsonName)}:`;
+  const read = readerOf(field);
+  const write = valueWriter(field, known) as Write<unknown>;
+  return (message) => {
+    const value = read(message);
+    return value === undefined ? "" : name + write(value);
+  };
+}
+
+function valueWriter(field: DescField, known: Map<DescMessage, Write<Members>>): Write {
+  switch (field.fieldKind) {
+    case "scalar":
+      return scalarWriter(field.scalar);
+    case "enum":
+      return enumWriter(field.enum);
+    case "message":
+      return messageWriter(field.message, known);
+    case "list": {
+      const write = itemWriter(field, known);
+      return (items: readonly never[]) => `[${items.map(write).join(",")}]`;
+    }
+    case "map": {
+      const write = itemWriter(field, known);
+      return (entries: Readonly<Record<string, never>>) => {
+        const members = Object.entries(entries).map(([key, value]) => `${quoted(key)}:${write(value)}`);
+        return `{${members.join(",")}}`;
+      };
+    }
+  }
+}
+
+function itemWriter(
+  field: Extract<DescField, { fieldKind: "list" | "map" }>,
+  known: Map<DescMessage, Write<Members>>,
+): Write {
+  if (field.message !== undefined) return messageWriter(field.message, known);
+  return field.enum === undefined ? scalarWriter(field.scalar) : enumWriter(field.enum);
+}
+
+function enumWriter({ typeName, value: values }: DescEnum): Write {
+  if (typeName === "google.protobuf.NullValue") unusual(typeName);
+  const texts = new Map(
+    Object.values(values).map(({ number, jsonName }) => [number, JSON.stringify(jsonName)]),
+  );
+  return (number: number) => texts.get(number) ?? integer(number);
+}
+
+function scalarWriter(type: ScalarType): Write {
+  switch (type) {
+    case ScalarType.STRING:
+      return (text: string) => (typeof text === "string" ? quoted(text) : unusual("string"));
+    case ScalarType.BOOL:
+      return (flag: boolean) => (typeof flag === "boolean" ? `${flag}` : unusual("bool"));
+    case ScalarType.DOUBLE:
+    case ScalarType.FLOAT:
+      return (number: number) => (Number.isFinite(number) ? JSON.stringify(number) : unusual("number"));
+    case ScalarType.BYTES:
+      return (bytes: Uint8Array) => (bytes instanceof Uint8Array ? base64(bytes) : unusual("bytes"));
+    case ScalarType.INT64:
+    case ScalarType.UINT64:
+    case ScalarType.SINT64:
+    case ScalarType.FIXED64:
+    case ScalarType.SFIXED64:
+      return (number: bigint) => (typeof number === "bigint" ? `"${number}"` : unusual("integer"));
+    default:
+      return integer;
+  }
+}
+
+/** Printable ASCII that stands in a JSON text as it is: looking is faster than having it escaped. */
+const plain = /^[ !#-[\]-~]*$/;
+
+function quoted(text: string): string {
+  return plain.test(text) ? `"${text}"` : JSON.stringify(text);
+}
+
+function integer(number: number): string {
+  return Number.isInteger(number) ? JSON.stringify(number) : unusual("integer");
+}
+
+function base64({ buffer, byteOffset, byteLength }: Uint8Array): string {
+  return `"${Buffer.from(buffer, byteOffset, byteLength).toString("base64")}"`;
+}
+
+/** Of the types that have a form of their own in JSON. */
+function wellKnownWriter(desc: DescMessage): Write<Members> | undefined {
+  if (!desc.typeName.startsWith("google.protobuf.")) return undefined;
+  const any: Write<Members> = (message) => JSON.stringify(toJson(desc, message as never));
+  if (desc.typeName !== "google.protobuf.Timestamp") return any;
+  const write = timestampText();
+  return (message) => write(message as unknown as Timestamp) ?? any(message);
+}
