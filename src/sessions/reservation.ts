@@ -279,6 +279,7 @@ function keep(row: SessionRow, request: Reservation): ReservationDecision {
 
 /** The row with the request's aliases and labels; undefined if it has them all. */
 function merge(row: SessionRow, request: Reservation): SessionRow | undefined {
+  if (request.aliases.length === 0 && Object.keys(request.labels).length === 0) return undefined;
   const known = new Set(row.aliases.map((alias) => alias.id));
   const added = unique(request.aliases).filter((id) => !known.has(id));
   const labelled = Object.entries(request.labels).some(([name, value]) => row.labels[name] !== value);
