@@ -67,7 +67,7 @@ function write(
     case "created": {
       const taken = findTakenAlias(tx, decision.row, before);
       if (taken !== undefined) return taken;
-      tx.tables.delete("tombstones", sessionKey(decision.row.key));
+      if (decision.reason === "PURGED") tx.tables.delete("tombstones", sessionKey(decision.row.key));
       return reserved(tx, "CREATED", tx.putSession(decision.row, undefined), decision.reason);
     }
     case "rotated": {
