@@ -148,6 +148,9 @@ try {
     Object.assign(await serve(stores[name].data, port), { rows: stores[name].rows });
   const [smallOne, largeOne] = [await start("small", 17_410), await start("large", 17_411)];
   const medians = await lookups([smallOne, largeOne]);
+  // After the same calls: what the large store takes beyond the small one is for its sessions.
+  const forSessions = largeOne.memory().own - smallOne.memory().own;
+  const forMillion = (forSessions / (large - small)) * 1e6;
   await smallOne.stop();
   const middleOne = await start("middle", 17_412);
   const prunes = { middle: await timePrune(middleOne, idle / 2), large: await timePrune(largeOne, idle / 2) };
@@ -188,7 +191,12 @@ try {
     `disk: ${(bytes / large).toFixed(0)} bytes a session; filled at ${Math.round((large / fillMs) * 1000)} rows/s; memory ${mib(memory.own)} of its own, ${mib(memory.resident)} with what is mapped of ${mib(bytes)}`,
   );
   if (process.argv.includes("--json"))
-    console.log(JSON.stringify({ sessions: large, bytesPerSession: bytes / large, ownMemory: memory.own }));
+    console.log(
+      JSON.stringify({
+        ...{ sessions: large, bytesPerSession: bytes / large, ownMemory: memory.own },
+        memoryPerMillion: forMillion,
+      }),
+    );
   if (check) {
     const costly = Object.entries(medians).filter(([, each]) => ratioOf(each) > mostRatio);
     const failures = costly.map(([what]) => `${what}: more than ${mostRatio} times as long`);

@@ -19,8 +19,12 @@ export async function dispatch(context) {
 export async function scale(context) {
   const { plan, report } = context;
   const output = await run(context, "bench/identity.mjs", [...plan.scale, "--json"]);
-  const { sessions, bytesPerSession, ownMemory } = JSON.parse(output.split("\n").at(-1));
+  const { sessions, bytesPerSession, ownMemory, memoryPerMillion } = JSON.parse(output.split("\n").at(-1));
   if (sessions < 5_000_000) return;
+  report.figure(
+    "memory for each million sessions, beside the mapped store",
+    `${(memoryPerMillion / 2 ** 20).toFixed(1)} MiB`,
+  );
   report.bar("5 million sessions: memory beyond the mapped store", ownMemory / 2 ** 20, 300, {
     most: true,
     unit: "MiB",
