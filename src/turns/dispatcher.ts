@@ -23,6 +23,7 @@ import { Lanes } from "./lanes.js";
 import { Merging } from "./merging.js";
 import { type PermissionAnswer, Permissions } from "./permissions.js";
 import type { Provider } from "./provider.js";
+import { Readers } from "./readers.js";
 import { decideRestart, endWithoutRun } from "./restart.js";
 import { type RunTurnDeps, runTurn, startedOutside, type TurnRequest } from "./run-turn.js";
 import { StuckLanes } from "./stuck-lanes.js";
@@ -76,25 +77,13 @@ interface Begun {
   readonly agent?: { readonly provider: Provider; readonly request: TurnRequest };
 }
 
-/** A reader of a turn, which is active unless it had ended when the reader came. */
-interface Reading {
-  readonly turnNo: number;
-  active?: ActiveTurn;
-}
-
-/** How long a turn that says CANCEL goes on without a reader. */
-const disconnectGraceMs = 30_000;
 const retryAfterMs = 1_000;
-const lastWordsMs = 5_000;
-const lastWordsStepMs = 10;
 /** Between attempts of a write that failed. */
 const storeRetryMs = 1_000;
 
 export class Dispatcher {
   readonly #active = new Map<number, ActiveTurn>();
-  readonly #reading = new Set<Reading>();
-  /** By turn number. */
-  readonly #readers = new Map<number, number>();
+  readonly #readers: Readers;
   readonly #admitting = new Set<Promise<unknown>>();
   /** By turn number; each resolves once the lane is free again. */
   readonly #runs = new Map<number, Promise<void>>();
@@ -126,10 +115,19 @@ export class Dispatcher {
       },
       draining: () => this.#draining,
     });
+    this.#readers = new Readers({
+      clock: deps.clock,
+      mostPerTurn: deps.limits.readersPerTurn,
+      cancel: (turn) => {
+        this.cancel(turn.row, "DISCONNECTED").catch((error: unknown) => {
+          deps.log("a turn without readers could not be cancelled", error);
+        });
+      },
+    });
     this.external = new ExternalTurns({
       ...deps,
       find: (turnNo) => this.#find(turnNo),
-      leave: (turn) => this.#leave(turn),
+      leave: (turn) => this.#readers.leave(turn),
       over: (turnNo) => this.#runs.get(turnNo),
       draining: () => this.#draining,
     });
@@ -157,7 +155,7 @@ export class Dispatcher {
 
   /** Turns that have readers, ended or not. */
   reading(): readonly number[] {
-    return [...this.#reading].map(({ turnNo }) => turnNo);
+    return this.#readers.turns();
   }
 
   /** Settles what a former process left, and lets what still waits run. */
@@ -223,24 +221,14 @@ export class Dispatcher {
   ): AsyncGenerator<TurnEvent> {
     const followed = row.state === "MERGED" ? await this.#merging.target(row) : row;
     const { turnNo } = followed;
-    const readers = this.#readers.get(turnNo) ?? 0;
-    if (readers >= this.deps.limits.readersPerTurn) throw tooManyReaders(row.turnId, readers);
-    this.#readers.set(turnNo, readers + 1);
-    const reading: Reading = { turnNo };
-    this.#reading.add(reading);
-    let active: ActiveTurn | undefined;
+    const reading = this.#readers.begin(row, turnNo);
     try {
-      active = hasEnded(followed.state) ? undefined : await this.#find(turnNo);
-      if (active !== undefined) {
-        active.readers += 1;
-        reading.active = active;
-      }
+      const active = hasEnded(followed.state) ? undefined : await this.#find(turnNo);
+      if (active !== undefined) this.#readers.attach(reading, active);
       const deps = { store: this.deps.store, now: this.deps.clock.now };
       yield* followTurn(deps, active?.row ?? followed, active, afterSequence, signal, ifExpired);
     } finally {
-      this.#reading.delete(reading);
-      this.#forgetReader(turnNo);
-      if (active !== undefined) this.#leave(active);
+      this.#readers.end(reading);
     }
   }
 
@@ -296,17 +284,7 @@ export class Dispatcher {
     cancel();
     // What waits still waits in the next life.
     for (const turn of this.#active.values()) turn.setDeadline(undefined);
-    await this.#lastWords();
-  }
-
-  /** Lets readers of turns that have ended read the ending, for a while. */
-  async #lastWords(): Promise<void> {
-    const { clock } = this.deps;
-    const untilMs = clock.monotonic() + lastWordsMs;
-    const anyLeft = () => [...this.#reading].some(({ active }) => active?.log.ended === true);
-    while (anyLeft() && clock.monotonic() < untilMs) {
-      await pause(clock, lastWordsStepMs);
-    }
+    await this.#readers.lastWords();
   }
 
   /**
@@ -562,25 +540,6 @@ export class Dispatcher {
     for (const [index, turn] of this.#lanes.waitingIn(lane).entries()) turn.log.position = ahead + index;
   }
 
-  #forgetReader(turnNo: number): void {
-    const left = (this.#readers.get(turnNo) ?? 0) - 1;
-    if (left > 0) this.#readers.set(turnNo, left);
-    else this.#readers.delete(turnNo);
-  }
-
-  #leave(turn: ActiveTurn): void {
-    turn.readers -= 1;
-    if (!turn.row.cancelOnDisconnect || turn.readers > 0 || turn.log.ended) return;
-    const cancelIfAlone = () => {
-      // A caller that has the lane keeps it by renewing, not by its stream.
-      if (turn.readers > 0 || turn.log.ended || turn.heldLane !== undefined) return;
-      this.cancel(turn.row, "DISCONNECTED").catch((error: unknown) => {
-        this.deps.log("a turn without readers could not be cancelled", error);
-      });
-    };
-    this.deps.clock.after(disconnectGraceMs, cancelIfAlone);
-  }
-
   /** The turn in this process; waits for admissions that are being registered. */
   async #find(turnNo: number): Promise<ActiveTurn | undefined> {
     const found = this.#active.get(turnNo);
@@ -602,15 +561,6 @@ export class Dispatcher {
 /** An external turn may outlive this process and must go on without a gap in its sequences. */
 function blockOf({ external }: Pick<TurnRow, "external">): number {
   return external ? 0 : reserveBlock;
-}
-
-function tooManyReaders(turnId: string, most: number): BrokerError {
-  return new BrokerError(
-    "TOO_MANY_READERS",
-    `turn ${turnId} has ${most} readers, and limits.readers_per_turn allows no more at once`,
-    { turn_id: turnId },
-    retryAfterMs,
-  );
 }
 
 function queueFull(message: string): BrokerError {
