@@ -6,9 +6,9 @@ import { type Check, unsure } from "./check.js";
  * plain characters, `\xHH`, `\x{H}`, escaped punctuation, character classes,
  * groups, alternatives, `*`, `+`, `?`, counts below 1000, `^` and `$`.
  *
- * JavaScript goes back and tries again where RE2 reads a text once. A repeated
- * group must therefore begin with a character that it does not hold elsewhere,
- * as in `[a-z]+(/[a-z]+)*`; the test of the contract's patterns looks for that.
+ * JavaScript goes back and tries again where RE2 reads a text once. A pattern
+ * of the contract must therefore not take a text in many ways, as `(a+)*` does;
+ * its test tries each of them on long texts.
  */
 export function patternCheck(pattern: string): Check<string> {
   const expression = translated(pattern);
