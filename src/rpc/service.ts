@@ -15,6 +15,7 @@ import { exportSessions, importSessions } from "./transfer.js";
 import { listTurns, type TurnListDeps } from "./turn-list.js";
 import { type TurnRpcDeps, turnMethods } from "./turns.js";
 import { listUsage, type UsageRpcDeps } from "./usage.js";
+import { requestValidator } from "./validation/validator.js";
 import { watchSessions } from "./watch.js";
 
 export type ServiceDeps = SessionRpcDeps &
@@ -51,6 +52,6 @@ export function serviceInterceptors(
   return [
     errorInterceptor(onUnexpected),
     authenticationInterceptor(credentials),
-    createValidateInterceptor(),
+    createValidateInterceptor({ validator: requestValidator() }),
   ];
 }
