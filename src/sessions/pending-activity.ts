@@ -9,9 +9,12 @@ import type { Activity } from "./session-store.js";
 
 const longestDelayMs = 60_000;
 
-interface Pending extends Activity {
-  readonly delayMs: number;
-  readonly dueAtMs: number;
+/** Changed in place: most sessions are used again before it is written. */
+interface Pending {
+  readonly key: SessionKey;
+  atMs: number;
+  delayMs: number;
+  dueAtMs: number;
 }
 
 export class PendingActivity {
@@ -22,8 +25,14 @@ export class PendingActivity {
     if (nowMs <= row.lastActivityMs) return;
     const name = keyText(row.key);
     const delayMs = Math.min(longestDelayMs, (idleMs ?? Number.POSITIVE_INFINITY) / 10);
-    const dueAtMs = this.#pending.get(name)?.dueAtMs ?? Math.max(nowMs, row.lastActivityMs + delayMs);
-    this.#pending.set(name, { key: row.key, atMs: nowMs, delayMs, dueAtMs });
+    const noted = this.#pending.get(name);
+    if (noted === undefined) {
+      const dueAtMs = Math.max(nowMs, row.lastActivityMs + delayMs);
+      this.#pending.set(name, { key: row.key, atMs: nowMs, delayMs, dueAtMs });
+    } else {
+      noted.atMs = nowMs;
+      noted.delayMs = delayMs;
+    }
   }
 
   of(key: SessionKey): number | undefined {
@@ -35,15 +44,17 @@ export class PendingActivity {
     touch: (due: readonly Activity[]) => Promise<void>,
     nowMs = Number.POSITIVE_INFINITY,
   ): Promise<void> {
-    const due = [...this.#pending.values()].filter(({ dueAtMs }) => dueAtMs <= nowMs);
+    const due: (Activity & { readonly name: string })[] = [];
+    for (const [name, { key, atMs, dueAtMs }] of this.#pending) {
+      if (dueAtMs <= nowMs) due.push({ name, key, atMs });
+    }
     if (due.length === 0) return;
     await touch(due.map(({ key, atMs }) => ({ key, atMs })));
-    for (const { key, atMs, delayMs } of due) {
-      const name = keyText(key);
+    for (const { name, atMs } of due) {
       const noted = this.#pending.get(name);
       if (noted === undefined) continue;
       if (noted.atMs === atMs) this.#pending.delete(name);
-      else this.#pending.set(name, { ...noted, dueAtMs: atMs + delayMs });
+      else noted.dueAtMs = atMs + noted.delayMs;
     }
   }
 }
