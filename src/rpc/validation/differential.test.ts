@@ -33,7 +33,7 @@ const checkOf = messageChecks();
 describe(`a message that the check calls valid is valid (seed ${seed})`, () => {
   it.each(SessionBroker.methods.map(({ input }) => [input.name, input] as const))("%s", (name, desc) => {
     const check = checkOf(desc);
-    const counted = { valid: 0, invalid: 0, sure: 0 };
+    const counted = { valid: 0, sure: 0 };
     fc.assert(
       fc.property(fc.gen(), (random) => {
         const below = (count: number) => random(fc.nat, count - 1);
@@ -42,10 +42,11 @@ describe(`a message that the check calls valid is valid (seed ${seed})`, () => {
         const { kind, error } = protovalidate.validate(desc, message);
         const sure = check(message);
         if (sure) expect(error).toBeUndefined();
-        counted[kind === "valid" ? "valid" : "invalid"] += 1;
+        counted.valid += Number(kind === "valid");
         counted.sure += Number(sure);
       }),
-      { seed, numRuns: runs },
+      // Shrinking a large message takes minutes, and the violation names its field.
+      { seed, numRuns: runs, endOnFailure: true },
     );
     // Of an expression in CEL, the check knows nothing.
     if (name === "PruneRequest") expect(counted.sure).toBe(0);
