@@ -26,6 +26,8 @@ if (claude === undefined) {
 }
 const crowd = 8;
 const inARow = 5;
+/** Longer than processes that rest take to collect what they have left, which the one by hand must not pay for. */
+const tidyMs = 12_000;
 const ports = { broker: 17_430, adapter: 17_431 };
 const root = mkdtempSync(join(tmpdir(), "bench-claude-"));
 for (const folder of ["home", "tmp", "workspace"]) mkdirSync(join(root, folder));
@@ -97,6 +99,7 @@ function row(name, [byHand, behind]) {
 async function inTurns(one, other, count = 1) {
   const times = [[], []];
   for (let done = 0; done < Number(rounds); done += count) {
+    if (done > 0 && count > 1) await pause(tidyMs);
     for (let i = 0; i < count; i++) times[0].push(...[await one()].flat());
     for (let i = 0; i < count; i++) times[1].push(...[await other()].flat());
   }

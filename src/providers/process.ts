@@ -6,7 +6,10 @@ import { execa } from "execa";
 import { inheritedDescriptors, overlay } from "./descriptors.js";
 import { defaultOutputLimits, LineSplitter, type OutputLimits } from "./lines.js";
 import { type EndingStep, endingSteps, endProcesses } from "./marks.js";
+import { OutputWait } from "./output-wait.js";
 import { commandAs, type RunAs } from "./run-as.js";
+
+export { SilenceError } from "./output-wait.js";
 
 export interface ChildOptions {
   readonly executable: string;
@@ -83,11 +86,6 @@ export interface ChildEnd {
 /** The executable cannot be started. */
 export class SpawnError extends Error {
   override readonly name = "SpawnError";
-}
-
-/** The child wrote nothing for too long. */
-export class SilenceError extends Error {
-  override readonly name = "SilenceError";
 }
 
 const errorTailBytes = 64 * 1024;
@@ -179,43 +177,26 @@ export async function startChild(options: ChildOptions): Promise<Child> {
 
   async function* bytes(isAnswerOurs = () => false): AsyncGenerator<Buffer> {
     const chunks = stdout[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
-    try {
+    const forgive = () => {
       lastOutputAt = performance.now();
+    };
+    forgive();
+    const { silenceMs } = options;
+    const patience = { silenceMs, afterEndMs, lastOutputAt: () => lastOutputAt, forgive };
+    const output = new OutputWait(chunks, patience, isAnswerOurs);
+    void ended.then(() => output.end());
+    try {
       for (;;) {
-        const chunk = await nextChunk(chunks, isAnswerOurs);
+        const chunk = await output.next();
         if (chunk === undefined) break;
-        lastOutputAt = performance.now();
+        forgive();
         yield chunk;
         // The reader's time is not the child's silence.
-        lastOutputAt = performance.now();
+        forgive();
       }
     } finally {
+      output.dispose();
       stdout.destroy();
-    }
-  }
-
-  async function nextChunk(
-    chunks: AsyncIterator<Buffer>,
-    isAnswerOurs: () => boolean,
-  ): Promise<Buffer | undefined> {
-    const stop = new AbortController();
-    const silence = async (): Promise<never> => {
-      for (;;) {
-        if (isAnswerOurs()) lastOutputAt = performance.now();
-        const leftMs = lastOutputAt + options.silenceMs - performance.now();
-        if (leftMs <= 0) throw new SilenceError(`no output for ${options.silenceMs} ms`);
-        await delay(leftMs, undefined, { signal: stop.signal });
-      }
-    };
-    const held = ended.then(() => delay(afterEndMs, undefined, { signal: stop.signal }));
-    const next = chunks.next();
-    const contenders = [next, silence(), held];
-    for (const contender of contenders) contender.catch(() => {});
-    try {
-      const first = await Promise.race(contenders);
-      return first?.done === true ? undefined : first?.value;
-    } finally {
-      stop.abort();
     }
   }
 

@@ -28,11 +28,13 @@ const gone = new ConnectError("gone", Code.NotFound, undefined, [
 async function follow(...streams: (Event | ConnectError)[][]) {
   const attached: number[] = [];
   let dispatched = 0;
+  let readToTheEnd = 0;
   async function* play() {
     for (const item of streams.shift() ?? [broken]) {
       if (item instanceof ConnectError) throw item;
       yield { event: item };
     }
+    readToTheEnd++;
   }
   const transport = createRouterTransport(({ service }) => {
     service(SessionBroker, {
@@ -71,7 +73,7 @@ async function follow(...streams: (Event | ConnectError)[][]) {
   } catch (error) {
     failure = error;
   }
-  return { events, dispatched, attached, sleeps, failure };
+  return { events, dispatched, attached, sleeps, readToTheEnd, failure };
 }
 
 describe("followTurn", () => {
@@ -81,8 +83,15 @@ describe("followTurn", () => {
       dispatched: 1,
       attached: [],
       sleeps: 0,
+      readToTheEnd: 1,
       failure: undefined,
     });
+  });
+
+  it("has a turn that ended, whatever becomes of the stream", async () => {
+    const { events, failure } = await follow([accepted, completed(2), broken]);
+    expect(events).toEqual([1, 2]);
+    expect(failure).toBeUndefined();
   });
 
   it("takes a broken stream up where it was, each event once", async () => {

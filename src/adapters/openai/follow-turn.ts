@@ -22,6 +22,9 @@ export interface FollowOptions {
   readonly attachAfter?: number;
 }
 
+/** How long a broker may take to end a stream after the turn's last event. */
+const endOfStreamMs = 1_000;
+
 /**
  * Yields each event of the turn once. A stream that breaks, or ends without an
  * ending, is taken up where it was. One that breaks before the turn is accepted
@@ -35,13 +38,17 @@ export async function* followTurn(options: FollowOptions): AsyncGenerator<TurnEv
   let mayHaveArrived = false;
   let afterSequence = options.attachAfter ?? 0;
   let { turnId } = request;
-  const open = (): AsyncIterable<{ readonly event?: TurnEvent | undefined }> =>
-    accepted ? broker.attach({ turnId, scope, afterSequence }, call) : broker.dispatch(request, call);
+  const open = () => {
+    const stream: AsyncIterable<{ readonly event?: TurnEvent | undefined }> = accepted
+      ? broker.attach({ turnId, scope, afterSequence }, call)
+      : broker.dispatch(request, call);
+    return stream[Symbol.asyncIterator]();
+  };
   let stream = open();
   for (let failures = 0; ; ) {
     let failure: ConnectError;
     try {
-      for await (const { event } of stream) {
+      for await (const { event } of { [Symbol.asyncIterator]: () => stream }) {
         if (event === undefined) continue;
         if (event.sequence > 0) {
           if (event.sequence <= afterSequence) continue;
@@ -51,7 +58,10 @@ export async function* followTurn(options: FollowOptions): AsyncGenerator<TurnEv
         accepted ||= event.event.case === "accepted";
         turnId = followedId(request, event);
         yield event;
-        if (isEnding(event)) return;
+        if (isEnding(event)) {
+          await endOf(stream);
+          return;
+        }
       }
       failure = new ConnectError("the stream ended before the turn", Code.Aborted);
     } catch (error) {
@@ -65,6 +75,17 @@ export async function* followTurn(options: FollowOptions): AsyncGenerator<TurnEv
     await options.timers.sleep(options.reattachDelayMs * 2 ** (failures - 1), signal);
     stream = open();
   }
+}
+
+/** A stream that is left before its end takes its connection with it, which the next turn could have used. */
+async function endOf(stream: AsyncIterator<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, endOfStreamMs);
+  });
+  // The turn has ended, whatever becomes of the stream.
+  await Promise.race([stream.next().catch(() => {}), late]);
+  clearTimeout(timer);
 }
 
 /** The turn that is followed: that of an earlier try, if the broker knows one. */

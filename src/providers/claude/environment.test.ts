@@ -35,6 +35,7 @@ test("the agent's own variables are inherited, other providers' and those of an 
     CLAUDE_CODE_DISABLE_FILE_MENTIONS: "1",
     CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: "1",
     DISABLE_AUTOUPDATER: "1",
+    BUN_GC_TIMER_INTERVAL: "10000",
   });
 });
 
@@ -46,5 +47,11 @@ test("what the configuration names is inherited, too, but no secret of the broke
     CLAUDE_CODE_DISABLE_FILE_MENTIONS: "1",
     CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: "1",
     DISABLE_AUTOUPDATER: "1",
+    BUN_GC_TIMER_INTERVAL: "10000",
   });
+});
+
+test("the configuration wins over every setting", () => {
+  const configured = { BUN_GC_TIMER_INTERVAL: "1000", CLAUDE_CODE_DISABLE_FILE_MENTIONS: "0" };
+  expect(claudeEnvironment({}, [], configured, "2.1.329")).toMatchObject(configured);
 });

@@ -14,11 +14,18 @@ const inherited: readonly string[] = [
   "CLAUDE_CODE_TMPDIR",
 ];
 
-/** Settings that keep a message a message, and a turn from outliving itself. */
+/**
+ * Settings that keep a message a message, and a turn from outliving itself.
+ *
+ * The interval, in milliseconds, is that of Bun, which the CLI is built on. Its
+ * default of a second has a process that works collect all of its memory in the
+ * middle of a turn; in between it collects as its memory grows.
+ */
 const defaults: Readonly<Record<string, string>> = {
   CLAUDE_CODE_DISABLE_FILE_MENTIONS: "1",
   CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: "1",
   DISABLE_AUTOUPDATER: "1",
+  BUN_GC_TIMER_INTERVAL: "10000",
 };
 
 /**
