@@ -25,7 +25,7 @@ import { serviceInterceptors, serviceRoutes } from "./rpc/service.js";
 import { tracingInterceptor } from "./rpc/tracing.js";
 import { inheritedSockets } from "./server/activation.js";
 import { withFastPath } from "./server/fast-path/index.js";
-import { makeAuthorityUsable, withPlainGrpcMessages, withUsableAuthority } from "./server/grpc-compat.js";
+import { withPlainGrpcMessages, withUsableAuthority } from "./server/grpc-compat.js";
 import type { RequestHead, ShortWay } from "./server/handler.js";
 import { guardHost, isLoopback, judgeRequest, reachableAddresses } from "./server/host-guard.js";
 import { type Listening, listen } from "./server/one-port.js";
@@ -178,10 +178,8 @@ async function openDoors(
     handler: guardHost(handler, rules, isKnownCaller),
     shortWay: (request) => judgeRequest(request, rules, isKnownCaller).allowed && shortWay(request),
     socketHandler: withUsableAuthority(handler),
-    socketShortWay(request) {
-      makeAuthorityUsable(request);
-      return shortWay(request);
-    },
+    // Nothing on it makes a URL of the authority.
+    socketShortWay: shortWay,
     limits: {
       connections: settings.limits.connections,
       streamsPerConnection: settings.limits.streamsPerConnection,

@@ -1,5 +1,5 @@
 /** What gRPC clients of other languages need beyond connect-node. */
-import type { RequestHandler, RequestHead } from "./handler.js";
+import type { RequestHandler } from "./handler.js";
 
 /**
  * For the unix socket. Clients built on gRPC's C core send the percent-encoded
@@ -8,16 +8,12 @@ import type { RequestHandler, RequestHead } from "./handler.js";
  */
 export function withUsableAuthority(handler: RequestHandler): RequestHandler {
   return (req, res) => {
-    makeAuthorityUsable(req);
+    const authority = req.headers[":authority"];
+    if (typeof authority === "string" && !URL.canParse(`http://${authority}`)) {
+      req.headers[":authority"] = "localhost";
+    }
     handler(req, res);
   };
-}
-
-export function makeAuthorityUsable({ headers }: RequestHead): void {
-  const authority = headers[":authority"];
-  if (typeof authority === "string" && !URL.canParse(`http://${authority}`)) {
-    headers[":authority"] = "localhost";
-  }
 }
 
 /**

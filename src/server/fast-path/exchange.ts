@@ -159,7 +159,7 @@ function readAll(source: IncomingMessage | ServerHttp2Stream, maxBytes: number):
     };
     const onEnd = () => settle(false);
     source.on("data", onData);
-    source.once("end", onEnd);
+    source.on("end", onEnd);
   });
 }
 
