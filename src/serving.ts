@@ -15,7 +15,7 @@ import { listenForMetrics, type MetricsListening } from "./metrics/listen.js";
 import type { EndedRpc } from "./metrics/record.js";
 import { certificateSubjectKey, seenCallerKey } from "./rpc/authentication.js";
 import type { Caller } from "./rpc/caller.js";
-import { refuseUnknownCallers } from "./rpc/early-refusal.js";
+import { needsCredential, refuseUnknownCallers } from "./rpc/early-refusal.js";
 import { createHealth, type HealthState, ServingStatus } from "./rpc/health.js";
 import { withHttpMethods } from "./rpc/http-methods.js";
 import { readMalformedTextAsReplacement } from "./rpc/malformed-text.js";
@@ -26,8 +26,8 @@ import { tracingInterceptor } from "./rpc/tracing.js";
 import { inheritedSockets } from "./server/activation.js";
 import { withFastPath } from "./server/fast-path/index.js";
 import { withPlainGrpcMessages, withUsableAuthority } from "./server/grpc-compat.js";
-import type { RequestHandler } from "./server/handler.js";
-import { guardHost, isLoopback, reachableAddresses } from "./server/host-guard.js";
+import type { RequestHead, ShortWay } from "./server/handler.js";
+import { guardHost, isLoopback, judgeRequest, reachableAddresses } from "./server/host-guard.js";
 import { type Listening, listen } from "./server/one-port.js";
 import { certificateSubject, type TlsMaterial } from "./server/tls.js";
 import { withRefusedBodies } from "./server/unread-body.js";
@@ -122,7 +122,7 @@ async function openDoors(
   const onUnexpected = (method: string, error: unknown) =>
     log.error({ method, err: error }, "a request failed unexpectedly");
   // Whom the header of a request was let in for: a token is looked up once.
-  const seen = new WeakMap<Parameters<RequestHandler>[0], Caller>();
+  const seen = new WeakMap<RequestHead, Caller>();
   const options: ConnectNodeAdapterOptions = {
     routes: (router) => {
       service(router);
@@ -149,8 +149,8 @@ async function openDoors(
   );
   const served = settings.fastPath
     ? withFastPath(options, complete, (error) => onUnexpected("fast path", error))
-    : complete;
-  const isKnownCaller = (request: Parameters<RequestHandler>[0]) => {
+    : { handler: complete, shortWay: () => false };
+  const isKnownCaller = (request: RequestHead) => {
     const { authorization } = request.headers;
     const caller = broker.credentials.find({
       authorization,
@@ -159,7 +159,10 @@ async function openDoors(
     if (caller !== undefined) seen.set(request, caller);
     return caller !== undefined;
   };
-  const handler = refuseUnknownCallers(complete, served, isKnownCaller);
+  const handler = refuseUnknownCallers(complete, served.handler, isKnownCaller);
+  /** Whom `handler` would refuse is left to it. */
+  const shortWay: ShortWay = (request) =>
+    (!needsCredential(request) || isKnownCaller(request)) && served.shortWay(request);
   let reachable = reachableAddresses(settings.listen.host);
   const rules = () => ({
     hosts: [...settings.hosts, ...reachable],
@@ -173,7 +176,10 @@ async function openDoors(
     inherited: inheritedSockets(environment, process.pid),
     socketPath: settings.socket,
     handler: guardHost(handler, rules, isKnownCaller),
+    shortWay: (request) => judgeRequest(request, rules, isKnownCaller).allowed && shortWay(request),
     socketHandler: withUsableAuthority(handler),
+    // Nothing on it makes a URL of the authority.
+    socketShortWay: shortWay,
     limits: {
       connections: settings.limits.connections,
       streamsPerConnection: settings.limits.streamsPerConnection,

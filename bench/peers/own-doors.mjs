@@ -27,7 +27,7 @@ const options = {
   readMaxBytes: 32 * 2 ** 20,
   shutdownSignal: shutdown.signal,
 };
-const handler = withFastPath(options, connectNodeAdapter(options), report);
-const { port } = await listen({ host: "127.0.0.1", port: 0, handler });
+const served = withFastPath(options, connectNodeAdapter(options), report);
+const { port } = await listen({ host: "127.0.0.1", port: 0, ...served });
 console.log(JSON.stringify({ http: port, http2: port, token }));
 process.once("SIGTERM", () => process.exit());

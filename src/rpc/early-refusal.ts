@@ -5,7 +5,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
-import type { RequestHandler } from "../server/handler.js";
+import type { RequestHandler, RequestHead } from "../server/handler.js";
 
 type Request = Parameters<RequestHandler>[0];
 
@@ -24,17 +24,20 @@ const encodings = ["content-encoding", "connect-content-encoding", "grpc-encodin
 export function refuseUnknownCallers(
   complete: RequestHandler,
   handler: RequestHandler,
-  isKnownCaller: (request: Request) => boolean,
+  isKnownCaller: (request: RequestHead) => boolean,
 ): RequestHandler {
-  const prefix = `/${SessionBroker.typeName}/`;
   return (req, res) => {
-    if (req.method !== "POST" || req.url?.startsWith(prefix) !== true || isKnownCaller(req)) {
-      return handler(req, res);
-    }
+    if (!needsCredential(req) || isKnownCaller(req)) return handler(req, res);
     if (!("stream" in req)) leaveUnread(req, res as ServerResponse);
     withoutBody(req);
     complete(req, res);
   };
+}
+
+const prefix = `/${SessionBroker.typeName}/`;
+
+export function needsCredential({ method, url }: RequestHead): boolean {
+  return method === "POST" && url?.startsWith(prefix) === true;
 }
 
 /** The request with the shortest message of its form, for which authentication fails as for any other. */

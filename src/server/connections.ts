@@ -2,54 +2,13 @@
  * The connections of one listening socket: each is given to an HTTP/1.1 or an
  * HTTP/2 server by its first bytes, and all of them can be drained.
  */
-import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from "node:http";
-import { createServer as createHttp2Server, type ServerHttp2Session } from "node:http2";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import type { RequestHandler } from "./handler.js";
-import { guardHeaders, listSizeOf, pseudoHeaders } from "./header-bounds.js";
-import { keepCalm } from "./keep-calm.js";
+import { answer, type RequestHandler, type ShortWay } from "./handler.js";
+import { guardHeaders } from "./header-bounds.js";
+import { createHttp2Door } from "./http2-door.js";
+import type { ConnectionLimits } from "./limits.js";
 import { sniffProtocol } from "./preface.js";
-import { closeStalled } from "./stalled-streams.js";
-
-export interface ConnectionLimits {
-  /**
-   * Connections at once on each listening socket. One more takes the place of the
-   * oldest that has not had a request; if there is none, it is closed at once.
-   */
-  readonly connections: number;
-  /** HTTP/2 streams at once on one connection. */
-  readonly streamsPerConnection: number;
-  /** Bytes of a request's path and header fields, names and values. */
-  readonly headerBytes: number;
-  /** Header fields of a request. */
-  readonly headerFields: number;
-  /** HTTP/2: streams that the client cancels, pings and settings, on one connection within 10 s. */
-  readonly resetsPerConnection: number;
-  /** From the opening of a connection, or the start of a later request, to the end of the header. */
-  readonly headersTimeoutMs: number;
-  /**
-   * From the first to the last byte of an HTTP/1.1 request, and the silence of a
-   * client that has not ended its request over HTTP/2. The response may take any
-   * time.
-   */
-  readonly requestTimeoutMs: number;
-  /**
-   * How long a connection without a request is kept, and a response of which the
-   * client takes nothing.
-   */
-  readonly idleTimeoutMs: number;
-}
-
-export const defaultLimits: ConnectionLimits = {
-  connections: 4096,
-  streamsPerConnection: 250,
-  headerBytes: 64 * 1024,
-  headerFields: 128,
-  resetsPerConnection: 200,
-  headersTimeoutMs: 10_000,
-  requestTimeoutMs: 300_000,
-  idleTimeoutMs: 300_000,
-};
 
 /** HTTP/1.1 requests of one connection that have no complete response; common clients have one. */
 const mostPipelined = 16;
@@ -64,18 +23,21 @@ export interface Connections {
   destroy(): void;
 }
 
-export function createConnections(inner: RequestHandler, limits: ConnectionLimits): Connections {
+export function createConnections(
+  inner: RequestHandler,
+  shortWay: ShortWay,
+  limits: ConnectionLimits,
+): Connections {
   const handler = guardHeaders(inner, limits);
   const sockets = new Set<Socket>();
   const undecided = new Set<Socket>();
   /** Without a request so far, the oldest first. */
   const silent = new Set<Socket>();
-  const sessions = new Set<ServerHttp2Session>();
   /** Sockets of HTTP/1.1, with the number of requests that have no complete response. */
   const pending = new Map<Socket, number>();
   let draining = false;
 
-  const h1 = createHttp1Server(
+  const h1 = createServer(
     {
       headersTimeout: limits.headersTimeoutMs,
       requestTimeout: limits.requestTimeoutMs,
@@ -95,17 +57,7 @@ export function createConnections(inner: RequestHandler, limits: ConnectionLimit
   // The timeouts are checked from this event on, and the server itself never listens.
   h1.emit("listening");
 
-  const h2 = createHttp2Server(
-    {
-      settings: {
-        maxConcurrentStreams: limits.streamsPerConnection,
-        maxHeaderListSize: listSizeOf(limits),
-      },
-      maxHeaderListPairs: limits.headerFields + pseudoHeaders + 1,
-    },
-    (req, res) => answer(handler, req, res),
-  );
-  h2.on("session", onSession);
+  const h2 = createHttp2Door(inner, shortWay, limits);
 
   return {
     accept(socket) {
@@ -123,12 +75,7 @@ export function createConnections(inner: RequestHandler, limits: ConnectionLimit
         if (protocol === "h2") {
           // A client that closes its half has left; HTTP/1.1 clients may do so and wait for the answer.
           socket.allowHalfOpen = false;
-          const noteStreams = (session: ServerHttp2Session) =>
-            session.once("stream", () => silent.delete(socket));
-          // It is the session of this socket: the event comes before `emit` returns.
-          h2.once("session", noteStreams);
-          h2.emit("connection", socket);
-          h2.off("session", noteStreams);
+          h2.accept(socket, () => silent.delete(socket));
         } else {
           pending.set(socket, 0);
           h1.emit("connection", socket);
@@ -146,11 +93,11 @@ export function createConnections(inner: RequestHandler, limits: ConnectionLimit
     drain() {
       draining = true;
       for (const socket of undecided) socket.destroy();
-      for (const session of sessions) session.close();
+      h2.drain();
       for (const [socket, count] of pending) if (count === 0) socket.destroySoon();
     },
     destroy() {
-      for (const session of sessions) session.destroy();
+      h2.destroy();
       // Those of sessions that have closed, too: the client may keep its half open.
       for (const socket of sockets) socket.destroy();
       // Ends the checking of timeouts.
@@ -173,46 +120,5 @@ export function createConnections(inner: RequestHandler, limits: ConnectionLimit
     });
     if (draining) res.setHeader("connection", "close");
     answer(handler, req, res);
-  }
-
-  function onSession(session: ServerHttp2Session): void {
-    let streams = 0;
-    sessions.add(session);
-    session.once("close", () => sessions.delete(session));
-    keepCalm(session, limits.resetsPerConnection);
-    session.on("stream", (stream) => {
-      streams++;
-      closeStalled(stream, limits);
-      stream.once("close", () => {
-        streams--;
-      });
-    });
-    session.setTimeout(limits.idleTimeoutMs);
-    let isAsked = false;
-    session.on("timeout", () => {
-      // Silence on an open stream is not idleness: a watch may have nothing to say for hours.
-      if (streams === 0) session.close();
-      // One that the library has ended for a bad frame stays open, and answers nothing.
-      else if (isAsked) session.destroy();
-      else {
-        isAsked = true;
-        session.ping(() => {
-          isAsked = false;
-        });
-        session.setTimeout(limits.idleTimeoutMs);
-      }
-    });
-  }
-}
-
-/** A request that has no usable authority makes the handler throw before it answers. */
-function answer(handler: RequestHandler, ...[req, res]: Parameters<RequestHandler>): void {
-  // Cancelled in the same read in which it came.
-  if ("stream" in req && req.stream.destroyed) return;
-  try {
-    handler(req, res);
-  } catch {
-    if (!res.headersSent) res.writeHead(400);
-    res.end();
   }
 }

@@ -1,4 +1,28 @@
+/** How requests are answered. */
 import type { connectNodeAdapter } from "@connectrpc/connect-node";
+import type { StreamRequest } from "./stream-request.js";
 
 /** Answers requests of HTTP/1.1 and of HTTP/2. */
 export type RequestHandler = ReturnType<typeof connectNodeAdapter>;
+
+/** What of a request comes before its body, however the request came. */
+export type RequestHead = Pick<
+  Parameters<RequestHandler>[0],
+  "headers" | "method" | "rawHeaders" | "socket" | "url"
+>;
+
+/**
+ * Answers a request of HTTP/2 on its bare stream, and says true. Says false, and has done nothing, if
+ * there is anything unusual or wrong with it: the RequestHandler is there for that.
+ */
+export type ShortWay = (request: StreamRequest) => boolean;
+
+/** A request that has no usable authority makes the handler throw before it answers. */
+export function answer(handler: RequestHandler, ...[req, res]: Parameters<RequestHandler>): void {
+  try {
+    handler(req, res);
+  } catch {
+    if (!res.headersSent) res.writeHead(400);
+    res.end();
+  }
+}

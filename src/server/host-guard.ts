@@ -4,7 +4,7 @@
  * but it cannot forge Host or Origin.
  */
 import { networkInterfaces } from "node:os";
-import type { RequestHandler } from "./handler.js";
+import type { RequestHandler, RequestHead } from "./handler.js";
 
 export interface HostRules {
   /** Names of this server besides the loopback names. A port is ignored. */
@@ -58,25 +58,33 @@ function isOurs(name: string, rules: () => HostRules): boolean {
 export function guardHost(
   handler: RequestHandler,
   rules: () => HostRules,
-  isKnownCaller: (request: Parameters<RequestHandler>[0]) => boolean,
+  isKnownCaller: (request: RequestHead) => boolean,
 ): RequestHandler {
   return (req, res) => {
-    const { host, origin } = req.headers;
-    const authority = req.headers[":authority"];
-    const verdict = judgeHost(
-      {
-        authorities: [authority, host].filter((value) => typeof value === "string"),
-        origin,
-        fromBrowser: origin !== undefined || req.headers["sec-fetch-site"] !== undefined,
-        isKnownCaller: () => isKnownCaller(req),
-      },
-      rules,
-    );
+    const verdict = judgeRequest(req, rules, isKnownCaller);
     if (verdict.allowed) return handler(req, res);
     const body = JSON.stringify({ code: "permission_denied", message: verdict.message });
     res.writeHead(403, { "content-type": "application/json", "content-length": Buffer.byteLength(body) });
     res.end(body);
   };
+}
+
+export function judgeRequest(
+  request: RequestHead,
+  rules: () => HostRules,
+  isKnownCaller: (request: RequestHead) => boolean,
+): HostVerdict {
+  const { headers } = request;
+  const { host, origin } = headers;
+  return judgeHost(
+    {
+      authorities: [headers[":authority"], host].filter((value) => typeof value === "string"),
+      origin,
+      fromBrowser: origin !== undefined || headers["sec-fetch-site"] !== undefined,
+      isKnownCaller: () => isKnownCaller(request),
+    },
+    rules,
+  );
 }
 
 /** The addresses at which a server bound to `address` is reached; those of every interface for a wildcard. */

@@ -18,7 +18,7 @@ export function keepCalm(session: ServerHttp2Session, most: number): void {
   };
   session.on("stream", (stream) => {
     if (stream.aborted) note();
-    else stream.once("aborted", note);
+    else stream.on("aborted", note);
   });
   session.on("ping", note);
   session.on("remoteSettings", note);

@@ -4,8 +4,9 @@
  */
 import { type AddressInfo, createServer, type Server } from "node:net";
 import type { Inherited } from "./activation.js";
-import { type ConnectionLimits, type Connections, createConnections, defaultLimits } from "./connections.js";
-import type { RequestHandler } from "./handler.js";
+import { type Connections, createConnections } from "./connections.js";
+import type { RequestHandler, ShortWay } from "./handler.js";
+import { type ConnectionLimits, defaultLimits } from "./limits.js";
 import { ListenError, toListenError } from "./listen-error.js";
 import { createTlsFront, type TlsFront, type TlsMaterial } from "./tls.js";
 import { listenOnSocket } from "./unix-socket.js";
@@ -19,10 +20,14 @@ export interface ListenOptions {
   /** Sockets that are listened on already, in place of `host` and `port`, and of `socketPath`. */
   readonly inherited?: Inherited;
   readonly handler: RequestHandler;
+  /** Asked before `handler`, over HTTP/2. Default: there is none. */
+  readonly shortWay?: ShortWay;
   /** On the TCP port. Default: cleartext. */
   readonly tls?: TlsMaterial;
   /** For requests on the unix socket. Default: `handler`. */
   readonly socketHandler?: RequestHandler;
+  /** The same for the unix socket. Default: `shortWay`. */
+  readonly socketShortWay?: ShortWay;
   readonly limits?: Partial<ConnectionLimits>;
   /** Told when a connection cannot be accepted. */
   readonly onError?: (error: Error) => void;
@@ -44,14 +49,16 @@ export interface Listening {
 /** Resolves once every address is listened on; otherwise rejects with a ListenError, and none is. */
 export async function listen(options: ListenOptions): Promise<Listening> {
   const limits = { ...defaultLimits, ...options.limits };
-  const tcp = createDoor(options.handler, limits, options.tls);
+  const { shortWay = () => false } = options;
+  const tcp = createDoor(options.handler, shortWay, limits, options.tls);
   const doors = [tcp];
   try {
     const { inherited = {} } = options;
     if (inherited.port === undefined) await listenOnPort(tcp.server, options.host, options.port);
     else await listenOnDescriptor(tcp.server, inherited.port, "port");
     if (options.socketPath !== undefined || inherited.socket !== undefined) {
-      const unix = createDoor(options.socketHandler ?? options.handler, limits);
+      const { socketHandler = options.handler, socketShortWay = shortWay } = options;
+      const unix = createDoor(socketHandler, socketShortWay, limits);
       doors.push(unix);
       if (inherited.socket !== undefined) await listenOnDescriptor(unix.server, inherited.socket, "socket");
       else await listenOnSocket(unix.server, options.socketPath ?? "");
@@ -82,8 +89,13 @@ interface Door {
   readonly front?: TlsFront | undefined;
 }
 
-function createDoor(handler: RequestHandler, limits: ConnectionLimits, tls?: TlsMaterial): Door {
-  const connections = createConnections(handler, limits);
+function createDoor(
+  handler: RequestHandler,
+  shortWay: ShortWay,
+  limits: ConnectionLimits,
+  tls?: TlsMaterial,
+): Door {
+  const connections = createConnections(handler, shortWay, limits);
   const front = tls && createTlsFront(tls, limits.headersTimeoutMs, (socket) => connections.accept(socket));
   let open = 0;
   const server = createServer(

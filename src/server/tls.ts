@@ -4,7 +4,7 @@
  */
 import type { Socket } from "node:net";
 import { createServer, type TLSSocket } from "node:tls";
-import type { RequestHandler } from "./handler.js";
+import type { RequestHead } from "./handler.js";
 
 /** What the files of a configuration hold. */
 export interface TlsMaterial {
@@ -115,7 +115,7 @@ export function tlsContext({ certificate, key, clientCa, clientCertificates }: T
  * was found good, as RFC 2253 writes it: the most specific part first. Values
  * are in UTF-8.
  */
-export function certificateSubject(request: Parameters<RequestHandler>[0]): string | undefined {
+export function certificateSubject(request: RequestHead): string | undefined {
   const socket = request.socket as Partial<TLSSocket>;
   if (socket.encrypted !== true || socket.authorized !== true) return undefined;
   const subject = socket.getPeerX509Certificate?.()?.subject;

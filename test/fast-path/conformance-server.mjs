@@ -146,8 +146,8 @@ const options = {
 };
 const onError = (error) => process.stderr.write(`fast path: ${error.stack}\n`);
 const complete = withRefusedBodies(withPlainGrpcMessages(connectNodeAdapter(options)));
-const handler = fastPath === "on" ? withFastPath(options, complete, onError) : complete;
-const { address, port } = await listen({ host: "127.0.0.1", port: 0, handler });
+const served = fastPath === "on" ? withFastPath(options, complete, onError) : { handler: complete };
+const { address, port } = await listen({ host: "127.0.0.1", port: 0, ...served });
 const schema = messageOf("ServerCompatResponse");
 const told = toBinary(schema, create(schema, { host: address, port }));
 const size = Buffer.alloc(4);

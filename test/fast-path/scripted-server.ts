@@ -79,8 +79,10 @@ export async function startScripted(fastPath: boolean): Promise<ScriptedServer> 
   const complete = withRefusedBodies(
     withHttpMethods([SessionBroker, Health], withPlainGrpcMessages(connectNodeAdapter(options))),
   );
-  const handler = fastPath ? withFastPath(options, complete, (error) => defects.push(error)) : complete;
-  const listening = await listen({ host: "127.0.0.1", port: 0, handler });
+  const served = fastPath
+    ? withFastPath(options, complete, (error) => defects.push(error))
+    : { handler: complete };
+  const listening = await listen({ host: "127.0.0.1", port: 0, ...served });
   return { ...listening, waiting, made, defects, credentials, shutdown };
 }
 

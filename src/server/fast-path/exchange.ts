@@ -1,7 +1,7 @@
 /** A request and its response on the wire, of HTTP/1.1 or of HTTP/2, where they differ. */
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
-import type { Http2ServerRequest, Http2ServerResponse, ServerHttp2Stream } from "node:http2";
-import type { RequestHandler } from "../handler.js";
+import type { ServerHttp2Stream } from "node:http2";
+import type { StreamRequest } from "../stream-request.js";
 import { refuseBody } from "../unread-body.js";
 
 export type OutgoingHeaders = Record<string, string | number | readonly string[]>;
@@ -27,15 +27,11 @@ export interface Exchange {
   write(bytes: Uint8Array): boolean;
   drained(): Promise<void>;
   end(bytes?: Uint8Array, trailers?: OutgoingHeaders): void;
+  /** Leaves the client without an answer. */
+  cutOff(): void;
 }
 
-export function exchangeOf(...[req, res]: Parameters<RequestHandler>): Exchange {
-  return "stream" in req
-    ? new Http2Exchange(req.stream, req, res as Http2ServerResponse)
-    : new Http1Exchange(req, res as ServerResponse);
-}
-
-class Http1Exchange implements Exchange {
+export class Http1Exchange implements Exchange {
   constructor(
     private readonly req: IncomingMessage,
     private readonly res: ServerResponse,
@@ -79,18 +75,20 @@ class Http1Exchange implements Exchange {
   end(bytes?: Uint8Array): void {
     this.res.end(bytes);
   }
+
+  cutOff(): void {
+    this.res.destroy();
+  }
 }
 
-/** On the stream itself: the objects that Node.js makes of it for compatibility cost as much as a small call. */
-class Http2Exchange implements Exchange {
+export class Http2Exchange implements Exchange {
   readonly headers: IncomingHttpHeaders;
+  private readonly stream: ServerHttp2Stream;
 
-  constructor(
-    private readonly stream: ServerHttp2Stream,
-    { headers }: Http2ServerRequest,
-    private readonly res: Http2ServerResponse,
-  ) {
+  constructor({ stream, headers }: StreamRequest) {
+    this.stream = stream;
     this.headers = headers;
+    stream.on("error", ignore);
   }
 
   get url(): string {
@@ -127,12 +125,20 @@ class Http2Exchange implements Exchange {
 
   end(bytes?: Uint8Array, trailers?: OutgoingHeaders): void {
     if (this.gone) return;
-    // Node.js sends these when the stream wants them.
-    if (trailers !== undefined) this.res.addTrailers(trailers as never);
+    if (trailers !== undefined) {
+      this.stream.on("wantTrailers", () => this.stream.sendTrailers(trailers as never));
+    }
     if (!this.stream.readableEnded) refuseBody(this.stream, trailers !== undefined);
     this.stream.end(bytes);
   }
+
+  cutOff(): void {
+    this.stream.destroy();
+  }
 }
+
+/** A stream that fails is gone, which is all that matters of it. */
+function ignore(): void {}
 
 function readAll(source: IncomingMessage | ServerHttp2Stream, maxBytes: number): Promise<Body> {
   return new Promise((resolve) => {
@@ -153,7 +159,7 @@ function readAll(source: IncomingMessage | ServerHttp2Stream, maxBytes: number):
     };
     const onEnd = () => settle(false);
     source.on("data", onData);
-    source.once("end", onEnd);
+    source.on("end", onEnd);
   });
 }
 

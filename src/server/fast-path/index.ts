@@ -7,47 +7,64 @@
  * decided on the header block alone. Both are held to each other by
  * test/fast-path.
  */
+import type { ServerResponse } from "node:http";
 import type { ConnectNodeAdapterOptions } from "@connectrpc/connect-node";
-import type { RequestHandler } from "../handler.js";
+import type { RequestHandler, RequestHead, ShortWay } from "../handler.js";
 import { Call } from "./call.js";
 import { encodingOf } from "./eligible.js";
-import { exchangeOf } from "./exchange.js";
+import { type Exchange, Http1Exchange, Http2Exchange } from "./exchange.js";
 import { fastMethods } from "./methods.js";
 import { Rounds } from "./rounds.js";
 import { answerStream } from "./stream.js";
 import { answerUnary } from "./unary.js";
 
+/** Both ways lead to the same implementations. */
+export interface Served {
+  readonly handler: RequestHandler;
+  readonly shortWay: ShortWay;
+}
+
 /**
- * @param options those that connect-node is given
- * @param handler answers what is left to it
+ * @param options those that connect-node is given; `contextValues` gets no more of a request than its head
+ * @param complete answers what is left to it
  * @param onError told of a defect, after which the request has no answer
  */
 export function withFastPath(
   options: ConnectNodeAdapterOptions,
-  handler: RequestHandler,
+  complete: RequestHandler,
   onError: (error: unknown) => void,
-): RequestHandler {
+): Served {
   const methods = fastMethods(options);
   const rounds = new Rounds();
-  return (req, res) => {
-    const fast = req.method === "POST" ? methods.get(req.url ?? "") : undefined;
-    const encoding =
-      fast === undefined
-        ? undefined
-        : encodingOf({
-            headers: req.headers,
-            httpMajor: req.httpVersionMajor,
-            streaming: fast.streaming,
-            readMaxBytes: fast.readMaxBytes,
-          });
-    if (fast === undefined || encoding === undefined) return handler(req, res);
+
+  return {
+    handler(req, res) {
+      // What comes here of HTTP/2 is what the short way has left.
+      const isLeft = "stream" in req;
+      if (isLeft || !begin(req, 1, () => new Http1Exchange(req, res as ServerResponse))) complete(req, res);
+    },
+    // Who expects something waits for Node.js to say that it may go on.
+    shortWay: (request) =>
+      request.headers.expect === undefined && begin(request, 2, () => new Http2Exchange(request)),
+  };
+
+  /** False: nothing was done. */
+  function begin(request: RequestHead, httpMajor: number, exchangeOf: () => Exchange): boolean {
+    const fast = request.method === "POST" ? methods.get(request.url ?? "") : undefined;
+    if (fast === undefined) return false;
+    const { headers } = request;
+    const { streaming, readMaxBytes } = fast;
+    const encoding = encodingOf({ headers, httpMajor, streaming, readMaxBytes });
+    if (encoding === undefined) return false;
     const { shutdownSignal, contextValues } = options;
-    const call = new Call(fast.method, encoding, exchangeOf(req, res), shutdownSignal, contextValues?.(req));
+    const values = contextValues?.(request as Parameters<RequestHandler>[0]);
+    const call = new Call(fast.method, encoding, exchangeOf(), shutdownSignal, values);
     const answer = fast.streaming ? answerStream : answerUnary;
     answer(fast, call, rounds).catch((error: unknown) => {
       onError(error);
       call.end(error);
-      res.destroy();
+      call.exchange.cutOff();
     });
-  };
+    return true;
+  }
 }
