@@ -24,14 +24,10 @@ export async function startBroker(config, fixedPort, environment = {}, data = un
   writeFileSync(file, config);
   const listen = `127.0.0.1:${port}`;
   const args = ["serve", "--config", file, "--data", kept, "--listen", listen, "--metrics-listen", "off"];
-  const child = spawn(
-    process.execPath,
-    [...(process.env.PROF_ARGS?.split(" ") ?? []), main, ...args, "--socket", join(folder, "b.sock")],
-    {
-      stdio: ["ignore", "pipe", "inherit"],
-      env: { PATH: process.env.PATH, HOME: folder, SESSION_BROKER_LOG_LEVEL: "warn", ...environment },
-    },
-  );
+  const child = spawn(process.execPath, [main, ...args, "--socket", join(folder, "b.sock")], {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { PATH: process.env.PATH, HOME: folder, SESSION_BROKER_LOG_LEVEL: "warn", ...environment },
+  });
   endWithParent(child);
   await once(child.stdout, "data");
   const url = `http://${listen}`;
