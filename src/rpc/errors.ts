@@ -4,6 +4,7 @@ import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import { BrokerError, errorTable } from "../errors.js";
+import { staged } from "./staged-stream.js";
 
 const domain = "sessionbroker.v1";
 
@@ -35,23 +36,12 @@ export function errorInterceptor(onUnexpected: (method: string, error: unknown) 
       if (!response.stream) return response;
       return {
         ...response,
-        message: convertStream(response.message, (error) => convert(request.method.name, error)),
+        message: staged(response.message, { failed: (error) => convert(request.method.name, error) }),
       };
     } catch (error) {
       throw convert(request.method.name, error);
     }
   };
-}
-
-async function* convertStream<T>(
-  messages: AsyncIterable<T>,
-  convert: (error: unknown) => ConnectError,
-): AsyncGenerator<T> {
-  try {
-    yield* messages;
-  } catch (error) {
-    throw convert(error);
-  }
 }
 
 /** A request that breaks a rule of the proto says so to programs, too. */

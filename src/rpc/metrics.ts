@@ -6,6 +6,7 @@ import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import { errorTable } from "../errors.js";
 import type { EndedRpc } from "../metrics/record.js";
 import type { RequestHandler } from "../server/handler.js";
+import { staged } from "./staged-stream.js";
 
 export type OnEnded = (rpc: EndedRpc) => void;
 
@@ -44,21 +45,17 @@ export function unknownMethodHandler(onEnded: OnEnded): RequestHandler {
 
 const ok = { code: "ok" } as const;
 
-async function* untilEnd<T>(
+function untilEnd<T>(
   messages: AsyncIterable<T>,
   end: (outcome: Pick<EndedRpc, "code" | "reason">) => void,
-): AsyncGenerator<T> {
-  // Nobody reads on: the caller has left.
-  let outcome: Pick<EndedRpc, "code" | "reason"> = { code: "canceled" };
-  try {
-    yield* messages;
-    outcome = ok;
-  } catch (error) {
-    outcome = failure(error);
-    throw error;
-  } finally {
-    end(outcome);
-  }
+): AsyncIterable<T> {
+  return staged(messages, {
+    ended(ending) {
+      if (ending.how === "failed") end(failure(ending.reason));
+      // Left: nobody reads on, the caller has gone.
+      else end(ending.how === "read" ? ok : { code: "canceled" });
+    },
+  });
 }
 
 function failure(error: unknown): Pick<EndedRpc, "code" | "reason"> {

@@ -70,7 +70,7 @@ it("is held by nobody once its caller has left", async () => {
     revoked.signal,
     left.signal,
   );
-  await messages.next();
+  await messages[Symbol.asyncIterator]().next();
   expect(getEventListeners(revoked.signal, "abort")).toHaveLength(1);
   left.abort();
   expect(getEventListeners(revoked.signal, "abort")).toHaveLength(0);

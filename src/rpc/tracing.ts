@@ -4,6 +4,7 @@ import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { SpanKind } from "@opentelemetry/api";
 import { readCarrier, startSpan, type TracedSpan } from "../tracing.js";
 import type { TraceCarrier } from "../turns/turn-trace.js";
+import { staged } from "./staged-stream.js";
 
 /** The trace that a request is part of. */
 export const traceKey = createContextKey<TraceCarrier>({});
@@ -36,16 +37,10 @@ export function tracingInterceptor(): Interceptor {
   };
 }
 
-async function* untilEnd<T>(messages: AsyncIterable<T>, span: TracedSpan): AsyncGenerator<T> {
-  let failure: string | undefined;
-  try {
-    yield* messages;
-  } catch (error) {
-    failure = codeOf(error);
-    throw error;
-  } finally {
-    span.end(failure);
-  }
+function untilEnd<T>(messages: AsyncIterable<T>, span: TracedSpan): AsyncIterable<T> {
+  return staged(messages, {
+    ended: (ending) => span.end(ending.how === "failed" ? codeOf(ending.reason) : undefined),
+  });
 }
 
 function codeOf(error: unknown): string {
