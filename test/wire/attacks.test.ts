@@ -46,6 +46,8 @@ afterEach(() => broker.close());
 let calls = 0;
 /** Others are answered. */
 async function serves(): Promise<void> {
+  // A connection of its own: an attack may last as long as one may be idle, and longer.
+  const client = broker.client();
   for (let i = 0; i < 5; i++) {
     const key = { scope: "acme", externalId: `chat ${++calls}`, provider: "echo" };
     expect(await reasonOf(client.reserve({ key }))).toBe("none");

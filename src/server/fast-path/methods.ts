@@ -199,6 +199,18 @@ class Context implements HandlerContext {
 }
 
 /** Implementations may answer with the fields of a message alone. */
-async function* whole(method: DescMethod, messages: AsyncIterable<MessageInitShape<DescMessage>>) {
-  for await (const message of messages) yield create(method.output, message);
+function whole(
+  method: DescMethod,
+  messages: AsyncIterable<MessageInitShape<DescMessage>>,
+): AsyncIterable<unknown> {
+  return {
+    [Symbol.asyncIterator]() {
+      const source = messages[Symbol.asyncIterator]();
+      const next = async () => {
+        const { done = false, value } = await source.next();
+        return { done, value: done ? undefined : create(method.output, value) };
+      };
+      return { next, return: async () => (await source.return?.()) ?? { done: true, value: undefined } };
+    },
+  };
 }

@@ -5,15 +5,16 @@ import { endStreamFlag } from "@connectrpc/connect/protocol-connect";
 import type { Call } from "./call.js";
 import { EnvelopeBuffer, mostBodyBytes, onlyEnvelope, readEnvelopes } from "./envelopes.js";
 import type { FastMethod } from "./methods.js";
+import type { Rounds } from "./rounds.js";
 import { grpcTrailers } from "./trailers.js";
 import { toConnectError } from "./unary.js";
 
 /** What is sent at once, although more may come in the same moment. */
 const flushBytes = 16 * 1024;
 
-export async function answerStream(fast: FastMethod, call: Call): Promise<void> {
+export async function answerStream(fast: FastMethod, call: Call, rounds: Rounds): Promise<void> {
   const { exchange, encoding } = call;
-  const sender = new Sender(fast, call);
+  const sender = new Sender(fast, call, rounds);
   let error: ConnectError | undefined;
   try {
     const response = await fast.invoke(call.request(messagesOf(fast, call)));
@@ -39,7 +40,7 @@ async function* messagesOf(fast: FastMethod, call: Call): AsyncGenerator<object>
   else yield* readEnvelopes(bytes, parser, encoding.protocol, fast.readMaxBytes);
 }
 
-/** Sends what comes in one moment in one piece. */
+/** Sends what comes in one round of the event loop in one piece. */
 class Sender {
   readonly #buffer = new EnvelopeBuffer();
   #begun = false;
@@ -51,6 +52,7 @@ class Sender {
   constructor(
     private readonly fast: FastMethod,
     private readonly call: Call,
+    private readonly rounds: Rounds,
   ) {}
 
   /** Resolves once there is room for more; undefined if there is. */
@@ -64,7 +66,7 @@ class Sender {
   #schedule(): void {
     if (this.#scheduled || this.#drained !== undefined) return;
     this.#scheduled = true;
-    process.nextTick(() => {
+    void this.rounds.end().then(() => {
       this.#scheduled = false;
       this.#flush();
     });
