@@ -107,11 +107,15 @@ export class Reservations {
       return call.reservation.internal ? { kind: "ephemeral", sessionId: call.newSessionId } : undefined;
     }
     const busyTurnId = view.lane.runningTurnId ?? (view.lane.queuedTurns > 0 ? "waiting" : undefined);
+    const { clockBelieved, nowMs, newSessionId, pendingActivityMs } = call;
     const decision = decideReservation(call.reservation, {
-      ...call,
       row: view.row,
+      clockBelieved,
+      nowMs,
+      newSessionId,
       newRecordNo: 0,
-      ...(busyTurnId === undefined ? {} : { busyTurnId }),
+      pendingActivityMs,
+      busyTurnId,
     });
     switch (decision.kind) {
       case "ephemeral":

@@ -34,9 +34,9 @@ export interface ReservationFacts {
   /** Another live session has the native id of the archived one that would be revived. */
   readonly nativeIdTaken?: boolean;
   /** Activity that is not in the row yet. */
-  readonly pendingActivityMs?: number;
+  readonly pendingActivityMs?: number | undefined;
   /** A turn that runs or waits in the key's lane. */
-  readonly busyTurnId?: string;
+  readonly busyTurnId?: string | undefined;
   /** False while the wall clock cannot be believed: then no age makes a session stale. */
   readonly clockBelieved: boolean;
   readonly nowMs: number;
