@@ -140,7 +140,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   for (const provider of providers.values()) provider.startAhead?.(ahead);
 
   const activity = new PendingActivity();
-  const writeActivity = (nowMs?: number) => activity.write((due) => opened.store.touch(due), nowMs);
+  const touch = opened.store.touch.bind(opened.store);
+  const writeActivity = () => activity.write(touch);
   const onPruned = (report: PruneReport) => metrics.pruned(report);
   const clockGuard = new ClockGuard(clock, (byMs) => {
     metrics.clockJumped();
@@ -151,7 +152,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     activityEveryMs,
     async () => {
       clockGuard.believed();
-      await writeActivity(clock.now());
+      await activity.writeDue(touch, clock.now());
     },
     (error) => log.warn({ err: error }, "activity could not be written"),
   );

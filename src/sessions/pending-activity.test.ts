@@ -27,10 +27,10 @@ test("counts until it is written, and is due a minute after what is on disk", as
   activity.note(row, undefined, 5_000);
   const written: number[] = [];
   const touch = async (due: readonly { atMs: number }[]) => void written.push(...due.map(({ atMs }) => atMs));
-  await activity.write(touch, 60_999);
+  await activity.writeDue(touch, 60_999);
   expect(written).toEqual([]);
   expect(activity.of(key)).toBe(5_000);
-  await activity.write(touch, 61_000);
+  await activity.writeDue(touch, 61_000);
   expect(written).toEqual([5_000]);
   expect(activity.of(key)).toBeUndefined();
 });
@@ -39,7 +39,7 @@ test("is due after a tenth of a short idle time", async () => {
   const activity = new PendingActivity();
   activity.note(row, 100_000, 5_000);
   const written: number[] = [];
-  await activity.write(async (due) => void written.push(due.length), 11_000);
+  await activity.writeDue(async (due) => void written.push(due.length), 11_000);
   expect(written).toEqual([1]);
 });
 
@@ -61,8 +61,24 @@ test("what is noted while older activity is being written waits for the next tim
   expect(activity.of(key)).toBe(9_000);
   const written: number[] = [];
   const touch = async (due: readonly unknown[]) => void written.push(due.length);
-  await activity.write(touch, 64_999);
+  await activity.writeDue(touch, 64_999);
   expect(written).toEqual([]);
-  await activity.write(touch, 65_000);
+  await activity.writeDue(touch, 65_000);
   expect(written).toEqual([1]);
+});
+
+test("what is due goes a few sessions at a time, and everything goes at once", async () => {
+  const activity = new PendingActivity();
+  const chats = Array.from({ length: 250 }, (_, n) => ({ ...key, externalId: `chat-${n}` }));
+  for (const chat of chats) activity.note({ ...row, key: chat }, undefined, 70_000);
+  const sizes: number[] = [];
+  const failing = async (due: readonly unknown[]) => {
+    if (sizes.push(due.length) === 3) throw new Error("disk full");
+  };
+  await expect(activity.writeDue(failing, 70_000)).rejects.toThrow("disk full");
+  expect(sizes).toEqual([100, 100, 50]);
+  expect(chats.filter((chat) => activity.of(chat) !== undefined)).toEqual(chats.slice(200));
+  for (const chat of chats) activity.note({ ...row, key: chat }, undefined, 80_000);
+  await activity.write(async (due) => void sizes.push(due.length));
+  expect(sizes).toEqual([100, 100, 50, 250]);
 });

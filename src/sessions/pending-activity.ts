@@ -8,6 +8,12 @@ import type { SessionRow } from "./session.js";
 import type { Activity } from "./session-store.js";
 
 const longestDelayMs = 60_000;
+const atATime = 100;
+
+type Touch = (due: readonly Activity[]) => Promise<void>;
+
+/** A session as it is being written; it may be used again meanwhile. */
+type Noted = Activity & { readonly name: string };
 
 /** Changed in place: most sessions are used again before it is written. */
 interface Pending {
@@ -39,15 +45,26 @@ export class PendingActivity {
     return this.#pending.get(keyText(key))?.atMs;
   }
 
-  /** Writes what is due, or everything. It counts until it is on disk, and is tried again if it fails. */
-  async write(
-    touch: (due: readonly Activity[]) => Promise<void>,
-    nowMs = Number.POSITIVE_INFINITY,
-  ): Promise<void> {
-    const due: (Activity & { readonly name: string })[] = [];
+  /** Writes everything with one call. It counts until it is on disk, and is tried again if it fails. */
+  async write(touch: Touch): Promise<void> {
+    await this.#write(this.#dueAt(Number.POSITIVE_INFINITY), touch);
+  }
+
+  /** Writes what is due, a few sessions at a time: a reservation waits behind none but these. */
+  async writeDue(touch: Touch, nowMs: number): Promise<void> {
+    const due = this.#dueAt(nowMs);
+    for (let at = 0; at < due.length; at += atATime) await this.#write(due.slice(at, at + atATime), touch);
+  }
+
+  #dueAt(nowMs: number): Noted[] {
+    const due: Noted[] = [];
     for (const [name, { key, atMs, dueAtMs }] of this.#pending) {
       if (dueAtMs <= nowMs) due.push({ name, key, atMs });
     }
+    return due;
+  }
+
+  async #write(due: readonly Noted[], touch: Touch): Promise<void> {
     if (due.length === 0) return;
     await touch(due.map(({ key, atMs }) => ({ key, atMs })));
     for (const { name, atMs } of due) {
