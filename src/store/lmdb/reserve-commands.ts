@@ -2,8 +2,8 @@
 import { TombstoneRecordSchema } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
 import type { SessionKey } from "../../sessions/key.js";
 import { decideReservation, type ReservationDecision } from "../../sessions/reservation.js";
-import type { SessionRow } from "../../sessions/session.js";
-import type { ReserveCall, Reserved } from "../../sessions/session-store.js";
+import type { RotationReason, SessionRow } from "../../sessions/session.js";
+import type { ReserveCall, Reserved, SessionView } from "../../sessions/session-store.js";
 import { unsealMessage } from "./codec.js";
 import { findTakenAlias, nativeIdOwner } from "./owners.js";
 import { replayed } from "./replays.js";
@@ -26,7 +26,8 @@ export function applyReservation(tx: Transaction, call: ReserveCall): Reserved {
   const nativeIdTaken =
     revivable?.nativeId !== undefined && nativeIdOwner(tx, revivable, revivable.nativeId) !== undefined;
   const tombstone = row === undefined ? tx.tables.get("tombstones", sessionKey(key)) : undefined;
-  const busyTurnId = tx.tables.busyTurnId(key);
+  // No turn outlives its session.
+  const busyTurnId = row === undefined ? undefined : tx.tables.busyTurnId(key);
   const newRecordNo = tx.next("recordNo");
   const decision = decideReservation(call.reservation, {
     ...(row === undefined ? {} : { row }),
@@ -68,7 +69,8 @@ function write(
       const taken = findTakenAlias(tx, decision.row, before);
       if (taken !== undefined) return taken;
       if (decision.reason === "PURGED") tx.tables.delete("tombstones", sessionKey(decision.row.key));
-      return reserved(tx, "CREATED", tx.putSession(decision.row, undefined), decision.reason);
+      const row = tx.putSession(decision.row, undefined);
+      return told("CREATED", { row, lane: { queuedTurns: 0 } }, decision.reason);
     }
     case "rotated": {
       const taken = findTakenAlias(tx, decision.row, before);
@@ -93,18 +95,19 @@ function write(
   }
 }
 
+type Existing = Extract<Reserved, { kind: "reserved" }>;
+
 function reserved(
   tx: Transaction,
-  outcome: "CREATED" | "EXISTING" | "ROTATED" | "EXPLICIT",
+  outcome: Existing["outcome"],
   row: SessionRow,
-  reason?: SessionRow["owedRotation"],
-): Extract<Reserved, { kind: "reserved" }> {
-  return {
-    kind: "reserved",
-    outcome,
-    ...(reason === undefined ? {} : { reason }),
-    view: tx.tables.view(row),
-  };
+  reason?: RotationReason,
+): Existing {
+  return told(outcome, tx.tables.view(row), reason);
+}
+
+function told(outcome: Existing["outcome"], view: SessionView, reason?: RotationReason): Existing {
+  return { kind: "reserved", outcome, ...(reason === undefined ? {} : { reason }), view };
 }
 
 function findArchived(tx: Transaction, key: SessionKey, sessionId: string): SessionRow | undefined {

@@ -21,6 +21,8 @@ export class Transaction {
   readonly #counters: Counters;
   #countersChanged = false;
   readonly #counts = new Map<string, { readonly place: Key; readonly counts: ScopeRecord }>();
+  /** Those of scopes whose sessions were counted, with what this transaction adds. */
+  readonly #providers = new Map<string, Set<string>>();
 
   constructor(
     readonly tables: Tables,
@@ -77,11 +79,21 @@ export class Transaction {
   /** Rows of the scope, archived ones included, with what this transaction has changed. */
   sessionsIn(scope: string): number {
     let sessions = 0;
-    for (const [, provider] of [...this.tables.keysBelow("scopes", [scope])]) {
-      const { live, archived } = this.#countsOf(scope, String(provider));
+    for (const provider of this.#providersOf(scope)) {
+      const { live, archived } = this.#countsOf(scope, provider);
       sessions += live + archived;
     }
     return sessions;
+  }
+
+  #providersOf(scope: string): ReadonlySet<string> {
+    let providers = this.#providers.get(scope);
+    if (providers === undefined) {
+      const keys = [...this.tables.keysBelow("scopes", [scope])];
+      providers = new Set(keys.map(([, provider]) => String(provider)));
+      this.#providers.set(scope, providers);
+    }
+    return providers;
   }
 
   deleteSession(row: SessionRow): void {
@@ -160,6 +172,7 @@ export class Transaction {
         sealed === undefined ? create(ScopeRecordSchema) : unsealMessage(ScopeRecordSchema, sealed, "scopes");
       held = { place: [scope, provider], counts };
       this.#counts.set(name, held);
+      this.#providers.get(scope)?.add(provider);
       // A new scope is found by look-ups of the same transaction.
       if (sealed === undefined) this.tables.put("scopes", held.place, sealMessage(ScopeRecordSchema, counts));
     }
