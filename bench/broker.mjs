@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { SessionBroker } from "../dist/gen/sessionbroker/v1/session_broker_pb.js";
+import { brokerHeapOptions } from "../dist/src/heap.js";
 import { memoryOf } from "./measure.mjs";
 import { endWithParent, freePort } from "./peers/program.mjs";
 
@@ -24,10 +25,14 @@ export async function startBroker(config, fixedPort, environment = {}, data = un
   writeFileSync(file, config);
   const listen = `127.0.0.1:${port}`;
   const args = ["serve", "--config", file, "--data", kept, "--listen", listen, "--metrics-listen", "off"];
-  const child = spawn(process.execPath, [main, ...args, "--socket", join(folder, "b.sock")], {
-    stdio: ["ignore", "pipe", "inherit"],
-    env: { PATH: process.env.PATH, HOME: folder, SESSION_BROKER_LOG_LEVEL: "warn", ...environment },
-  });
+  const child = spawn(
+    process.execPath,
+    [...brokerHeapOptions, main, ...args, "--socket", join(folder, "b.sock")],
+    {
+      stdio: ["ignore", "pipe", "inherit"],
+      env: { PATH: process.env.PATH, HOME: folder, SESSION_BROKER_LOG_LEVEL: "warn", ...environment },
+    },
+  );
   endWithParent(child);
   await once(child.stdout, "data");
   const url = `http://${listen}`;

@@ -1,7 +1,7 @@
--- Load for wrk: wrk ... -s load.lua URL -- CONTENT_TYPE TOKEN BODY NUMBERS PAUSE_MS ENVELOPED
+-- Load for wrk: wrk ... -s load.lua URL -- CONTENT_TYPE TOKEN BODY NUMBERS PAUSE_MS ENVELOPED STEP
 --
 -- BODY is a pattern of string.format. NUMBERS fills it: "count" counts up, and a
--- number N draws from 0 to N-1. PAUSE_MS is the mean of the pauses of a
+-- number N draws from 0 to N-1, times STEP. PAUSE_MS is the mean of the pauses of a
 -- connection between an answer and its next request, drawn from an exponential
 -- distribution, so that requests arrive as from many callers; 0 is as fast as it
 -- can. ENVELOPED is "yes" for a message of a stream, which stands behind a byte
@@ -15,6 +15,7 @@ function init(args)
   range = tonumber(args[4])
   number = 0
   enveloped = args[6] == "yes"
+  step = tonumber(args[7])
   math.randomseed(os.time())
   local mean = tonumber(args[5])
   if mean > 0 then
@@ -23,7 +24,7 @@ function init(args)
 end
 
 function request()
-  if count then number = number + 1 else number = math.random(0, range - 1) end
+  if count then number = number + 1 else number = math.random(0, range - 1) * step end
   local body = string.format(pattern, number)
   if enveloped then body = "\0\0\0" .. string.char(math.floor(#body / 256), #body % 256) .. body end
   return wrk.format(nil, nil, nil, body)

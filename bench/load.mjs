@@ -29,16 +29,25 @@ export function findProgram(name, folders = []) {
 
 /**
  * @param request `{ url, token, body, numbers, enveloped }`: `body` is JSON, with one conversion of C's
- *   printf for a number; `numbers` is "count", or how many there are to draw from; `enveloped` if the
- *   answer is a stream
+ *   printf for a number; `numbers` is "count", or how many there are to draw from, which are then
+ *   multiplied by `step` (1); `enveloped` if the answer is a stream
  * @param pauseMs mean pause of each connection before its next request. Default: none.
  */
 export async function wrk(request, { connections, seconds, pauseMs = 0 }) {
-  const { url, token = "", body, numbers = 1, enveloped = false } = request;
+  const { url, token = "", body, numbers = 1, step = 1, enveloped = false } = request;
   const load = ["-t1", `-c${connections}`, `-d${seconds}s`, "--timeout", "30s", "-s", script, url, "--"];
   const contentType = enveloped ? "application/connect+json" : "application/json";
   const envelope = enveloped ? "yes" : "no";
-  const output = await run("wrk", [...load, contentType, token, body, `${numbers}`, `${pauseMs}`, envelope]);
+  const output = await run("wrk", [
+    ...load,
+    contentType,
+    token,
+    body,
+    `${numbers}`,
+    `${pauseMs}`,
+    envelope,
+    `${step}`,
+  ]);
   const result = JSON.parse(output.trim().split("\n").at(-1));
   if (result.requests === 0 && seconds < longest) {
     return wrk(request, { connections, seconds: seconds * 2, pauseMs });

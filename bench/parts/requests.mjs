@@ -11,39 +11,47 @@ export const emptyOverHttp = (port) => ({ url: `http://127.0.0.1:${port}/${healt
 /** The same as gRPC. */
 export const emptyOverGrpc = (port) => ({ url: `http://127.0.0.1:${port}/${health}` });
 
-/** The bare form of keyOf, idOf and aliasOf in rows.mjs, with a number for the generator of load. */
+/**
+ * The bare form of keyOf, idOf and aliasOf in rows.mjs, with a number for the generator of load. A gateway
+ * knows its scope: tenant-0 has every tenth session. What has no scope looks in all ten.
+ */
 export const lookups = {
   "Reserve, existing": {
     method: "Reserve",
-    // tenant-0 has every tenth.
-    body: JSON.stringify({ key: { scope: "tenant-0", externalId: "chat-%d0", provider: "echo" } }),
-    part: 10,
+    body: JSON.stringify({ key: { scope: "tenant-0", externalId: "chat-%d", provider: "echo" } }),
+    step: 10,
   },
   "ResolveSelection by key": {
     method: "ResolveSelection",
-    body: JSON.stringify({ key: { scope: "tenant-0", externalId: "chat-%d0", provider: "echo" } }),
-    part: 10,
+    body: JSON.stringify({ key: { scope: "tenant-0", externalId: "chat-%d", provider: "echo" } }),
+    step: 10,
   },
   "ResolveSelection by session id": {
     method: "ResolveSelection",
-    body: JSON.stringify({ sessionId: "00000000-0000-4000-8000-%012x" }),
-    part: 1,
+    body: JSON.stringify({ sessionId: "00000000-0000-4000-8000-%012x", scope: "tenant-0" }),
+    step: 10,
   },
   "ResolveSelection by alias": {
     method: "ResolveSelection",
-    body: JSON.stringify({ alias: "alias-%d" }),
-    part: 1,
+    body: JSON.stringify({ alias: "alias-%d", scope: "tenant-0" }),
+    step: 10,
+  },
+  "ResolveSelection by session id, in ten scopes": {
+    method: "ResolveSelection",
+    body: JSON.stringify({ sessionId: "00000000-0000-4000-8000-%012x" }),
+    step: 1,
   },
 };
 
 /** Asks for sessions that exist, drawn at random. */
-export function lookup(server, { method, body, part }) {
+export function lookup(server, { method, body, step }) {
   const { url, token } = server;
   const request = {
     url: `${url}/${service}/${method}`,
     token,
     body,
-    numbers: Math.floor(server.rows / part),
+    numbers: Math.floor(server.rows / step),
+    step,
   };
   return (plan) => wrk(request, plan);
 }

@@ -8,6 +8,7 @@ import { relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Settings } from "../config/config.js";
 import { headerFile, tokenFile } from "../config/tokens.js";
+import { brokerHeapOptions } from "../heap.js";
 import { createProviders } from "../providers/registry.js";
 import { needVerify } from "../store/lmdb/last-run.js";
 import { describeAddress, stopWithInput, untilStopped } from "./process.js";
@@ -51,8 +52,10 @@ export async function start(
   const children: ChildProcess[] = [];
   try {
     const onCrash = (signal: string) => needVerify(settings.data, `the broker was ended by ${signal}`);
-    const broker = await launch("serve", [...passedOn, ...ofBroker], children, onCrash);
-    const adapter = await launch("openai", [...passedOn, "--broker", `unix:${settings.socket}`], children);
+    const brokerCall = [...brokerHeapOptions, main, "serve", ...passedOn, ...ofBroker];
+    const broker = await launch("serve", brokerCall, children, onCrash);
+    const adapterCall = [main, "openai", ...passedOn, "--broker", `unix:${settings.socket}`];
+    const adapter = await launch("openai", adapterCall, children);
     process.stdout.write(greeting(settings));
     stop.second.then(() => signalAll(children));
     await Promise.race([stop.first, broker.ended, adapter.ended]);
@@ -61,6 +64,8 @@ export async function start(
   }
 }
 
+const main = fileURLToPath(new URL("../main.js", import.meta.url));
+
 /** Starts a command of this program; resolves once it says that it listens. */
 async function launch(
   command: string,
@@ -68,9 +73,8 @@ async function launch(
   children: ChildProcess[],
   onCrash: (signal: string) => void = () => {},
 ): Promise<Part> {
-  const main = fileURLToPath(new URL("../main.js", import.meta.url));
   // A group of its own: an interrupt from the keyboard reaches it through this process, in order.
-  const child = spawn(process.execPath, [main, command, ...args], {
+  const child = spawn(process.execPath, args, {
     stdio: ["pipe", "pipe", "inherit"],
     detached: true,
     env: { ...process.env, [stopWithInput]: "1" },

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { brokerHeapOptions } from "../../src/heap.js";
 import { freePort } from "../support/broker.js";
 
 const main = fileURLToPath(new URL("../../dist/src/main.js", import.meta.url));
@@ -89,6 +90,11 @@ async function answerTo(line: string): Promise<string> {
   return JSON.parse(await bash(line)).choices[0].message.content;
 }
 
+/** The command line of a process. */
+function wordsOf(pid: number): readonly string[] {
+  return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+}
+
 /** The processes that another one has started, by the command that they run. */
 function partsOf(pid: number | undefined): Map<string | undefined, number> {
   const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
@@ -97,7 +103,8 @@ function partsOf(pid: number | undefined): Map<string | undefined, number> {
       // pid (name) state parent …; the name may hold spaces and brackets.
       const stat = readFileSync(`/proc/${name}/stat`, "latin1");
       const parent = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
-      const command = readFileSync(`/proc/${name}/cmdline`, "utf8").split("\0")[2];
+      const words = wordsOf(Number(name));
+      const command = words[words.indexOf(main) + 1];
       return parent === pid ? [[command, Number(name)] as const] : [];
     } catch {
       return [];
@@ -121,7 +128,10 @@ describe("session-broker start in an empty folder", { timeout: 120_000 }, () => 
     expect(await answerTo(first.line)).toBe("turn 1: My name is Ada.");
     expect(await answerTo(first.line)).toBe("turn 2: My name is Ada.");
     const parts = process.platform === "linux" ? partsOf(first.child.pid) : new Map<string, number>();
-    if (process.platform === "linux") expect([...parts.keys()].sort()).toEqual(["openai", "serve"]);
+    if (process.platform === "linux") {
+      expect([...parts.keys()].sort()).toEqual(["openai", "serve"]);
+      expect(wordsOf(parts.get("serve") ?? 0)).toEqual(expect.arrayContaining(brokerHeapOptions));
+    }
     first.child.kill("SIGTERM");
     expect(await first.ended).toBe(0);
     expect([...parts.values()].filter(isAlive)).toEqual([]);
