@@ -16,8 +16,15 @@ const main = new URL("../dist/src/main.js", import.meta.url).pathname;
 /**
  * @param fixedPort default: a free one
  * @param data the data directory, which stays. Default: one of its own, removed when it is stopped
+ * @param nodeOptions of Node.js. Default: those that `session-broker start` gives
  */
-export async function startBroker(config, fixedPort, environment = {}, data = undefined) {
+export async function startBroker(
+  config,
+  fixedPort,
+  environment = {},
+  data = undefined,
+  nodeOptions = brokerHeapOptions,
+) {
   const port = fixedPort ?? (await freePort());
   const folder = mkdtempSync(join(tmpdir(), "bench-broker-"));
   const kept = data ?? join(folder, "data");
@@ -25,14 +32,10 @@ export async function startBroker(config, fixedPort, environment = {}, data = un
   writeFileSync(file, config);
   const listen = `127.0.0.1:${port}`;
   const args = ["serve", "--config", file, "--data", kept, "--listen", listen, "--metrics-listen", "off"];
-  const child = spawn(
-    process.execPath,
-    [...brokerHeapOptions, main, ...args, "--socket", join(folder, "b.sock")],
-    {
-      stdio: ["ignore", "pipe", "inherit"],
-      env: { PATH: process.env.PATH, HOME: folder, SESSION_BROKER_LOG_LEVEL: "warn", ...environment },
-    },
-  );
+  const child = spawn(process.execPath, [...nodeOptions, main, ...args, "--socket", join(folder, "b.sock")], {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { PATH: process.env.PATH, HOME: folder, SESSION_BROKER_LOG_LEVEL: "warn", ...environment },
+  });
   endWithParent(child);
   await once(child.stdout, "data");
   const url = `http://${listen}`;
