@@ -52,10 +52,9 @@ export async function start(
   const children: ChildProcess[] = [];
   try {
     const onCrash = (signal: string) => needVerify(settings.data, `the broker was ended by ${signal}`);
-    const brokerCall = [...brokerHeapOptions, main, "serve", ...passedOn, ...ofBroker];
-    const broker = await launch("serve", brokerCall, children, onCrash);
-    const adapterCall = [main, "openai", ...passedOn, "--broker", `unix:${settings.socket}`];
-    const adapter = await launch("openai", adapterCall, children);
+    const brokerOptions = { nodeOptions: brokerHeapOptions, onCrash };
+    const broker = await launch("serve", [...passedOn, ...ofBroker], children, brokerOptions);
+    const adapter = await launch("openai", [...passedOn, "--broker", `unix:${settings.socket}`], children);
     process.stdout.write(greeting(settings));
     stop.second.then(() => signalAll(children));
     await Promise.race([stop.first, broker.ended, adapter.ended]);
@@ -64,17 +63,22 @@ export async function start(
   }
 }
 
-const main = fileURLToPath(new URL("../main.js", import.meta.url));
+interface LaunchOptions {
+  /** Of Node.js. */
+  readonly nodeOptions?: readonly string[];
+  readonly onCrash?: (signal: string) => void;
+}
 
 /** Starts a command of this program; resolves once it says that it listens. */
 async function launch(
   command: string,
   args: readonly string[],
   children: ChildProcess[],
-  onCrash: (signal: string) => void = () => {},
+  { nodeOptions = [], onCrash = () => {} }: LaunchOptions = {},
 ): Promise<Part> {
+  const main = fileURLToPath(new URL("../main.js", import.meta.url));
   // A group of its own: an interrupt from the keyboard reaches it through this process, in order.
-  const child = spawn(process.execPath, args, {
+  const child = spawn(process.execPath, [...nodeOptions, main, command, ...args], {
     stdio: ["pipe", "pipe", "inherit"],
     detached: true,
     env: { ...process.env, [stopWithInput]: "1" },
