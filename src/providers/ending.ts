@@ -3,7 +3,7 @@ import { TurnErrorCode } from "../../gen/sessionbroker/v1/turn_pb.js";
 import type { ProviderEvent, ProviderTurn, RunningTotal, TurnOutcome, TurnUsage } from "../turns/provider.js";
 import { InputError } from "./input-error.js";
 import { OutputLimitError } from "./lines.js";
-import { SilenceError } from "./process.js";
+import { SilenceError } from "./output-wait.js";
 import type { StopReason } from "./stop-switch.js";
 
 export type Failure = Pick<

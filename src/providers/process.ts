@@ -9,8 +9,6 @@ import { type EndingStep, endingSteps, endProcesses } from "./marks.js";
 import { OutputWait } from "./output-wait.js";
 import { commandAs, type RunAs } from "./run-as.js";
 
-export { SilenceError } from "./output-wait.js";
-
 export interface ChildOptions {
   readonly executable: string;
   readonly args: readonly string[];

@@ -4,13 +4,8 @@ import { once } from "node:events";
 import { afterEach, describe, expect, test } from "vitest";
 import { OutputLimitError } from "../../src/providers/lines.js";
 import { findMarked, killMarked, sweepEarlierLives } from "../../src/providers/marks.js";
-import {
-  type ChildOptions,
-  SilenceError,
-  SpawnError,
-  startChild,
-  type Written,
-} from "../../src/providers/process.js";
+import { SilenceError } from "../../src/providers/output-wait.js";
+import { type ChildOptions, SpawnError, startChild, type Written } from "../../src/providers/process.js";
 import { isRunning } from "./turns.js";
 
 const started: number[] = [];

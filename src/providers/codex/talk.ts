@@ -11,7 +11,7 @@ import type { ProviderEvent, RunningTotal, TurnInputPart } from "../../turns/pro
 import { InputError } from "../input-error.js";
 import { asRecord, asString, type JsonRecord } from "../json.js";
 import { OutputLimitError, type OutputLimits } from "../lines.js";
-import { SilenceError } from "../process.js";
+import { SilenceError } from "../output-wait.js";
 import {
   RequestError,
   type ServerEnd,

@@ -7,7 +7,8 @@
 import { TurnErrorCode } from "../../../gen/sessionbroker/v1/turn_pb.js";
 import type { ProviderTurn } from "../../turns/provider.js";
 import type { OutputLimits } from "../lines.js";
-import { SilenceError, settlesWithin } from "../process.js";
+import { SilenceError } from "../output-wait.js";
+import { settlesWithin } from "../process.js";
 import { classifyError, errorOf, type ServiceError } from "./failures.js";
 import { type ServiceResponse, send } from "./http.js";
 import { bodyOf } from "./input.js";
