@@ -70,14 +70,15 @@ export class Credentials {
   }
 
   #byToken(authorization: string, certificateSubject: () => string | undefined): Caller | undefined {
-    const shown = this.#digests.get(authorization) ?? digestOf(authorization);
+    const remembered = this.#digests.get(authorization);
+    const shown = remembered ?? digestOf(authorization);
     if (shown === undefined) return undefined;
     let found: Known | undefined;
     // All are compared, so that the time says nothing about which one matched.
     for (const known of this.#known) {
       if (known.digest !== undefined && timingSafeEqual(known.digest, shown)) found = known;
     }
-    if (found !== undefined) this.#remember(authorization, shown);
+    if (found !== undefined && remembered === undefined) this.#remember(authorization, shown);
     const isHere = found?.subject === "" || found?.subject === certificateSubject();
     return isHere ? found?.caller : undefined;
   }
