@@ -3,14 +3,10 @@ import { type DescEnum, type DescMessage, isFieldSet, type Message } from "@bufb
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import type {
   BytesRules,
-  DurationRules,
   EnumRules,
-  Int32Rules,
   MapRules,
   RepeatedRules,
   StringRules,
-  UInt32Rules,
-  UInt64Rules,
 } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { type Check, every, sure, unsure } from "./check.js";
 import { patternCheck } from "./pattern.js";
@@ -102,51 +98,37 @@ export function enumRules(enumeration: DescEnum): RuleTable<EnumRules, number> {
   };
 }
 
+/** What the rules of numbers and of times have in common. */
+interface Bounds<Value> {
+  readonly greaterThan: { readonly value?: Value | undefined };
+  readonly lessThan: { readonly value?: Value | undefined };
+}
+
 /**
  * With bounds that exclude each other, protovalidate takes what lies outside of
  * them; here nothing is surely valid then.
+ *
+ * @param compare below 0, 0 or above; NaN keeps no bound
  */
-export const numberRules: RuleTable<Int32Rules | UInt32Rules | UInt64Rules, number | bigint> = {
-  gt:
-    ({ greaterThan: { value: bound } }) =>
-    (value) =>
-      bound !== undefined && value > bound,
-  gte:
-    ({ greaterThan: { value: bound } }) =>
-    (value) =>
-      bound !== undefined && value >= bound,
-  lt:
-    ({ lessThan: { value: bound } }) =>
-    (value) =>
-      bound !== undefined && value < bound,
-  lte:
-    ({ lessThan: { value: bound } }) =>
-    (value) =>
-      bound !== undefined && value <= bound,
-};
+function boundRules<Value>(
+  compare: (value: Value, bound: Value | undefined) => number,
+): RuleTable<Bounds<Value>, Value> {
+  return {
+    gt: (rules) => (value) => compare(value, rules.greaterThan.value) > 0,
+    gte: (rules) => (value) => compare(value, rules.greaterThan.value) >= 0,
+    lt: (rules) => (value) => compare(value, rules.lessThan.value) < 0,
+    lte: (rules) => (value) => compare(value, rules.lessThan.value) <= 0,
+  };
+}
 
-export const durationRules: RuleTable<DurationRules, Duration> = {
-  gt:
-    ({ greaterThan: { value: bound } }) =>
-    (value) =>
-      compare(value, bound) > 0,
-  gte:
-    ({ greaterThan: { value: bound } }) =>
-    (value) =>
-      compare(value, bound) >= 0,
-  lt:
-    ({ lessThan: { value: bound } }) =>
-    (value) =>
-      compare(value, bound) < 0,
-  lte:
-    ({ lessThan: { value: bound } }) =>
-    (value) =>
-      compare(value, bound) <= 0,
-};
+export const numberRules = boundRules<number | bigint>((value, bound) => {
+  if (bound === undefined || Number.isNaN(value)) return Number.NaN;
+  return value < bound ? -1 : Number(value > bound);
+});
 
-/** NaN, which keeps no bound, of what is negative or not in its normal form. */
-function compare(value: Duration, bound: Duration | undefined): number {
+/** Nothing is said of what is negative or not in its normal form. */
+export const durationRules = boundRules<Duration>((value, bound) => {
   if (bound === undefined || value.seconds < 0n || value.nanos < 0 || value.nanos >= 1e9) return Number.NaN;
   if (value.seconds !== bound.seconds) return value.seconds < bound.seconds ? -1 : 1;
   return value.nanos - bound.nanos;
-}
+});
