@@ -68,95 +68,78 @@ function mapWriter(
   known: Map<DescMessage, Write<Members>>,
 ): Write {
   if (field.mapKey !== ScalarType.STRING) unusual(`${field}`);
-  const tag = tagOf(field.number, wire.delimited);
   const writeKey = scalarWriter(1, ScalarType.STRING) as Write<string>;
-  const writeValue = itemWriter(2, field, known);
+  const writeValue = itemWriter(2, field, known) as Write<unknown>;
+  const writeEntry = nested(field.number, (sink, [key, value]: readonly [string, unknown]) => {
+    writeKey(sink, key);
+    writeValue(sink, value);
+  });
   return (sink, entries: Readonly<Record<string, never>>) => {
-    for (const [key, value] of Object.entries(entries)) {
-      sink.varint(tag);
-      const start = sink.begin();
-      writeKey(sink, key);
-      writeValue(sink, value);
-      sink.end(start);
-    }
+    for (const entry of Object.entries(entries)) writeEntry(sink, entry);
   };
 }
 
 function itemWriter(number: number, field: DescField, known: Map<DescMessage, Write<Members>>): Write {
-  if (field.message !== undefined) {
-    if (field.fieldKind !== "map" && field.delimitedEncoding) unusual(`${field}`);
-    const tag = tagOf(number, wire.delimited);
-    const write = messageWriter(field.message, known);
-    return (sink, message: Members) => {
-      sink.varint(tag);
-      const start = sink.begin();
-      write(sink, message);
-      sink.end(start);
-    };
+  if (field.message === undefined) {
+    return scalarWriter(number, field.enum === undefined ? field.scalar : ScalarType.INT32);
   }
-  return scalarWriter(number, field.enum === undefined ? field.scalar : ScalarType.INT32);
+  if (field.fieldKind !== "map" && field.delimitedEncoding) unusual(`${field}`);
+  return nested(number, messageWriter(field.message, known));
 }
 
 function scalarWriter(number: number, type: ScalarType | undefined): Write {
   switch (type) {
-    case ScalarType.STRING: {
-      const tag = tagOf(number, wire.delimited);
-      return (sink, text: string) => {
-        if (typeof text !== "string") unusual("string");
-        sink.varint(tag);
-        sink.text(text);
-      };
-    }
-    case ScalarType.BYTES: {
-      const tag = tagOf(number, wire.delimited);
-      return (sink, bytes: Uint8Array) => {
+    case ScalarType.STRING:
+      return tagged(number, wire.delimited, (sink, text: string) =>
+        sink.text(typeof text === "string" ? text : unusual("string")),
+      );
+    case ScalarType.BYTES:
+      return tagged(number, wire.delimited, (sink, bytes: Uint8Array) => {
         if (!(bytes instanceof Uint8Array)) unusual("bytes");
-        sink.varint(tag);
         sink.varint(bytes.length);
         sink.bytes(bytes);
-      };
-    }
-    case ScalarType.BOOL: {
-      const tag = tagOf(number, wire.varint);
-      return (sink, flag: boolean) => {
-        if (typeof flag !== "boolean") unusual("bool");
-        sink.varint(tag);
-        sink.varint(flag ? 1 : 0);
-      };
-    }
-    case ScalarType.DOUBLE: {
-      const tag = tagOf(number, wire.bit64);
-      return (sink, value: number) => {
-        if (typeof value !== "number") unusual("number");
-        sink.varint(tag);
-        sink.double(value);
-      };
-    }
+      });
+    case ScalarType.BOOL:
+      return tagged(number, wire.varint, (sink, flag: boolean) =>
+        sink.varint(typeof flag === "boolean" ? Number(flag) : unusual("bool")),
+      );
+    case ScalarType.DOUBLE:
+      return tagged(number, wire.bit64, (sink, value: number) =>
+        sink.double(typeof value === "number" ? value : unusual("number")),
+      );
     case ScalarType.INT32:
     case ScalarType.UINT32: {
-      const tag = tagOf(number, wire.varint);
       const most = type === ScalarType.INT32 ? 2 ** 31 : 2 ** 32;
-      return (sink, value: number) => {
+      return tagged(number, wire.varint, (sink, value: number) => {
         if (!Number.isInteger(value) || value < 0 || value >= most) unusual("integer");
-        sink.varint(tag);
         sink.varint(value);
-      };
+      });
     }
     case ScalarType.INT64:
-    case ScalarType.UINT64: {
-      const tag = tagOf(number, wire.varint);
-      return (sink, value: bigint) => {
+    case ScalarType.UINT64:
+      return tagged(number, wire.varint, (sink, value: bigint) => {
         const small = typeof value === "bigint" ? Number(value) : unusual("integer");
         if (small < 0 || !Number.isSafeInteger(small)) unusual("integer");
-        sink.varint(tag);
         sink.varint(small);
-      };
-    }
+      });
     default:
       return unusual(`scalar type ${type}`);
   }
 }
 
-function tagOf(number: number, wireType: number): number {
-  return number * 8 + wireType;
+/** What has its length before it. */
+function nested<T>(number: number, write: Write<T>): Write<T> {
+  return tagged(number, wire.delimited, (sink, value) => {
+    const start = sink.begin();
+    write(sink, value);
+    sink.end(start);
+  });
+}
+
+function tagged<T>(number: number, wireType: number, write: Write<T>): Write<T> {
+  const tag = number * 8 + wireType;
+  return (sink, value) => {
+    sink.varint(tag);
+    write(sink, value);
+  };
 }
