@@ -53,7 +53,7 @@ export function sealJson(value: unknown): Buffer {
 }
 
 export function unsealJson(sealed: Buffer, what: string): unknown {
-  return JSON.parse(Buffer.from(unseal(sealed, what)).toString());
+  return JSON.parse(unseal(sealed, what).toString());
 }
 
 export function encodeSession(row: SessionRow): Buffer {

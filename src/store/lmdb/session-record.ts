@@ -241,29 +241,27 @@ function readUsage(reader: BinaryReader): UsageTotal {
 }
 
 function readAlias(reader: BinaryReader): Alias {
-  const end = reader.uint32() + reader.pos;
-  const alias = { id: "", kind: "" };
-  while (reader.pos < end) {
-    const tag = reader.uint32();
-    if (tag >>> 3 === 1) alias.id = reader.string();
-    else if (tag >>> 3 === 2) alias.kind = reader.string();
-    else reader.skip(tag & 7, tag >>> 3);
-  }
-  return { id: alias.id, kind: aliasKinds[alias.kind] ?? "platform" };
+  const [id, kind] = readPair(reader);
+  return { id, kind: aliasKinds[kind] ?? "platform" };
 }
 
 function readLabel(reader: BinaryReader, labels: Record<string, string>): void {
-  const end = reader.uint32() + reader.pos;
-  let name = "";
-  let value = "";
-  while (reader.pos < end) {
-    const tag = reader.uint32();
-    if (tag >>> 3 === 1) name = reader.string();
-    else if (tag >>> 3 === 2) value = reader.string();
-    else reader.skip(tag & 7, tag >>> 3);
-  }
+  const [name, value] = readPair(reader);
   // Any name may be given, "__proto__" as well.
   Object.defineProperty(labels, name, { value, enumerable: true, configurable: true, writable: true });
+}
+
+/** A message of two texts, as an alias is, and the entry of a map. */
+function readPair(reader: BinaryReader): [first: string, second: string] {
+  const end = reader.uint32() + reader.pos;
+  const pair: [string, string] = ["", ""];
+  while (reader.pos < end) {
+    const tag = reader.uint32();
+    if (tag >>> 3 === 1) pair[0] = reader.string();
+    else if (tag >>> 3 === 2) pair[1] = reader.string();
+    else reader.skip(tag & 7, tag >>> 3);
+  }
+  return pair;
 }
 
 function readPolicy(policy: { idleMs: number; hourPlusOne: number; timeZone: string }): ResetPolicy {
