@@ -28,8 +28,8 @@ export function findProgram(name, folders = []) {
 }
 
 /**
- * @param request `{ url, token, body, numbers, enveloped }`: `body` is JSON, with one conversion of C's
- *   printf for a number; `numbers` is "count", or how many there are to draw from, which are then
+ * @param request `{ url, token, body, numbers, step, enveloped }`: `body` is JSON, with one conversion of C's
+ *   printf for a number; `numbers` is "count", or how many there are to draw from; what is drawn is
  *   multiplied by `step` (1); `enveloped` if the answer is a stream
  * @param pauseMs mean pause of each connection before its next request. Default: none.
  */

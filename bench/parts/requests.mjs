@@ -13,7 +13,8 @@ export const emptyOverGrpc = (port) => ({ url: `http://127.0.0.1:${port}/${healt
 
 /**
  * The bare form of keyOf, idOf and aliasOf in rows.mjs, with a number for the generator of load. A gateway
- * knows its scope: tenant-0 has every tenth session. What has no scope looks in all ten.
+ * knows its scope: tenant-0 has every tenth session. What has no scope looks in all ten, for which there
+ * is no bar.
  */
 export const lookups = {
   "Reserve, existing": {
@@ -40,6 +41,7 @@ export const lookups = {
     method: "ResolveSelection",
     body: JSON.stringify({ sessionId: "00000000-0000-4000-8000-%012x" }),
     step: 1,
+    hasBar: false,
   },
 };
 
