@@ -12,6 +12,7 @@ import {
 } from "@connectrpc/connect/protocol";
 import { endStreamFlag } from "@connectrpc/connect/protocol-connect";
 import type { Protocol } from "./eligible.js";
+import type { Payload } from "./messages/answer-writer.js";
 
 const headBytes = 5;
 
@@ -65,24 +66,22 @@ export async function onlyMessage<T>(messages: AsyncIterable<T>, kind: string): 
 }
 
 /** A message in its envelope. */
-export function wrap(message: Uint8Array): Buffer {
-  const envelope = Buffer.allocUnsafe(headBytes + message.length);
-  envelope[0] = 0;
-  envelope.writeUInt32BE(message.length, 1);
-  envelope.set(message, headBytes);
-  return envelope;
+export function wrap(message: Payload): Buffer {
+  const envelopes = new EnvelopeBuffer();
+  envelopes.add(message);
+  return envelopes.take();
 }
 
 /** Envelopes that are sent together, in one piece. */
 export class EnvelopeBuffer {
-  #messages: Uint8Array[] = [];
+  #messages: Payload[] = [];
   #bytes = 0;
 
   get bytes(): number {
     return this.#bytes;
   }
 
-  add(message: Uint8Array): void {
+  add(message: Payload): void {
     this.#messages.push(message);
     this.#bytes += headBytes + message.length;
   }
@@ -93,8 +92,10 @@ export class EnvelopeBuffer {
     for (const message of this.#messages) {
       taken[at] = 0;
       taken.writeUInt32BE(message.length, at + 1);
-      taken.set(message, at + headBytes);
-      at += headBytes + message.length;
+      at += headBytes;
+      if (typeof message === "string") taken.write(message, at, "latin1");
+      else taken.set(message, at);
+      at += message.length;
     }
     this.#messages = [];
     this.#bytes = 0;

@@ -3,6 +3,7 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:
 import type { ServerHttp2Stream } from "node:http2";
 import type { StreamRequest } from "../stream-request.js";
 import { refuseBody } from "../unread-body.js";
+import type { Payload } from "./messages/answer-writer.js";
 
 export type OutgoingHeaders = Record<string, string | number | readonly string[]>;
 
@@ -26,7 +27,7 @@ export interface Exchange {
   /** False: wait for `drained` before more is written. */
   write(bytes: Uint8Array): boolean;
   drained(): Promise<void>;
-  end(bytes?: Uint8Array, trailers?: OutgoingHeaders): void;
+  end(payload?: Payload, trailers?: OutgoingHeaders): void;
   /** Leaves the client without an answer. */
   cutOff(): void;
 }
@@ -72,8 +73,8 @@ export class Http1Exchange implements Exchange {
     return drainOf(this.res);
   }
 
-  end(bytes?: Uint8Array): void {
-    this.res.end(bytes);
+  end(payload?: Payload): void {
+    this.res.end(payload, "latin1");
   }
 
   cutOff(): void {
@@ -123,13 +124,13 @@ export class Http2Exchange implements Exchange {
     return drainOf(this.stream);
   }
 
-  end(bytes?: Uint8Array, trailers?: OutgoingHeaders): void {
+  end(payload?: Payload, trailers?: OutgoingHeaders): void {
     if (this.gone) return;
     if (trailers !== undefined) {
       this.stream.on("wantTrailers", () => this.stream.sendTrailers(trailers as never));
     }
     if (!this.stream.readableEnded) refuseBody(this.stream, trailers !== undefined);
-    this.stream.end(bytes);
+    this.stream.end(payload, "latin1");
   }
 
   cutOff(): void {

@@ -25,7 +25,7 @@ import { createEndStreamSerialization } from "@connectrpc/connect/protocol-conne
 import type { ConnectNodeAdapterOptions } from "@connectrpc/connect-node";
 import { type Call, callKey } from "./call.js";
 import { onlyMessage } from "./envelopes.js";
-import { answerWriter } from "./messages/answer-writer.js";
+import { answerWriter, type Payload } from "./messages/answer-writer.js";
 
 type Chain = ReturnType<Interceptor>;
 type Invocation = Parameters<Chain>[0];
@@ -35,7 +35,7 @@ export interface FastMethod {
   readonly streaming: boolean;
   readonly serialization: ReturnType<typeof createMethodSerializationLookup>;
   /** An answer in protobuf's binary format, or else in JSON. */
-  readonly serialize: (message: unknown, binary: boolean) => Uint8Array;
+  readonly serialize: (message: unknown, binary: boolean) => Payload;
   /** The implementation, behind the interceptors. */
   readonly invoke: Chain;
   readonly endStream: ReturnType<typeof createEndStreamSerialization>;

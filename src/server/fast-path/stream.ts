@@ -4,6 +4,7 @@ import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { endStreamFlag } from "@connectrpc/connect/protocol-connect";
 import type { Call } from "./call.js";
 import { EnvelopeBuffer, mostBodyBytes, onlyEnvelope, readEnvelopes } from "./envelopes.js";
+import type { Payload } from "./messages/answer-writer.js";
 import type { FastMethod } from "./methods.js";
 import type { Rounds } from "./rounds.js";
 import { grpcTrailers } from "./trailers.js";
@@ -56,7 +57,7 @@ class Sender {
   ) {}
 
   /** Resolves once there is room for more; undefined if there is. */
-  send(message: Uint8Array): Promise<void> | undefined {
+  send(message: Payload): Promise<void> | undefined {
     this.#buffer.add(message);
     if (this.#buffer.bytes >= flushBytes) this.#flush();
     else this.#schedule();

@@ -5,6 +5,7 @@ import type { Call } from "./call.js";
 import { mostBodyBytes, onlyEnvelope, onlyMessage, readEnvelopes, wrap } from "./envelopes.js";
 import type { Body, OutgoingHeaders } from "./exchange.js";
 import { toNodeHeaders } from "./headers.js";
+import type { Payload } from "./messages/answer-writer.js";
 import type { FastMethod } from "./methods.js";
 import type { Rounds } from "./rounds.js";
 import { grpcTrailers } from "./trailers.js";
@@ -22,7 +23,7 @@ export async function answerUnary(fast: FastMethod, call: Call, rounds: Rounds):
   else send(call, 200, result);
 }
 
-async function resultOf(fast: FastMethod, call: Call, body: Body): Promise<Uint8Array | ConnectError> {
+async function resultOf(fast: FastMethod, call: Call, body: Body): Promise<Payload | ConnectError> {
   const { encoding } = call;
   try {
     const message = encoding.enveloped ? await inEnvelope(fast, call, body) : plain(fast, call, body);
@@ -45,7 +46,7 @@ function inEnvelope(fast: FastMethod, { encoding }: Call, { bytes, cut }: Body):
   return onlyMessage(readEnvelopes(bytes, parser, encoding.protocol, fast.readMaxBytes), "unary");
 }
 
-function sendGrpc(call: Call, result: Uint8Array | ConnectError): void {
+function sendGrpc(call: Call, result: Payload | ConnectError): void {
   const { exchange, written } = call;
   exchange.head(200, call.head, true);
   if (result instanceof ConnectError) exchange.end(undefined, grpcTrailers(written.trailer, result));
@@ -58,9 +59,9 @@ function sendError(fast: FastMethod, call: Call, error: ConnectError): void {
   send(call, codeToHttpStatus(error.code), errorToJsonBytes(error, fast.jsonOptions));
 }
 
-function send(call: Call, status: number, bytes: Uint8Array): void {
-  call.exchange.head(status, headersOf(call, bytes.length));
-  call.exchange.end(bytes);
+function send(call: Call, status: number, payload: Payload): void {
+  call.exchange.head(status, headersOf(call, payload.length));
+  call.exchange.end(payload);
 }
 
 const emptyTrailer = new Headers();
