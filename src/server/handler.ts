@@ -1,5 +1,6 @@
 /** How requests are answered. */
 import type { connectNodeAdapter } from "@connectrpc/connect-node";
+import type { PlainRequest } from "./plain-connection.js";
 import type { StreamRequest } from "./stream-request.js";
 
 /** Answers requests of HTTP/1.1 and of HTTP/2. */
@@ -12,10 +13,11 @@ export type RequestHead = Pick<
 >;
 
 /**
- * Answers a request of HTTP/2 on its bare stream, and says true. Says false, and has done nothing, if
- * there is anything unusual or wrong with it: the RequestHandler is there for that.
+ * Answers a request on its bare stream of HTTP/2 or its bare socket of HTTP/1.1, and says true. Says
+ * false, and has done nothing, if there is anything unusual or wrong with it: the RequestHandler is there
+ * for that.
  */
-export type ShortWay = (request: StreamRequest) => boolean;
+export type ShortWay = (request: StreamRequest | PlainRequest) => boolean;
 
 /** A request that has no usable authority makes the handler throw before it answers. */
 export function answer(handler: RequestHandler, ...[req, res]: Parameters<RequestHandler>): void {

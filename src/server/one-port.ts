@@ -20,7 +20,7 @@ export interface ListenOptions {
   /** Sockets that are listened on already, in place of `host` and `port`, and of `socketPath`. */
   readonly inherited?: Inherited;
   readonly handler: RequestHandler;
-  /** Asked before `handler`, over HTTP/2. Default: there is none. */
+  /** Asked before `handler`. Default: there is none. */
   readonly shortWay?: ShortWay;
   /** On the TCP port. Default: cleartext. */
   readonly tls?: TlsMaterial;

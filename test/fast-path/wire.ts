@@ -47,8 +47,12 @@ export class WireClient {
     const length = pieces.reduce((sum, { length }) => sum + length, 0);
     const framing = sized ? `content-length: ${length}` : "transfer-encoding: chunked";
     const lines = [`${method} ${path} HTTP/1.1`, "host: localhost", "connection: close", framing];
-    socket.write([...lines, ...headers.map(([name, value]) => `${name}: ${value}`), "", ""].join("\r\n"));
-    for (const piece of pieces) {
+    const fields = headers.map(([name, value]) => `${name}: ${value}`);
+    const head = Buffer.from([...lines, ...fields, "", ""].join("\r\n"));
+    // As common clients send what they have at once.
+    const isWhole = sized && pieces.length === 1;
+    socket.write(isWhole ? Buffer.concat([head, ...pieces]) : head);
+    for (const piece of isWhole ? [] : pieces) {
       // It may have been answered already.
       if (!socket.writable) break;
       if (!sized && piece.length > 0) socket.write(`${piece.length.toString(16)}\r\n`);

@@ -16,6 +16,7 @@ import { createHealth, ServingStatus } from "../../src/rpc/health.js";
 import { reflectionRoutes } from "../../src/rpc/reflection.js";
 import { guardHost } from "../../src/server/host-guard.js";
 import { type Listening, type ListenOptions, listen } from "../../src/server/one-port.js";
+import { openRaw, type RawHttp1 } from "../support/raw-http1.js";
 
 const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const emptySettings = Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]);
@@ -49,24 +50,12 @@ async function socketDirectory(): Promise<string> {
   return directory;
 }
 
-/** A raw connection, and everything it was sent. */
-async function open(
-  port: number,
-): Promise<{ socket: Socket; received: () => string; closed: Promise<string> }> {
-  const socket = connect(port, "127.0.0.1");
-  socket.setNoDelay(true);
-  let received = "";
-  socket.setEncoding("latin1");
-  socket.on("data", (chunk) => {
-    received += chunk;
-  });
-  socket.on("error", () => {});
-  const closed = new Promise<string>((resolve) => socket.once("close", () => resolve(received)));
-  await new Promise((resolve) => socket.once("connect", resolve));
+async function open(port: number): Promise<RawHttp1> {
+  const raw = await openRaw(port);
   cleanups.push(async () => {
-    socket.destroy();
+    raw.socket.destroy();
   });
-  return { socket, received: () => received, closed };
+  return raw;
 }
 
 /** Sends each piece by itself. */

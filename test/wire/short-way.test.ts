@@ -117,11 +117,12 @@ describe("the broker", () => {
 
 describe("a door", () => {
   const asked: string[] = [];
-  const shortWay: ShortWay = ({ stream, url, method }) => {
+  const shortWay: ShortWay = (request) => {
+    const { url, method } = request;
     asked.push(`${method} ${url}`);
-    if (url !== "/short") return false;
-    stream.respond({ ":status": 200 });
-    stream.end("short");
+    if (url !== "/short" || !("stream" in request)) return false;
+    request.stream.respond({ ":status": 200 });
+    request.stream.end("short");
     return true;
   };
   const handler = ((req: { url: string }, res: { end(text: string): void }) => {

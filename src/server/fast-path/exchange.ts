@@ -1,6 +1,9 @@
 /** A request and its response on the wire, of HTTP/1.1 or of HTTP/2, where they differ. */
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
+import type { RequestHead } from "../handler.js";
+import type { PlainRequest } from "../plain-connection.js";
+import type { PlainReply } from "../plain-reply.js";
 import type { StreamRequest } from "../stream-request.js";
 import { refuseBody } from "../unread-body.js";
 import type { Payload } from "./messages/answer-writer.js";
@@ -39,8 +42,7 @@ export class Http1Exchange implements Exchange {
   ) {}
 
   get url(): string {
-    const scheme = "encrypted" in this.req.socket ? "https" : "http";
-    return `${scheme}://${this.req.headers.host ?? ""}${this.req.url ?? ""}`;
+    return urlOf(this.req);
   }
 
   get headers(): IncomingHttpHeaders {
@@ -79,6 +81,54 @@ export class Http1Exchange implements Exchange {
 
   cutOff(): void {
     this.res.destroy();
+  }
+}
+
+/** HTTP/1.1 on the bare socket. */
+export class PlainExchange implements Exchange {
+  readonly headers: IncomingHttpHeaders;
+  private readonly reply: PlainReply;
+
+  constructor(private readonly request: PlainRequest) {
+    this.headers = request.headers;
+    this.reply = request.reply;
+  }
+
+  get url(): string {
+    return urlOf(this.request);
+  }
+
+  get gone(): boolean {
+    return this.reply.gone;
+  }
+
+  onGone(callback: () => void): void {
+    this.reply.onGone(callback);
+  }
+
+  /** Its length is in the header, and one that is too large is not answered here. */
+  async body(): Promise<Body> {
+    return { bytes: this.request.body, cut: false };
+  }
+
+  head(status: number, headers: OutgoingHeaders): void {
+    this.reply.head(status, headers);
+  }
+
+  write(bytes: Uint8Array): boolean {
+    return this.reply.write(bytes);
+  }
+
+  drained(): Promise<void> {
+    return this.reply.drained();
+  }
+
+  end(payload?: Payload): void {
+    this.reply.end(payload);
+  }
+
+  cutOff(): void {
+    this.reply.cutOff();
   }
 }
 
@@ -136,6 +186,11 @@ export class Http2Exchange implements Exchange {
   cutOff(): void {
     this.stream.destroy();
   }
+}
+
+/** Of a request over HTTP/1.1. */
+function urlOf({ socket, headers, url = "" }: RequestHead): string {
+  return `${"encrypted" in socket ? "https" : "http"}://${headers.host ?? ""}${url}`;
 }
 
 /** A stream that fails is gone, which is all that matters of it. */

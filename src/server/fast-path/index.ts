@@ -10,9 +10,10 @@
 import type { ServerResponse } from "node:http";
 import type { ConnectNodeAdapterOptions } from "@connectrpc/connect-node";
 import type { RequestHandler, RequestHead, ShortWay } from "../handler.js";
+import { PlainRequest } from "../plain-connection.js";
 import { Call } from "./call.js";
 import { encodingOf } from "./eligible.js";
-import { type Exchange, Http1Exchange, Http2Exchange } from "./exchange.js";
+import { type Exchange, Http1Exchange, Http2Exchange, PlainExchange } from "./exchange.js";
 import { fastMethods } from "./methods.js";
 import { Rounds } from "./rounds.js";
 import { answerStream } from "./stream.js";
@@ -39,13 +40,16 @@ export function withFastPath(
 
   return {
     handler(req, res) {
-      // What comes here of HTTP/2 is what the short way has left.
+      // What comes here of HTTP/2 is what the short way has left; of HTTP/1.1 that may be a common call as well.
       const isLeft = "stream" in req;
       if (isLeft || !begin(req, 1, () => new Http1Exchange(req, res as ServerResponse))) complete(req, res);
     },
     // Who expects something waits for Node.js to say that it may go on.
     shortWay: (request) =>
-      request.headers.expect === undefined && begin(request, 2, () => new Http2Exchange(request)),
+      request.headers.expect === undefined &&
+      (request instanceof PlainRequest
+        ? begin(request, 1, () => new PlainExchange(request))
+        : begin(request, 2, () => new Http2Exchange(request))),
   };
 
   /** False: nothing was done. */
