@@ -26,6 +26,8 @@ export interface Call {
   readonly timers: Timers;
   readonly newId: () => string;
   serverInfo(): Promise<GetServerInfoResponse>;
+  /** May be a minute old, for what is then asked of the broker itself. */
+  recentServerInfo(): Promise<GetServerInfoResponse>;
   sendJson(value: unknown): void;
   /** Logs a failure that is not the client's. */
   logFailure(error: ApiError): void;

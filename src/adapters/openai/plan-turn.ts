@@ -45,7 +45,7 @@ export interface Place {
 
 export async function planTurn(call: Call, ask: Ask): Promise<PlannedTurn> {
   const { header } = call;
-  const { providers, baseScope, acceptedOrigins } = await call.serverInfo();
+  const { providers, baseScope, acceptedOrigins } = await call.recentServerInfo();
   const ids = providers.map(({ id }) => id);
   const choice = resolveModel(ask.model, {
     providers: ids,

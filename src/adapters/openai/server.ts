@@ -26,7 +26,7 @@ import { shippedOrigins } from "./origin-table.js";
 import { handleCreateResponse } from "./responses/create.js";
 import { handleCancelResponse, handleDeleteResponse, handleRetrieveResponse } from "./responses/retrieve.js";
 import { handleInputItems } from "./responses/said.js";
-import { createServerInfo } from "./server-info.js";
+import { ServerInfo } from "./server-info.js";
 import { systemTimers, type Timers } from "./time.js";
 
 export interface AdapterLog {
@@ -96,7 +96,7 @@ export function createAdapter(options: AdapterOptions): RequestListener {
   const defaults = { agent: "main", ...options.defaults };
   const registry = options.registry ?? new Registry();
   const metrics = defineAdapterMetrics(registry);
-  const serverInfo = createServerInfo(broker, timers.now);
+  const serverInfo = new ServerInfo(broker, timers.now);
 
   function logFailure(error: ApiError): void {
     const { status, code } = error.init;
@@ -131,7 +131,8 @@ export function createAdapter(options: AdapterOptions): RequestListener {
         logFailure,
       },
       callHeaders: { authorization },
-      serverInfo: () => serverInfo(authorization),
+      serverInfo: () => serverInfo.current(authorization),
+      recentServerInfo: () => serverInfo.recent(authorization),
       sendJson: (value) => sendJson(res, 200, value),
     };
     await handle(call, ...ids);
