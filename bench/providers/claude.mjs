@@ -25,6 +25,8 @@ if (claude === undefined) {
   process.exit(2);
 }
 const crowd = 8;
+/** Of `echo`, before all else: people ask brokers that have run for a while. */
+const turnsBefore = 300;
 const inARow = 5;
 /** Longer than processes that rest take to collect what they have left, which the one by hand must not pay for. */
 const tidyMs = 12_000;
@@ -58,7 +60,8 @@ const provider = {
   claude: { executable: claude, environment },
 };
 const workspaces = join(root, "workspaces");
-const broker = await startBroker(JSON.stringify({ providers: [provider], workspaces }), ports.broker);
+const providers = [provider, { id: "echo", echo: {} }];
+const broker = await startBroker(JSON.stringify({ providers, workspaces }), ports.broker);
 const adapter = spawn(
   process.execPath,
   [
@@ -71,6 +74,7 @@ const adapter = spawn(
 await once(adapter.stdout, "data");
 
 try {
+  for (let turn = 0; turn < turnsBefore; turn++) await behind(`before-${turn % crowd}`, "echo");
   const nativeId = await begunByHand();
   const later = await inTurns(laterByHand(nativeId), laterBehind("later"), inARow);
   const rested = await inTurns(laterByHand(nativeId), afterRest(laterBehind("rested")));
@@ -177,7 +181,7 @@ async function byHand(conversation) {
 }
 
 /** Milliseconds until the first text of one request. */
-async function behind(chat) {
+async function behind(chat, model = "claude") {
   const from = performance.now();
   const response = await fetch(`http://127.0.0.1:${ports.adapter}/v1/chat/completions`, {
     method: "POST",
@@ -187,7 +191,7 @@ async function behind(chat) {
       "x-session-broker-key": chat,
     },
     body: JSON.stringify({
-      model: "claude",
+      model,
       stream: true,
       messages: [{ role: "user", content: "Hello." }],
     }),
