@@ -3,8 +3,8 @@ import { contest } from "../contest.mjs";
 import { inTurns, median } from "../measure.mjs";
 import { lookup, lookups, reserveNew } from "./requests.mjs";
 
-/** Many, so that each asks seldom. */
-const connections = 256;
+/** As at saturation, where each asks as often as it is answered. */
+const connections = 64;
 
 export async function latency(context) {
   const { servers, report, plan, say } = context;
