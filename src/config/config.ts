@@ -232,25 +232,32 @@ function spanMs(span: Duration | undefined, otherwise: number): number {
 }
 
 function scopeSettings(config: Config): (scope: string) => ScopeSettings {
-  const rules = config.scopes.map((rule) => ({
-    pattern: rule.pattern,
-    keyScheme: rule.keyScheme,
-    resetPolicy: rule.resetPolicy === undefined ? {} : resetPolicyOf(rule.resetPolicy),
-    workspaces: new Map(Object.entries(rule.workspaces).map(([name, path]) => [name, resolve(path)])),
+  const rules = config.scopes.map(({ pattern, keyScheme, resetPolicy, workspaces }) => ({
+    pattern,
+    keyScheme,
+    settings: inBothSchemes({
+      resetPolicy: resetPolicy === undefined ? {} : resetPolicyOf(resetPolicy),
+      workspaces: new Map(Object.entries(workspaces).map(([name, path]) => [name, resolve(path)])),
+    }),
   }));
+  const otherwise = {
+    keyScheme: KeyScheme.UNSPECIFIED,
+    settings: inBothSchemes({ resetPolicy: {}, workspaces: new Map() }),
+  };
   return (scope) => {
-    const rule = rules.find(({ pattern }) => scopeMatches(pattern, scope));
-    return {
-      keyScheme: keyScheme(scope, rule?.keyScheme ?? KeyScheme.UNSPECIFIED),
-      resetPolicy: rule?.resetPolicy ?? {},
-      workspaces: rule?.workspaces ?? new Map(),
-    };
+    const { keyScheme, settings } = rules.find(({ pattern }) => scopeMatches(pattern, scope)) ?? otherwise;
+    return settings[schemeOf(scope, keyScheme)];
   };
 }
 
-function keyScheme(scope: string, configured: KeyScheme): Scheme {
-  if (configured === KeyScheme.UNSPECIFIED)
-    return scope.split("/").at(-1) === "openclaw" ? "agent" : "opaque";
+function inBothSchemes(rest: Omit<ScopeSettings, "keyScheme">): Readonly<Record<Scheme, ScopeSettings>> {
+  return { opaque: { ...rest, keyScheme: "opaque" }, agent: { ...rest, keyScheme: "agent" } };
+}
+
+function schemeOf(scope: string, configured: KeyScheme): Scheme {
+  if (configured === KeyScheme.UNSPECIFIED) {
+    return scope === "openclaw" || scope.endsWith("/openclaw") ? "agent" : "opaque";
+  }
   return configured === KeyScheme.AGENT ? "agent" : "opaque";
 }
 
