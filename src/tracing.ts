@@ -29,9 +29,12 @@ export interface SpanOptions {
   readonly startTime?: TimeInput;
 }
 
+/** Stands for that of the SDK, whenever one is set. */
+const tracer = trace.getTracer("session-broker", version);
+
 export function startSpan(name: string, parent: TraceCarrier, options: SpanOptions): TracedSpan {
   const around = propagation.extract(ROOT_CONTEXT, parent);
-  const span = trace.getTracer("session-broker", version).startSpan(name, options, around);
+  const span = tracer.startSpan(name, options, around);
   const own: Record<string, string> = {};
   if (span.isRecording()) propagation.inject(trace.setSpan(around, span), own);
   return {

@@ -1,29 +1,29 @@
 /** A span for each RPC, which hands its trace on to the turn that it dispatches. */
+import type { DescMethod } from "@bufbuild/protobuf";
 import { ConnectError, createContextKey, type Interceptor } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { SpanKind } from "@opentelemetry/api";
-import { readCarrier, startSpan, type TracedSpan } from "../tracing.js";
+import { readCarrier, type SpanOptions, startSpan, type TracedSpan } from "../tracing.js";
 import type { TraceCarrier } from "../turns/turn-trace.js";
 import { staged } from "./staged-stream.js";
 
 /** The trace that a request is part of. */
 export const traceKey = createContextKey<TraceCarrier>({});
 
+/** What is the same in all spans of a method. */
+interface MethodSpan {
+  readonly name: string;
+  readonly options: SpanOptions;
+}
+
 export function tracingInterceptor(): Interceptor {
+  const spans = new Map<DescMethod, MethodSpan>();
   return (next) => async (request) => {
-    const { service, method, header } = request;
-    const span = startSpan(
-      `${service.typeName}/${method.name}`,
-      readCarrier((name) => header.get(name)),
-      {
-        kind: SpanKind.SERVER,
-        attributes: {
-          "rpc.system": "connect_rpc",
-          "rpc.service": service.typeName,
-          "rpc.method": method.name,
-        },
-      },
-    );
+    const { method, header } = request;
+    const of = spans.get(method) ?? spanOf(method);
+    spans.set(method, of);
+    const parent = readCarrier((field) => header.get(field));
+    const span = startSpan(of.name, parent, of.options);
     request.contextValues.set(traceKey, span.carrier);
     try {
       const response = await next(request);
@@ -35,6 +35,11 @@ export function tracingInterceptor(): Interceptor {
       throw error;
     }
   };
+}
+
+function spanOf({ parent, name }: DescMethod): MethodSpan {
+  const attributes = { "rpc.system": "connect_rpc", "rpc.service": parent.typeName, "rpc.method": name };
+  return { name: `${parent.typeName}/${name}`, options: { kind: SpanKind.SERVER, attributes } };
 }
 
 function untilEnd<T>(messages: AsyncIterable<T>, span: TracedSpan): AsyncIterable<T> {
