@@ -44,8 +44,4 @@ export class Keys {
   ofRow(row: SessionRow): CanonicalKey {
     return { key: row.key, identity: this.identityOf(row), scope: this.scopes(row.key.scope) };
   }
-
-  scope(name: string): ScopeSettings {
-    return this.scopes(name);
-  }
 }

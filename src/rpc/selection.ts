@@ -88,8 +88,8 @@ function answer(
 ): ResolveSelectionResponse {
   const candidates = views
     .map((view): Found => {
-      const scheme = deps.keys.scope(view.row.key.scope).keyScheme;
-      return { view, row: view.row, identity: deps.keys.identityOf(view.row), scheme };
+      const { identity, scope } = deps.keys.ofRow(view.row);
+      return { view, row: view.row, identity, scheme: scope.keyScheme };
     })
     .filter(({ identity }) => request.agent === "" || identity.agent === request.agent)
     .filter(({ row }) => request.scope === "" || row.key.scope === request.scope)

@@ -24,7 +24,7 @@ export type Selection<C extends Candidate = Candidate> =
  * 4. None such: the strictly freshest of all, or ambiguous among all.
  */
 export function select<C extends Candidate>(candidates: readonly C[], id: string): Selection<C> {
-  const winners = collapse(candidates).sort(byFreshness);
+  const winners = candidates.length > 1 ? collapse(candidates).sort(byFreshness) : candidates;
   const [first] = winners;
   if (first === undefined) return { kind: "none" };
   if (winners.length === 1) return { kind: "selected", candidate: first, match: "EXACT" };
