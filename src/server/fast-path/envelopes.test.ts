@@ -1,7 +1,10 @@
 import { expect, it } from "vitest";
 import { EnvelopeBuffer, onlyEnvelope, onlyMessage, readEnvelopes } from "./envelopes.js";
 
-const parser = { parse: (data: Uint8Array) => ({ text: Buffer.from(data).toString() }) };
+const reader = {
+  parse: (data: Uint8Array) => ({ text: Buffer.from(data).toString() }),
+  readMaxBytes: 10,
+};
 const envelope = (text: string, flags = 0, length = text.length) =>
   Buffer.from([flags, 0, 0, 0, length, ...Buffer.from(text)]);
 
@@ -26,12 +29,16 @@ it.each<[string, Buffer, "connect" | "grpc", RegExp]>([
   ["too large", envelope("abcdefghijk"), "connect", /resource_exhausted.*size 11 is larger .* 10/],
   ["compressed", envelope("abc", 1), "grpc", /internal.*compressed/],
 ])("%s is refused as connect-node does", async (_, body, protocol, error) => {
-  await expect(onlyMessage(readEnvelopes(body, parser, protocol, 10), "unary")).rejects.toThrow(error);
+  await expect(onlyMessage(readEnvelopes(body, reader, { protocol, binary: true }), "unary")).rejects.toThrow(
+    error,
+  );
 });
 
 it("an end of stream of Connect's is passed over", async () => {
   const body = Buffer.concat([envelope("abc"), envelope("{}", 2)]);
-  expect(await onlyMessage(readEnvelopes(body, parser, "connect", 10), "unary")).toEqual({ text: "abc" });
+  expect(
+    await onlyMessage(readEnvelopes(body, reader, { protocol: "connect", binary: false }), "unary"),
+  ).toEqual({ text: "abc" });
 });
 
 it("messages are put together in their order, once", () => {

@@ -11,7 +11,7 @@ import {
   transformSplitEnvelope,
 } from "@connectrpc/connect/protocol";
 import { endStreamFlag } from "@connectrpc/connect/protocol-connect";
-import type { Protocol } from "./eligible.js";
+import type { Encoding } from "./eligible.js";
 import type { Payload } from "./messages/answer-writer.js";
 
 const headBytes = 5;
@@ -21,8 +21,10 @@ export function mostBodyBytes(enveloped: boolean, readMaxBytes: number): number 
   return enveloped ? headBytes + readMaxBytes : readMaxBytes;
 }
 
-interface Parser {
-  parse(data: Uint8Array): object;
+interface Reader {
+  readonly parse: (message: Uint8Array, binary: boolean) => object;
+  /** Largest message, in bytes. */
+  readonly readMaxBytes: number;
 }
 
 /** The message of a body that is one plain envelope; undefined if it is anything else. */
@@ -34,10 +36,10 @@ export function onlyEnvelope(body: Buffer): Uint8Array | undefined {
 /** Any body, as connect-node reads it, with its errors. */
 export function readEnvelopes(
   body: Buffer,
-  parser: Parser,
-  protocol: Protocol,
-  readMaxBytes: number,
+  { parse, readMaxBytes }: Reader,
+  { protocol, binary }: Pick<Encoding, "protocol" | "binary">,
 ): AsyncIterable<object> {
+  const parser = { parse: (message: Uint8Array) => parse(message, binary) };
   return pipe(
     createAsyncIterable<Uint8Array>([body]),
     transformSplitEnvelope(readMaxBytes),

@@ -26,6 +26,7 @@ import type { ConnectNodeAdapterOptions } from "@connectrpc/connect-node";
 import { type Call, callKey } from "./call.js";
 import { onlyMessage } from "./envelopes.js";
 import { answerWriter, type Payload } from "./messages/answer-writer.js";
+import { requestReader } from "./messages/request-reader.js";
 
 type Chain = ReturnType<Interceptor>;
 type Invocation = Parameters<Chain>[0];
@@ -33,7 +34,8 @@ type Invocation = Parameters<Chain>[0];
 export interface FastMethod {
   readonly method: DescMethod;
   readonly streaming: boolean;
-  readonly serialization: ReturnType<typeof createMethodSerializationLookup>;
+  /** A request in protobuf's binary format, or else in JSON. */
+  readonly parse: (bytes: Uint8Array, binary: boolean) => object;
   /** An answer in protobuf's binary format, or else in JSON. */
   readonly serialize: (message: unknown, binary: boolean) => Payload;
   /** The implementation, behind the interceptors. */
@@ -59,7 +61,7 @@ export function fastMethods(options: ConnectNodeAdapterOptions): ReadonlyMap<str
       methods.set(`/${service.typeName}/${method.name}`, {
         method,
         streaming,
-        serialization,
+        parse: requestReader(method.input, serialization.getI.bind(serialization), options),
         serialize: answerWriter(method.output, serialization.getO.bind(serialization), options),
         endStream: createEndStreamSerialization(jsonOptions),
         jsonOptions,

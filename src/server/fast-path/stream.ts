@@ -34,11 +34,10 @@ export async function answerStream(fast: FastMethod, call: Call, rounds: Rounds)
 /** As connect-node has them: read and parsed when they are asked for, which who may not call never gets to. */
 async function* messagesOf(fast: FastMethod, call: Call): AsyncGenerator<object> {
   const { encoding, exchange } = call;
-  const parser = fast.serialization.getI(encoding.binary);
   const { bytes, cut } = await exchange.body(mostBodyBytes(encoding.enveloped, fast.readMaxBytes));
   const only = cut ? undefined : onlyEnvelope(bytes);
-  if (only !== undefined) yield parser.parse(only);
-  else yield* readEnvelopes(bytes, parser, encoding.protocol, fast.readMaxBytes);
+  if (only !== undefined) yield fast.parse(only, encoding.binary);
+  else yield* readEnvelopes(bytes, fast, encoding);
 }
 
 /** Sends what comes in one round of the event loop in one piece. */

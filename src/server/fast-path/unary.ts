@@ -36,14 +36,13 @@ async function resultOf(fast: FastMethod, call: Call, body: Body): Promise<Paylo
 
 function plain(fast: FastMethod, { encoding }: Call, { bytes, cut }: Body): object {
   if (cut) throw tooLarge(fast.readMaxBytes);
-  return fast.serialization.getI(encoding.binary).parse(bytes);
+  return fast.parse(bytes, encoding.binary);
 }
 
 function inEnvelope(fast: FastMethod, { encoding }: Call, { bytes, cut }: Body): object | Promise<object> {
-  const parser = fast.serialization.getI(encoding.binary);
   const only = cut ? undefined : onlyEnvelope(bytes);
-  if (only !== undefined) return parser.parse(only);
-  return onlyMessage(readEnvelopes(bytes, parser, encoding.protocol, fast.readMaxBytes), "unary");
+  if (only !== undefined) return fast.parse(only, encoding.binary);
+  return onlyMessage(readEnvelopes(bytes, fast, encoding), "unary");
 }
 
 function sendGrpc(call: Call, result: Payload | ConnectError): void {

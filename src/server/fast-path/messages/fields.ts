@@ -1,4 +1,4 @@
-/** What the writers of JSON and of the binary format share: which fields of a message are set. */
+/** What the writers and the reader beside this file share: what they leave, and which fields are set. */
 import type { DescField, DescMessage } from "@bufbuild/protobuf";
 import { ScalarType } from "@bufbuild/protobuf";
 import { Edition, FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
@@ -12,6 +12,16 @@ export class Unusual extends Error {}
 /** @throws Unusual */
 export function unusual(what: string): never {
   throw new Unusual(what);
+}
+
+/** Undefined for what is left to protobuf-es. */
+export function usual<T>(make: () => T): T | undefined {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof Unusual) return undefined;
+    throw error;
+  }
 }
 
 /** In the order in which protobuf-es writes them. @throws Unusual unless all of the message is proto3 */

@@ -1,0 +1,163 @@
+/**
+ * Requests in JSON as programs write it. What each field needs is found out once
+ * for each type; every other form that protobuf-es knows, and whatever is wrong,
+ * is left to it.
+ */
+import { create, type DescEnum, type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
+import { fieldsOf, unusual } from "./fields.js";
+
+type Draft = Record<string, unknown>;
+/** Counts the members of all objects that are read. */
+interface Tally {
+  members: number;
+}
+/** @throws Unusual for a value that is left to protobuf-es */
+type Read = (value: unknown, tally: Tally) => unknown;
+
+/** @throws Unusual for a type that is left to protobuf-es, and at each text that is */
+export function jsonReader(desc: DescMessage): (text: string) => object {
+  const read = messageReader(desc, new Map());
+  return (text) => {
+    if (odd.test(text)) unusual("text");
+    const tally = { members: 0 };
+    const message = read(parsed(text), tally) as object;
+    if (tally.members !== namesIn(text)) unusual("names");
+    return message;
+  };
+}
+
+/** Escapes, white space after a string, what was no UTF-8. */
+const odd = /\\|"\s|\ufffd/;
+
+/**
+ * Names of members in a text that is not odd. JSON.parse keeps one of several with
+ * the same name, which protobuf-es refuses: then there are more than were read.
+ */
+function namesIn(text: string): number {
+  let names = 0;
+  for (let at = text.indexOf('":'); at !== -1; at = text.indexOf('":', at + 2)) names += 1;
+  return names;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return unusual("text");
+  }
+}
+
+function messageReader(desc: DescMessage, known: Map<DescMessage, Read>): Read {
+  const before = known.get(desc);
+  if (before !== undefined) return before;
+  const isWellKnown = desc.typeName.startsWith("google.protobuf.");
+  const assign = new Map<string, (draft: Draft, value: unknown, tally: Tally) => void>();
+  const blank = isWellKnown ? {} : { ...create(desc) };
+  const containers = isWellKnown ? [] : fieldsOf(desc).flatMap(containerOf);
+  const read: Read = (value, tally) => {
+    if (isWellKnown || !isObject(value)) return unusual(desc.typeName);
+    const draft: Draft = { ...blank };
+    for (const { name, make } of containers) draft[name] = make();
+    for (const name of Object.keys(value)) {
+      tally.members += 1;
+      const set = assign.get(name) ?? unusual(name);
+      set(draft, value[name], tally);
+    }
+    return draft;
+  };
+  // Types may hold themselves.
+  known.set(desc, read);
+  if (isWellKnown) return read;
+  for (const field of fieldsOf(desc)) {
+    const { localName: name, oneof } = field;
+    const readField = fieldReader(field, known);
+    assign.set(field.jsonName, (draft, value, tally) => {
+      const member = readField(value, tally);
+      if (oneof === undefined) draft[name] = member;
+      else if ((draft[oneof.localName] as { case?: string }).case !== undefined) unusual(oneof.name);
+      else draft[oneof.localName] = { case: name, value: member };
+    });
+  }
+  return read;
+}
+
+/** What each message has of its own. */
+function containerOf(field: DescField): { name: string; make: () => unknown }[] {
+  if (field.oneof !== undefined) return [{ name: field.oneof.localName, make: () => ({ case: undefined }) }];
+  if (field.fieldKind === "list") return [{ name: field.localName, make: () => [] }];
+  if (field.fieldKind === "map") return [{ name: field.localName, make: () => ({}) }];
+  return [];
+}
+
+function fieldReader(field: DescField, known: Map<DescMessage, Read>): Read {
+  switch (field.fieldKind) {
+    case "scalar":
+      return scalarReader(field.scalar);
+    case "enum":
+      return enumReader(field.enum);
+    case "message":
+      return messageReader(field.message, known);
+    case "list": {
+      const read = itemReader(field, known);
+      return (value, tally) =>
+        Array.isArray(value) ? value.map((item) => read(item, tally)) : unusual(field.name);
+    }
+    case "map":
+      return mapReader(field, known);
+  }
+}
+
+function mapReader(field: Extract<DescField, { fieldKind: "map" }>, known: Map<DescMessage, Read>): Read {
+  if (field.mapKey !== ScalarType.STRING) return () => unusual(field.name);
+  const read = itemReader(field, known);
+  return (value, tally) => {
+    if (!isObject(value) || Object.hasOwn(value, "__proto__")) return unusual(field.name);
+    const entries: Draft = {};
+    for (const name of Object.keys(value)) {
+      tally.members += 1;
+      entries[name] = read(value[name], tally);
+    }
+    return entries;
+  };
+}
+
+function itemReader(
+  field: Extract<DescField, { fieldKind: "list" | "map" }>,
+  known: Map<DescMessage, Read>,
+): Read {
+  if (field.message !== undefined) return messageReader(field.message, known);
+  return field.enum === undefined ? scalarReader(field.scalar) : enumReader(field.enum);
+}
+
+function enumReader({ typeName, values }: DescEnum): Read {
+  const numbers = new Map(values.map(({ jsonName, number }) => [jsonName, number]));
+  if (typeName.startsWith("google.protobuf.")) return () => unusual(typeName);
+  return (value) => numbers.get(value as string) ?? unusual(typeName);
+}
+
+function scalarReader(type: ScalarType): Read {
+  switch (type) {
+    case ScalarType.STRING:
+      return (value) => (typeof value === "string" ? value : unusual("string"));
+    case ScalarType.BOOL:
+      return (value) => (typeof value === "boolean" ? value : unusual("bool"));
+    case ScalarType.INT32:
+      return integerReader(2 ** 31);
+    case ScalarType.UINT32:
+      return integerReader(2 ** 32);
+    default:
+      return () => unusual("scalar");
+  }
+}
+
+/** Of a number that is not negative. */
+function integerReader(limit: number): Read {
+  return (value) =>
+    Number.isInteger(value) && (value as number) >= 0 && (value as number) < limit && !Object.is(value, -0)
+      ? value
+      : unusual("integer");
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

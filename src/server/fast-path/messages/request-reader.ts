@@ -1,0 +1,27 @@
+/** Requests as messages: by the reader beside this file where it can, and by protobuf-es where not. */
+import type { DescMessage } from "@bufbuild/protobuf";
+import { usual } from "./fields.js";
+import { jsonReader } from "./json-reader.js";
+import { areUsual, type SerializationOptions } from "./options.js";
+
+/** Of protobuf-es, with its errors. */
+interface Parser {
+  parse(bytes: Uint8Array): object;
+}
+
+export function requestReader(
+  desc: DescMessage,
+  library: (binary: boolean) => Parser,
+  { jsonOptions }: SerializationOptions,
+): (bytes: Uint8Array, binary: boolean) => object {
+  const json = areUsual(jsonOptions) ? usual(() => jsonReader(desc)) : undefined;
+  return (bytes, isBinary) => {
+    const read = isBinary ? undefined : json;
+    const message = read && usual(() => read(textOf(bytes)));
+    return message ?? library(isBinary).parse(bytes);
+  };
+}
+
+function textOf({ buffer, byteOffset, byteLength }: Uint8Array): string {
+  return Buffer.from(buffer, byteOffset, byteLength).toString();
+}
