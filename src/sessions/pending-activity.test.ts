@@ -82,3 +82,28 @@ test("what is due goes a few sessions at a time, and everything goes at once", a
   await activity.write(async (due) => void sizes.push(due.length));
   expect(sizes).toEqual([100, 100, 50, 250]);
 });
+
+test("others are served while many are looked through, and what they note is for the next time", async () => {
+  const activity = new PendingActivity();
+  const note = (n: number, nowMs: number) =>
+    activity.note({ ...row, key: { ...key, externalId: `chat-${n}` } }, undefined, nowMs);
+  for (let n = 0; n < 20_000; n++) note(n, 5_000);
+  let rounds = 0;
+  const count = () => {
+    rounds += 1;
+    note(20_000 + rounds, 70_000);
+    waiting = setImmediate(count);
+  };
+  let waiting = setImmediate(count);
+  const written: string[] = [];
+  const touch = async (due: readonly { key: { externalId: string } }[]) =>
+    void written.push(...due.map((each) => each.key.externalId));
+  await activity.writeDue(touch, 60_000);
+  expect(written).toEqual([]);
+  const before = rounds;
+  expect(before).toBeGreaterThanOrEqual(9);
+  await activity.writeDue(touch, 70_000);
+  clearImmediate(waiting);
+  expect(rounds).toBeGreaterThan(before);
+  expect(written).toHaveLength(20_000 + before);
+});

@@ -3,12 +3,14 @@
  * session writes nothing before its answer; its activity is written behind, at
  * most once in a while for each session, and counts meanwhile.
  */
+import { setImmediate } from "node:timers/promises";
 import { keyText, type SessionKey } from "./key.js";
 import type { SessionRow } from "./session.js";
 import type { Activity } from "./session-store.js";
 
 const longestDelayMs = 60_000;
 const atATime = 100;
+const lookedAtOnce = 2_000;
 
 type Touch = (due: readonly Activity[]) => Promise<void>;
 
@@ -47,21 +49,30 @@ export class PendingActivity {
 
   /** Writes everything with one call. It counts until it is on disk, and is tried again if it fails. */
   async write(touch: Touch): Promise<void> {
-    await this.#write(this.#dueAt(Number.POSITIVE_INFINITY), touch);
+    const all = Array.from(this.#pending, ([name, { key, atMs }]) => ({ name, key, atMs }));
+    await this.#write(all, touch);
   }
 
-  /** Writes what is due, a few sessions at a time: a reservation waits behind none but these. */
+  /**
+   * Writes what is due, a few sessions at a time, and looks for it among some: a
+   * reservation waits behind none but these.
+   */
   async writeDue(touch: Touch, nowMs: number): Promise<void> {
-    const due = this.#dueAt(nowMs);
-    for (let at = 0; at < due.length; at += atATime) await this.#write(due.slice(at, at + atATime), touch);
-  }
-
-  #dueAt(nowMs: number): Noted[] {
-    const due: Noted[] = [];
+    let due: Noted[] = [];
+    let looked = 0;
+    const { size } = this.#pending;
     for (const [name, { key, atMs, dueAtMs }] of this.#pending) {
       if (dueAtMs <= nowMs) due.push({ name, key, atMs });
+      if (due.length === atATime) {
+        await this.#write(due, touch);
+        due = [];
+      }
+      looked += 1;
+      // What has been noted meanwhile comes last, and is for the next time.
+      if (looked === size) break;
+      if (looked % lookedAtOnce === 0) await setImmediate();
     }
-    return due;
+    await this.#write(due, touch);
   }
 
   async #write(due: readonly Noted[], touch: Touch): Promise<void> {
