@@ -1,6 +1,7 @@
 /** The answer to a plain request of HTTP/1.1, written on the bare socket. */
 import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
+import { drained } from "./drained.js";
 
 export type ReplyHeaders = Readonly<Record<string, string | number | readonly string[]>>;
 
@@ -65,17 +66,7 @@ export class PlainReply {
   }
 
   drained(): Promise<void> {
-    const { socket } = this;
-    return new Promise((resolve) => {
-      if (this.gone || !socket.writableNeedDrain) return resolve();
-      const settle = () => {
-        socket.off("drain", settle);
-        socket.off("close", settle);
-        resolve();
-      };
-      socket.on("drain", settle);
-      socket.on("close", settle);
-    });
+    return drained(this.socket);
   }
 
   /** @param payload the rest; a text is ASCII */

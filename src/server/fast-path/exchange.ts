@@ -1,6 +1,7 @@
 /** A request and its response on the wire, of HTTP/1.1 or of HTTP/2, where they differ. */
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
+import { drained } from "../drained.js";
 import type { RequestHead } from "../handler.js";
 import type { PlainRequest } from "../plain-connection.js";
 import type { PlainReply } from "../plain-reply.js";
@@ -72,7 +73,7 @@ export class Http1Exchange implements Exchange {
   }
 
   drained(): Promise<void> {
-    return drainOf(this.res);
+    return drained(this.res);
   }
 
   end(payload?: Payload): void {
@@ -171,7 +172,7 @@ export class Http2Exchange implements Exchange {
   }
 
   drained(): Promise<void> {
-    return drainOf(this.stream);
+    return drained(this.stream);
   }
 
   end(payload?: Payload, trailers?: OutgoingHeaders): void {
@@ -216,18 +217,5 @@ function readAll(source: IncomingMessage | ServerHttp2Stream, maxBytes: number):
     const onEnd = () => settle(false);
     source.on("data", onData);
     source.on("end", onEnd);
-  });
-}
-
-function drainOf(sink: ServerResponse | ServerHttp2Stream): Promise<void> {
-  return new Promise((resolve) => {
-    if (sink.destroyed || !sink.writableNeedDrain) return resolve();
-    const settle = () => {
-      sink.off("drain", settle);
-      sink.off("close", settle);
-      resolve();
-    };
-    sink.once("drain", settle);
-    sink.once("close", settle);
   });
 }
