@@ -76,7 +76,9 @@ export function createHttp2Door(
     flags: number,
     rawHeaders: string[],
   ): void {
-    // Cancelled in the same read in which it came.
+    // An error of its connection is one of each stream. That it is closed is all that matters of it.
+    stream.on("error", ignore);
+    // Cancelled in the same read in which it came, or its connection has failed in that.
     if (stream.destroyed) return;
     const request = new StreamRequest(stream, headers, rawHeaders);
     if (beyondBounds(request.url, rawHeaders, limits) === undefined && shortWay(request)) return;
@@ -113,3 +115,5 @@ export function createHttp2Door(
     });
   }
 }
+
+function ignore(): void {}

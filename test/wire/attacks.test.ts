@@ -181,12 +181,27 @@ describe.skipIf(process.platform !== "linux")("HTTP/2", () => {
 
   it("with a frame larger than allowed is closed", async () => {
     const raw = await openHttp2();
-    await raw.send(
-      frame(frameType.headers, flag.endHeaders, 1, request),
-      frame(frameType.data, 0, 1, Buffer.alloc(1_000_000)),
-    );
+    const large = frame(frameType.data, 0, 1, Buffer.alloc(1_000_000));
+    // Its length is told at its start. A connection that is closed with unread bytes is reset, and loses its last words.
+    await raw.send(frame(frameType.headers, flag.endHeaders, 1, request), large.subarray(0, 100));
     await raw.closed;
     expect(raw.goaway).toBe(6); // FRAME_SIZE_ERROR
+    await recovers();
+  });
+
+  it("with a frame that is wrong in the read that opened a stream ends nothing else", async () => {
+    const head = frame(frameType.headers, flag.endHeaders, 1, request);
+    // HTTP/2 has no such frame on a stream, none of that length, and nothing for a stream that nobody opened.
+    for (const wrong of [
+      frame(frameType.settings, 0, 1, Buffer.alloc(0)),
+      frame(frameType.data, 0, 1, Buffer.alloc(20_000)).subarray(0, 100),
+      frame(frameType.data, 0, 99, Buffer.alloc(1)),
+      frame(frameType.continuation, 0, 1, Buffer.alloc(1)),
+    ]) {
+      const raws = await Promise.all(Array.from(times(20, () => openHttp2())));
+      for (const raw of raws) await raw.send(head, wrong);
+      await serves();
+    }
     await recovers();
   });
 

@@ -140,7 +140,6 @@ export class Http2Exchange implements Exchange {
   constructor({ stream, headers }: StreamRequest) {
     this.stream = stream;
     this.headers = headers;
-    stream.on("error", ignore);
   }
 
   get url(): string {
@@ -193,9 +192,6 @@ export class Http2Exchange implements Exchange {
 function urlOf({ socket, headers, url = "" }: RequestHead): string {
   return `${"encrypted" in socket ? "https" : "http"}://${headers.host ?? ""}${url}`;
 }
-
-/** A stream that fails is gone, which is all that matters of it. */
-function ignore(): void {}
 
 function readAll(source: IncomingMessage | ServerHttp2Stream, maxBytes: number): Promise<Body> {
   return new Promise((resolve) => {
