@@ -1,5 +1,4 @@
 /** A connection of HTTP/1.1 whose bytes a test writes and reads itself. */
-import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 
 export interface RawHttp1 {
@@ -10,6 +9,7 @@ export interface RawHttp1 {
   readonly closed: Promise<string>;
 }
 
+/** Resolves once it is open, or has failed. */
 export async function openRaw(port: number): Promise<RawHttp1> {
   const socket = connect({ port, host: "127.0.0.1", noDelay: true });
   let received = "";
@@ -19,6 +19,8 @@ export async function openRaw(port: number): Promise<RawHttp1> {
   });
   socket.on("error", () => {});
   const closed = new Promise<string>((resolve) => socket.once("close", () => resolve(received)));
-  await once(socket, "connect");
+  await new Promise<void>((resolve) =>
+    socket.once("connect", () => resolve()).once("close", () => resolve()),
+  );
   return { socket, received: () => received, closed };
 }

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { reasonOf } from "../support/answers.js";
 import { type BrokerClient, TestBroker } from "../support/broker.js";
 import { descriptorLimit, type ProcessState, processState } from "../support/process-state.js";
+import { openRaw, type RawHttp1 } from "../support/raw-http1.js";
 import {
   errorCode,
   flag,
@@ -76,18 +77,10 @@ async function openHttp2(settings?: Buffer): Promise<RawHttp2> {
   return raw;
 }
 
-/** A connection, everything that it answers, and that once it is closed. */
-async function openRaw() {
-  const socket = connect(broker.port, "127.0.0.1").setEncoding("latin1");
-  open.push(socket);
-  let answer = "";
-  socket.on("data", (chunk) => {
-    answer += chunk;
-  });
-  socket.on("error", () => {});
-  const closed = new Promise<string>((resolve) => socket.once("close", () => resolve(answer)));
-  await new Promise((resolve) => socket.once("connect", resolve).once("error", resolve));
-  return { socket, closed, answer: () => answer };
+async function openHttp1(): Promise<RawHttp1> {
+  const raw = await openRaw(broker.port);
+  open.push(raw.socket);
+  return raw;
 }
 
 /** Sends pieces until all are sent or the connection is gone. */
@@ -296,7 +289,7 @@ describe.skipIf(process.platform !== "linux")("HTTP/1.1", () => {
     `POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n${more}`;
 
   it("with headers that come byte by byte ends with 408", async () => {
-    const slow = await Promise.all(Array.from(times(200, openRaw)));
+    const slow = await Promise.all(Array.from(times(200, openHttp1)));
     const dribble = setInterval(() => {
       for (const { socket } of slow) if (socket.writable) socket.write("x");
     }, 100);
@@ -308,7 +301,7 @@ describe.skipIf(process.platform !== "linux")("HTTP/1.1", () => {
   });
 
   it("with bodies that come byte by byte ends with 408", async () => {
-    const slow = await Promise.all(Array.from(times(200, openRaw)));
+    const slow = await Promise.all(Array.from(times(200, openHttp1)));
     const dribble = setInterval(() => {
       for (const { socket } of slow) if (socket.writable) socket.write(" ");
     }, 100);
@@ -324,7 +317,7 @@ describe.skipIf(process.platform !== "linux")("HTTP/1.1", () => {
     ["20,000 headers", "x: y\r\n".repeat(20_000)],
     ["1,000 headers", "x: y\r\n".repeat(1_000)],
   ])("with %s is refused with 431", async (_, fields) => {
-    const attackers = await Promise.all(Array.from(times(20, openRaw)));
+    const attackers = await Promise.all(Array.from(times(20, openHttp1)));
     for (const { socket } of attackers)
       socket.write(`${head(healthPath, fields)}Content-Length: 2\r\n\r\n{}`);
     await serves();
@@ -335,10 +328,10 @@ describe.skipIf(process.platform !== "linux")("HTTP/1.1", () => {
 
   it("that announces a body beyond every limit is refused before it comes", async () => {
     for (const length of [String(messageBytes + 1), "9007199254740991"]) {
-      const { socket, answer } = await openRaw();
+      const { socket, received } = await openHttp1();
       const token = `Authorization: Bearer ${broker.token}\r\n`;
       socket.write(head(reservePath, `${token}Content-Length: ${length}\r\n\r\n{`));
-      await expect.poll(answer).toMatch(/^HTTP\/1\.1 429 [\s\S]*resource_exhausted/);
+      await expect.poll(received).toMatch(/^HTTP\/1\.1 429 [\s\S]*resource_exhausted/);
     }
     await recovers();
   });
@@ -348,7 +341,7 @@ describe.skipIf(process.platform !== "linux")("HTTP/1.1", () => {
     ["two lengths", "Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"],
     ["a length and chunks", "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
   ])("with %s is refused with 400", async (_, rest) => {
-    const { socket, closed } = await openRaw();
+    const { socket, closed } = await openHttp1();
     socket.write(head(healthPath, rest));
     expect(await closed).toMatch(/^HTTP\/1\.1 400 /);
     await recovers();
@@ -356,18 +349,18 @@ describe.skipIf(process.platform !== "linux")("HTTP/1.1", () => {
 
   it("may ask as often before it is answered as it may, and one more closes the connection", async () => {
     const one = head(healthPath, "Content-Length: 2\r\n\r\n{}");
-    const fair = await openRaw();
+    const fair = await openHttp1();
     fair.socket.write(one.repeat(pipelined));
-    await expect.poll(() => fair.answer().split("HTTP/1.1 200 OK").length - 1).toBe(pipelined);
+    await expect.poll(() => fair.received().split("HTTP/1.1 200 OK").length - 1).toBe(pipelined);
     expect(fair.socket.destroyed).toBe(false);
-    const greedy = await openRaw();
+    const greedy = await openHttp1();
     greedy.socket.write(one.repeat(pipelined + 1));
     await greedy.closed;
     await recovers();
   });
 
   it("with thousands of requests in a row that reads no answer does not fill the memory", async () => {
-    const { socket } = await openRaw();
+    const { socket } = await openHttp1();
     socket.pause();
     const one = head(healthPath, "Content-Length: 2\r\n\r\n{}");
     for (let i = 0; i < 200 && !socket.destroyed; i++) socket.write(one.repeat(100));
