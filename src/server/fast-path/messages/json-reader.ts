@@ -50,12 +50,14 @@ function parsed(text: string): unknown {
 function messageReader(desc: DescMessage, known: Map<DescMessage, Read>): Read {
   const before = known.get(desc);
   if (before !== undefined) return before;
-  const isWellKnown = desc.typeName.startsWith("google.protobuf.");
+  // They have forms of their own.
+  if (desc.typeName.startsWith("google.protobuf.")) return () => unusual(desc.typeName);
   const assign = new Map<string, (draft: Draft, value: unknown, tally: Tally) => void>();
-  const blank = isWellKnown ? {} : { ...create(desc) };
-  const containers = isWellKnown ? [] : fieldsOf(desc).flatMap(containerOf);
+  const blank = { ...create(desc) };
+  const fields = fieldsOf(desc);
+  const containers = fields.flatMap(containerOf);
   const read: Read = (value, tally) => {
-    if (isWellKnown || !isObject(value)) return unusual(desc.typeName);
+    if (!isObject(value)) return unusual(desc.typeName);
     const draft: Draft = { ...blank };
     for (const { name, make } of containers) draft[name] = make();
     for (const name of Object.keys(value)) {
@@ -67,8 +69,7 @@ function messageReader(desc: DescMessage, known: Map<DescMessage, Read>): Read {
   };
   // Types may hold themselves.
   known.set(desc, read);
-  if (isWellKnown) return read;
-  for (const field of fieldsOf(desc)) {
+  for (const field of fields) {
     const { localName: name, oneof } = field;
     const readField = fieldReader(field, known);
     assign.set(field.jsonName, (draft, value, tally) => {
