@@ -18,12 +18,19 @@ interface MethodSpan {
 
 export function tracingInterceptor(): Interceptor {
   const spans = new Map<DescMethod, MethodSpan>();
+  const spanOf = (method: DescMethod): MethodSpan => {
+    let span = spans.get(method);
+    if (span === undefined) {
+      span = describe(method);
+      spans.set(method, span);
+    }
+    return span;
+  };
   return (next) => async (request) => {
     const { method, header } = request;
-    const of = spans.get(method) ?? spanOf(method);
-    spans.set(method, of);
+    const { name, options } = spanOf(method);
     const parent = readCarrier((field) => header.get(field));
-    const span = startSpan(of.name, parent, of.options);
+    const span = startSpan(name, parent, options);
     request.contextValues.set(traceKey, span.carrier);
     try {
       const response = await next(request);
@@ -37,7 +44,7 @@ export function tracingInterceptor(): Interceptor {
   };
 }
 
-function spanOf({ parent, name }: DescMethod): MethodSpan {
+function describe({ parent, name }: DescMethod): MethodSpan {
   const attributes = { "rpc.system": "connect_rpc", "rpc.service": parent.typeName, "rpc.method": name };
   return { name: `${parent.typeName}/${name}`, options: { kind: SpanKind.SERVER, attributes } };
 }
