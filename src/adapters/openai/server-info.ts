@@ -14,7 +14,7 @@ interface Kept {
   readonly answer: Answer;
   readonly untilMs: number;
   /** The answer before it, until this one is there. */
-  before?: Answer | undefined;
+  before: Answer | undefined;
 }
 
 /** What the broker says of itself to a credential, asked once for requests that come close together. */
