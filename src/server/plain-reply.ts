@@ -1,9 +1,9 @@
 /** The answer to a plain request of HTTP/1.1, written on the bare socket. */
 import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
-import { drained } from "./drained.js";
+import { drained } from "../drained.js";
 
-export type ReplyHeaders = Readonly<Record<string, string | number | readonly string[]>>;
+export type OutgoingHeaders = Readonly<Record<string, string | number | readonly string[]>>;
 
 export interface ReplyOptions {
   /** How long the connection is kept without a request. */
@@ -44,7 +44,7 @@ export class PlainReply {
   }
 
   /** Leaves with what is written next. Without `content-length` that goes in chunks. */
-  head(status: number, headers: ReplyHeaders): void {
+  head(status: number, headers: OutgoingHeaders): void {
     this.#chunked = headers["content-length"] === undefined;
     let text =
       status === 200 ? "HTTP/1.1 200 OK\r\n" : `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\n`;

@@ -1,5 +1,6 @@
 /** Server-sent events. https://html.spec.whatwg.org/multipage/server-sent-events.html */
 import type { ServerResponse } from "node:http";
+import { drained } from "../../drained.js";
 
 export interface EventStream {
   /** Resolves when the client can take more, or has left. The event has no name unless one is given. */
@@ -40,16 +41,7 @@ export function openEventStream(
 
   async function write(text: string): Promise<void> {
     silent = false;
-    if (res.destroyed || res.write(text)) return;
-    await new Promise<void>((resolve) => {
-      const done = () => {
-        res.off("drain", done);
-        res.off("close", done);
-        resolve();
-      };
-      res.on("drain", done);
-      res.on("close", done);
-    });
+    if (!res.destroyed && !res.write(text)) await drained(res);
   }
 
   return {

@@ -13,8 +13,9 @@ import {
   type StreamRequest,
   type UnaryRequest,
 } from "@connectrpc/connect";
+import type { OutgoingHeaders } from "../plain-reply.js";
 import type { Encoding } from "./eligible.js";
-import type { Exchange, OutgoingHeaders } from "./exchange.js";
+import type { Exchange } from "./exchange.js";
 import { RequestHeaders, toNodeHeaders } from "./headers.js";
 
 /** Node.js lets longer ones run out at once. */

@@ -1,15 +1,13 @@
 /** A request and its response on the wire, of HTTP/1.1 or of HTTP/2, where they differ. */
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
-import { drained } from "../drained.js";
+import { drained } from "../../drained.js";
 import type { RequestHead } from "../handler.js";
 import type { PlainRequest } from "../plain-connection.js";
-import type { PlainReply } from "../plain-reply.js";
+import type { OutgoingHeaders, PlainReply } from "../plain-reply.js";
 import type { StreamRequest } from "../stream-request.js";
 import { refuseBody } from "../unread-body.js";
 import type { Payload } from "./messages/answer-writer.js";
-
-export type OutgoingHeaders = Record<string, string | number | readonly string[]>;
 
 export interface Body {
   readonly bytes: Buffer;

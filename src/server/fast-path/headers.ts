@@ -1,6 +1,6 @@
 /** The headers of a request, as interceptors and implementations read them. */
 import type { IncomingHttpHeaders } from "node:http";
-import type { OutgoingHeaders } from "./exchange.js";
+import type { OutgoingHeaders } from "../plain-reply.js";
 
 /**
  * Most calls read one header, so `Headers`, which copies and checks all of them,

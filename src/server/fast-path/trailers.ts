@@ -2,7 +2,7 @@
 import type { ConnectError } from "@connectrpc/connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { plainGrpcMessage } from "../grpc-compat.js";
-import type { OutgoingHeaders } from "./exchange.js";
+import type { OutgoingHeaders } from "../plain-reply.js";
 import { toNodeHeaders } from "./headers.js";
 
 const ok: OutgoingHeaders = { "grpc-status": "0" };

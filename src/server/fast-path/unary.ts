@@ -1,9 +1,10 @@
 /** Calls with one message and one answer. */
 import { Code, ConnectError } from "@connectrpc/connect";
 import { codeToHttpStatus, errorToJsonBytes, trailerMux } from "@connectrpc/connect/protocol-connect";
+import type { OutgoingHeaders } from "../plain-reply.js";
 import type { Call } from "./call.js";
 import { mostBodyBytes, onlyEnvelope, onlyMessage, readEnvelopes, wrap } from "./envelopes.js";
-import type { Body, OutgoingHeaders } from "./exchange.js";
+import type { Body } from "./exchange.js";
 import { toNodeHeaders } from "./headers.js";
 import type { Payload } from "./messages/answer-writer.js";
 import type { FastMethod } from "./methods.js";
