@@ -1,6 +1,6 @@
 /** One child process: started in a group of its own, read line by line, and ended for certain. */
 import { closeSync, openSync } from "node:fs";
-import { devNull } from "node:os";
+import { constants, devNull, getPriority, setPriority } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
 import { execa } from "execa";
 import { inheritedDescriptors, overlay } from "./descriptors.js";
@@ -87,6 +87,8 @@ export class SpawnError extends Error {
 }
 
 const errorTailBytes = 64 * 1024;
+/** Above the broker's own. */
+const niceness = 5;
 /** How long to wait for the end of the output after every known process is gone: a stranger may hold the pipe. */
 const afterEndMs = 1_000;
 
@@ -114,6 +116,7 @@ export async function startChild(options: ChildOptions): Promise<Child> {
     const result = await subprocess;
     throw new SpawnError(result.code ?? result.shortMessage ?? "it did not start");
   }
+  yieldTo(pid);
 
   const exit = new Promise<ChildExit>((resolve) => {
     subprocess.once("exit", (code, signal) => resolve({ code, signal }));
@@ -208,6 +211,16 @@ export async function startChild(options: ChildOptions): Promise<Child> {
     errorOutput: () => tail.text(),
     end,
   };
+}
+
+/** What the agent and its tools compute comes after the broker, which answers all chats. */
+function yieldTo(pid: number): void {
+  try {
+    setPriority(pid, Math.min(getPriority() + niceness, constants.priority.PRIORITY_LOW));
+  } catch (error) {
+    // It has ended already, or is another user's from its start.
+    if ((error as NodeJS.ErrnoException).code !== "ERR_SYSTEM_ERROR") throw error;
+  }
 }
 
 /** Waits for the promise, but no longer than `waitMs`. Whether it was settled in time. */

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
+import { getPriority } from "node:os";
 import { afterEach, describe, expect, test } from "vitest";
 import { OutputLimitError } from "../../src/providers/lines.js";
 import { findMarked, killMarked, sweepEarlierLives } from "../../src/providers/marks.js";
@@ -101,6 +102,23 @@ describe("a child", () => {
     const [line] = await read(child.lines());
     expect(JSON.parse(line ?? "")).toEqual({ input: "äöü", names: ["ONLY"] });
     expect(await child.end()).toEqual({ exit: { code: 0, signal: null }, survivors: [] });
+  });
+
+  test("leaves the processor to the broker first, and so does what it starts", async () => {
+    const program = `
+      process.stdin.once("data", () => {
+        const of = (pid) => require("os").getPriority(pid);
+        const tool = require("child_process").spawn("sleep", ["5"]);
+        console.log(JSON.stringify([of(process.pid), of(tool.pid)]));
+        tool.kill();
+      });`;
+    const child = await startChild(childOf(program, { input: "go\n", keepInputOpen: true }));
+    for await (const line of child.lines()) {
+      const niceness = getPriority() + 5;
+      expect(JSON.parse(line)).toEqual([niceness, niceness]);
+      child.closeInput();
+    }
+    await child.end();
   });
 
   test("takes more input until that is closed", async () => {
