@@ -15,6 +15,7 @@ import type { OutputLimits } from "../lines.js";
 import { type EndingStep, endingSteps } from "../marks.js";
 import { type RunAs, runAsOf } from "../run-as.js";
 import { Spares } from "../spares.js";
+import { TakeUps } from "../take-ups.js";
 import { VersionProbe } from "../version.js";
 import { WarmPool } from "../warm-pool.js";
 import type { ClaudeProcess } from "./claude-process.js";
@@ -122,6 +123,7 @@ export function createClaudeProvider(options: ClaudeOptions): Provider {
     closing: closing.signal,
     pool,
     spares,
+    takeUps: new TakeUps(),
     warm: warm.processes > 0,
     ...(options.models[0] === undefined ? {} : { defaultModel: options.models[0] }),
   };

@@ -18,6 +18,7 @@ import { giveTo, type RunAs } from "../run-as.js";
 import type { Spare, Spares } from "../spares.js";
 import { steerableRun } from "../steerable.js";
 import { StopSwitch } from "../stop-switch.js";
+import type { TakeUps } from "../take-ups.js";
 import { SurvivorsError, type WarmPool } from "../warm-pool.js";
 import { claudeArguments } from "./args.js";
 import { ClaudeProcess } from "./claude-process.js";
@@ -25,7 +26,7 @@ import { initializeLine } from "./control.js";
 import { EventReader } from "./events.js";
 import { userLine } from "./input.js";
 import { failureOf, judge, otherConversation, type RunEnd, unusableId } from "./outcome.js";
-import { asString, parseRecord, parseResult } from "./records.js";
+import { asString, type ClaudeRecord, parseRecord, parseResult } from "./records.js";
 import {
   type ConversationStart,
   chooseStart,
@@ -60,6 +61,8 @@ export interface RunSettings {
   readonly closing: AbortSignal;
   /** The processes that run. */
   readonly pool: WarmPool<ClaudeProcess>;
+  /** The processes that read a message. */
+  readonly takeUps: TakeUps;
   /** Started before their session. */
   readonly spares: Spares<ClaudeProcess>;
   /** Whether a process may stay for the session's next turn. */
@@ -81,6 +84,7 @@ async function* turnEvents(
   /** Not in the pool, or not to stay in it. */
   const used = new Set<ClaudeProcess>();
   const isStopped = () => stop.reason !== undefined;
+  const isThrough = await settings.takeUps.begin();
   try {
     const { state } = turn.binding;
     const uuid = randomUUID();
@@ -102,6 +106,8 @@ async function* turnEvents(
       spare?.process ??
       (isStopped() ? undefined : await takeKept(settings, turn.recordNo, fingerprint, line));
     if (spare !== undefined) settings.pool.add(turn.recordNo, fingerprint, spare.process);
+    // What starts anew has other things to wait for.
+    if (kept === undefined) isThrough();
     while (start !== undefined) {
       if (isStopped() && kept === undefined) {
         yield { kind: "end", outcome: stoppedOutcome(stop.reason ?? "cancelled", settings, turn) };
@@ -115,7 +121,7 @@ async function* turnEvents(
       const talk = new Talk(process.child, uuid, settings);
       onTalk(talk);
       const asked = { ...start, warm, isNew: process === spare?.process };
-      const end: RunEnd = yield* readRun(process, talk, asked, settings, stop);
+      const end: RunEnd = yield* readRun(process, talk, asked, settings, stop, isThrough);
       if (end.stays) used.delete(process);
       // It was about to end when the line was written, as if it had ended while it rested.
       if (warm && diedMute(end) && !isStopped()) continue;
@@ -139,6 +145,7 @@ async function* turnEvents(
       ...(survivors.length === 0 ? {} : { survivors }),
     };
   } finally {
+    isThrough();
     stop.dispose();
     const unused = settings.spares.take(turn.recordNo);
     if (unused !== undefined) used.add(unused.process);
@@ -194,6 +201,7 @@ async function* readRun(
   start: ConversationStart & { readonly warm: boolean; readonly isNew: boolean },
   settings: RunSettings,
   stop: StopSwitch,
+  isThrough: () => void,
 ): AsyncGenerator<ProviderEvent, RunEnd> {
   const { child } = process;
   const reader = new EventReader();
@@ -209,6 +217,7 @@ async function* readRun(
       const { done, value } = await process.next();
       if (done === true) break;
       const record = parseRecord(value);
+      if (hasAsked(record)) isThrough();
       // The last words about the turn before may come late.
       const isLate = record?.type === "command_lifecycle" && !talk.isAbout(asString(record.command_uuid));
       wasMute &&= isLate;
@@ -264,6 +273,11 @@ async function* readRun(
     errorOutput: child.errorOutput(),
     ...(fault === undefined ? {} : { fault }),
   };
+}
+
+/** Older versions do not tell that they ask their model. */
+function hasAsked(record: ClaudeRecord | undefined): boolean {
+  return record?.status === "requesting" || record?.type === "stream_event" || record?.type === "result";
 }
 
 const unsolicited = {
