@@ -2,7 +2,7 @@
 import { type Logger, pino } from "pino";
 import type { Settings } from "../config/config.js";
 import { tokenFile } from "../config/tokens.js";
-import { keepHeapSmall } from "../heap.js";
+import { setUpHeap } from "../heap.js";
 import type { Recovery } from "../opening.js";
 import { type Serving, serveBroker } from "../serving.js";
 import { needVerify } from "../store/lmdb/last-run.js";
@@ -13,7 +13,7 @@ const drainMs = 30_000;
 
 /** @param reread reads the settings once more. @throws ConfigError */
 export async function serve(settings: Settings, reread: () => Settings, recovery: Recovery): Promise<void> {
-  keepHeapSmall();
+  setUpHeap();
   const log = pino(
     { name: "session-broker", level: process.env.SESSION_BROKER_LOG_LEVEL ?? "info" },
     pino.destination(2),
