@@ -5,6 +5,7 @@
  */
 import {
   type Attributes,
+  ProxyTracerProvider,
   propagation,
   ROOT_CONTEXT,
   type SpanKind,
@@ -32,7 +33,15 @@ export interface SpanOptions {
 /** Stands for that of the SDK, whenever one is set. */
 const tracer = trace.getTracer("session-broker", version);
 
+/** Whether there is one by now: it may be set at any time. */
+function hasSdk(): boolean {
+  const provider = trace.getTracerProvider();
+  return !(provider instanceof ProxyTracerProvider) || provider.getDelegateTracer("") !== undefined;
+}
+
+/** One that nobody records would take more than a kilobyte of each call. */
 export function startSpan(name: string, parent: TraceCarrier, options: SpanOptions): TracedSpan {
+  if (!hasSdk()) return { carrier: parent, end() {} };
   const around = propagation.extract(ROOT_CONTEXT, parent);
   const span = tracer.startSpan(name, options, around);
   const own: Record<string, string> = {};

@@ -1,9 +1,10 @@
 /** ResolveSelection: which session an id means. */
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import {
+  AmbiguousSchema,
+  NoSelectionSchema,
   type ResolveSelectionRequest,
   type ResolveSelectionResponse,
-  ResolveSelectionResponseSchema,
   Selected_Match,
   Selected_Source,
 } from "../../gen/sessionbroker/v1/selection_pb.js";
@@ -86,28 +87,33 @@ function answer(
   id: string,
   source = Selected_Source.STORE,
 ): ResolveSelectionResponse {
-  const candidates = views
-    .map((view): Found => {
-      const { identity, scope } = deps.keys.ofRow(view.row);
-      return { view, row: view.row, identity, scheme: scope.keyScheme };
-    })
-    .filter(({ identity }) => request.agent === "" || identity.agent === request.agent)
-    .filter(({ row }) => request.scope === "" || row.key.scope === request.scope)
-    .filter(({ row }) => request.provider === "" || row.key.provider === request.provider);
-  return create(ResolveSelectionResponseSchema, { selection: toMessage(select(candidates, id), source) });
+  const { agent, scope, provider } = request;
+  const candidates: Found[] = [];
+  for (const view of views) {
+    const { row } = view;
+    const { identity, scope: settings } = deps.keys.ofRow(row);
+    if (agent !== "" && identity.agent !== agent) continue;
+    if (scope !== "" && row.key.scope !== scope) continue;
+    if (provider !== "" && row.key.provider !== provider) continue;
+    candidates.push({ view, row, identity, scheme: settings.keyScheme });
+  }
+  const selection = toMessage(select(candidates, id), source);
+  return { $typeName: "sessionbroker.v1.ResolveSelectionResponse", selection };
 }
 
-type SelectionInit = NonNullable<MessageInitShape<typeof ResolveSelectionResponseSchema>["selection"]>;
-
-function toMessage(selection: Selection<Found>, source: Selected_Source): SelectionInit {
+function toMessage(
+  selection: Selection<Found>,
+  source: Selected_Source,
+): ResolveSelectionResponse["selection"] {
   switch (selection.kind) {
     case "none":
-      return { case: "none", value: {} };
+      return { case: "none", value: create(NoSelectionSchema) };
     case "selected": {
       const { view, identity, row } = selection.candidate;
       return {
         case: "selected",
         value: {
+          $typeName: "sessionbroker.v1.Selected",
           session: sessionMessage(view, identity),
           storeKey: identity.storeKey,
           requestKey: identity.requestKey,
@@ -118,18 +124,17 @@ function toMessage(selection: Selection<Found>, source: Selected_Source): Select
         },
       };
     }
-    case "ambiguous":
+    case "ambiguous": {
+      const candidates = selection.candidates.slice(0, shownCandidates).map(({ view, identity }) => ({
+        session: sessionMessage(view, identity),
+        storeKey: identity.storeKey,
+        requestKey: identity.requestKey,
+      }));
       return {
         case: "ambiguous",
-        value: {
-          candidates: selection.candidates.slice(0, shownCandidates).map(({ view, identity }) => ({
-            session: sessionMessage(view, identity),
-            storeKey: identity.storeKey,
-            requestKey: identity.requestKey,
-          })),
-          total: selection.candidates.length,
-        },
+        value: create(AmbiguousSchema, { candidates, total: selection.candidates.length }),
       };
+    }
   }
 }
 

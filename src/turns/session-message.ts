@@ -16,7 +16,7 @@ import {
 } from "../../gen/sessionbroker/v1/session_pb.js";
 import type { Usage } from "../../gen/sessionbroker/v1/usage_pb.js";
 import type { KeyIdentity } from "../sessions/key-scheme.js";
-import type * as domain from "../sessions/session.js";
+import * as domain from "../sessions/session.js";
 import type { SessionView } from "../sessions/session-store.js";
 
 /** @param stuck whether a process of the session cannot be ended */
@@ -35,7 +35,7 @@ export function sessionMessage({ row, lane }: SessionView, identity: KeyIdentity
     startedAt: timestampMessage(row.startedAtMs),
     lastActivityAt: timestampMessage(row.lastActivityMs),
     turnCount: row.turnCount,
-    usage: usageMessage(row.usage),
+    usage: row.usage === domain.noUsage ? noUsage : usageMessage(row.usage),
     ...(row.resetPolicy === undefined ? {} : { resetPolicy: resetPolicyMessage(row.resetPolicy) }),
     workspace: row.workspace,
     pinned: row.pinned,
@@ -60,6 +60,9 @@ export function usageMessage(usage: domain.UsageTotal): Usage {
     ...(usage.costUsd === undefined ? {} : { costUsd: usage.costUsd }),
   };
 }
+
+/** Of most sessions. */
+const noUsage = usageMessage(domain.noUsage);
 
 function timestampMessage(ms: number): Timestamp {
   const seconds = Math.floor(ms / 1000);
