@@ -11,6 +11,7 @@ import {
   type SpanKind,
   SpanStatusCode,
   type TimeInput,
+  type Tracer,
   trace,
 } from "@opentelemetry/api";
 import type { TraceCarrier } from "./turns/turn-trace.js";
@@ -30,18 +31,19 @@ export interface SpanOptions {
   readonly startTime?: TimeInput;
 }
 
-/** Stands for that of the SDK, whenever one is set. */
-const tracer = trace.getTracer("session-broker", version);
-
-/** Whether there is one by now: it may be set at any time. */
-function hasSdk(): boolean {
+/** That of the SDK, which may be set at any time. */
+function sdkTracer(): Tracer | undefined {
   const provider = trace.getTracerProvider();
-  return !(provider instanceof ProxyTracerProvider) || provider.getDelegateTracer("") !== undefined;
+  const name = "session-broker";
+  return provider instanceof ProxyTracerProvider
+    ? provider.getDelegateTracer(name, version)
+    : provider.getTracer(name, version);
 }
 
-/** One that nobody records would take more than a kilobyte of each call. */
 export function startSpan(name: string, parent: TraceCarrier, options: SpanOptions): TracedSpan {
-  if (!hasSdk()) return { carrier: parent, end() {} };
+  const tracer = sdkTracer();
+  // A span that nobody records would take more than a kilobyte of each call.
+  if (tracer === undefined) return { carrier: parent, end() {} };
   const around = propagation.extract(ROOT_CONTEXT, parent);
   const span = tracer.startSpan(name, options, around);
   const own: Record<string, string> = {};

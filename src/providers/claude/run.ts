@@ -84,7 +84,7 @@ async function* turnEvents(
   /** Not in the pool, or not to stay in it. */
   const used = new Set<ClaudeProcess>();
   const isStopped = () => stop.reason !== undefined;
-  const isThrough = await settings.takeUps.begin();
+  const letNextIn = await settings.takeUps.begin();
   try {
     const { state } = turn.binding;
     const uuid = randomUUID();
@@ -107,7 +107,7 @@ async function* turnEvents(
       (isStopped() ? undefined : await takeKept(settings, turn.recordNo, fingerprint, line));
     if (spare !== undefined) settings.pool.add(turn.recordNo, fingerprint, spare.process);
     // What starts anew has other things to wait for.
-    if (kept === undefined) isThrough();
+    if (kept === undefined) letNextIn();
     while (start !== undefined) {
       if (isStopped() && kept === undefined) {
         yield { kind: "end", outcome: stoppedOutcome(stop.reason ?? "cancelled", settings, turn) };
@@ -121,7 +121,7 @@ async function* turnEvents(
       const talk = new Talk(process.child, uuid, settings);
       onTalk(talk);
       const asked = { ...start, warm, isNew: process === spare?.process };
-      const end: RunEnd = yield* readRun(process, talk, asked, settings, stop, isThrough);
+      const end: RunEnd = yield* readRun(process, talk, asked, settings, stop, letNextIn);
       if (end.stays) used.delete(process);
       // It was about to end when the line was written, as if it had ended while it rested.
       if (warm && diedMute(end) && !isStopped()) continue;
@@ -145,7 +145,7 @@ async function* turnEvents(
       ...(survivors.length === 0 ? {} : { survivors }),
     };
   } finally {
-    isThrough();
+    letNextIn();
     stop.dispose();
     const unused = settings.spares.take(turn.recordNo);
     if (unused !== undefined) used.add(unused.process);
@@ -201,7 +201,7 @@ async function* readRun(
   start: ConversationStart & { readonly warm: boolean; readonly isNew: boolean },
   settings: RunSettings,
   stop: StopSwitch,
-  isThrough: () => void,
+  letNextIn: () => void,
 ): AsyncGenerator<ProviderEvent, RunEnd> {
   const { child } = process;
   const reader = new EventReader();
@@ -217,7 +217,7 @@ async function* readRun(
       const { done, value } = await process.next();
       if (done === true) break;
       const record = parseRecord(value);
-      if (hasAsked(record)) isThrough();
+      if (hasAsked(record)) letNextIn();
       // The last words about the turn before may come late.
       const isLate = record?.type === "command_lifecycle" && !talk.isAbout(asString(record.command_uuid));
       wasMute &&= isLate;
