@@ -78,6 +78,8 @@ export interface SessionRow {
   readonly importedKey?: string;
   readonly aliases: readonly Alias[];
   readonly labels: Readonly<Record<string, string>>;
+  /** Turns run or wait in the lane of its key, or did when it was last written. Default: none does. */
+  readonly laneUsed?: true;
   /** Store-wide count of changes at this row's last change. */
   readonly revision: number;
 }

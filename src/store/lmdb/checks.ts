@@ -101,9 +101,11 @@ export const checks: Readonly<Record<DatabaseName, Check<Key | number | string>>
     const turn = rows.turn(0 - Number(key[3]));
     if (turn === undefined || !sameKey(turnOrderKey(turn), key)) yield noRow;
   }),
-  lanes: keyed(function* ([, , , turnNo], value, rows) {
+  lanes: keyed(function* ([scope, externalId, provider, turnNo], value, rows) {
     const turn = rows.turn(Number(turnNo));
     const { turnId, fence } = decodeLane(value);
+    const row = rows.current(keyOf(scope, externalId, provider));
+    if (rows.marksLanes && row?.laneUsed !== true) yield "the row of its key takes the lane for free";
     if (turn === undefined || !isInLane(turn)) yield noRow;
     else if (turn.turnId !== turnId || (turn.fence ?? 0) !== fence) yield otherValue;
   }),

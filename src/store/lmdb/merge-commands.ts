@@ -5,7 +5,7 @@ import { endedTurn } from "../../turns/turn-rows.js";
 import type { AdmitCall, TurnEndCall } from "../../turns/turn-store.js";
 import { seal } from "./codec.js";
 import { afterAll } from "./schema.js";
-import { encodeLane, encodeNumber, sessionKey } from "./tables.js";
+import { encodeNumber, sessionKey } from "./tables.js";
 import type { Transaction } from "./transaction.js";
 
 /** Bytes of request that one turn may gather. */
@@ -53,7 +53,7 @@ function waitAlone(tx: Transaction, merged: TurnRow): TurnRow {
   const waiting: TurnRow = { ...own, state: "QUEUED" };
   tx.putTurn(waiting, merged);
   if (mergedInto !== undefined) tx.tables.delete("merges", [mergedInto.turnNo, own.turnNo]);
-  tx.tables.put("lanes", [...sessionKey(own.key), own.turnNo], encodeLane(own.turnId, 0));
+  tx.enterLane(own, 0);
   return waiting;
 }
 

@@ -9,7 +9,7 @@ import { randomUUID } from "node:crypto";
 import { mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { open, type RootDatabase } from "lmdb";
-import { sealJson } from "./codec.js";
+import { encodeSession, sealJson } from "./codec.js";
 import {
   clearUnfinished,
   explainDamage,
@@ -25,7 +25,7 @@ import { type Restored, readRestored } from "./restored.js";
 import { requireSound } from "./scan.js";
 import { environmentOptions, schemaVersion } from "./schema.js";
 import { LmdbStore } from "./store.js";
-import { Tables } from "./tables.js";
+import { type Key, sessionKey, Tables } from "./tables.js";
 import { Transaction } from "./transaction.js";
 import { countAllUsage } from "./usage.js";
 import type { TableProgress } from "./verify.js";
@@ -152,6 +152,7 @@ function own(
     if (marker.schemaVersion < 2) countAllUsage(tables);
     // Fences of an earlier life stay behind every one of this life.
     const tx = new Transaction(tables, nowMs);
+    if (marker.schemaVersion < 3) markUsedLanes(tables);
     tx.raise("fence", fencesAbove);
     tx.next("fence");
     tx.finish();
@@ -160,6 +161,20 @@ function own(
 
 function serve(
   root: RootDatabase,
+/** Rows of earlier versions do not say that turns run or wait. */
+function markUsedLanes(tables: Tables): void {
+  for (const { key } of [...tables.all("lanes")]) {
+    const [scope, externalId, provider] = key as Key;
+    const row = tables.current({
+      scope: String(scope),
+      externalId: String(externalId),
+      provider: String(provider),
+    });
+    if (row === undefined) continue;
+    tables.put("sessions", sessionKey(row.key), encodeSession({ ...row, laneUsed: true }));
+  }
+}
+
   tables: Tables,
   marker: Marker,
   instance: string,

@@ -5,13 +5,13 @@
 import type { RootDatabaseOptionsWithPath } from "lmdb";
 
 /** Raised with every change of keys or records; opening a newer store refuses. */
-export const schemaVersion = 2;
+export const schemaVersion = 3;
 
 /** The data file of a directory of a store. */
 export const dataFileName = "data.mdb";
 
 export const databaseNames = {
-  /** "owner" | "counters" | "schema" → JSON */
+  /** "owner" | "counters" | "schema" | "logged", … → JSON */
   meta: "meta",
   /** [scope, external id, provider] → SessionRecord: the row a key points to */
   sessions: "sessions",

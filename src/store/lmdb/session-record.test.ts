@@ -47,6 +47,7 @@ const rows: fc.Arbitrary<SessionRow> = fc.record(
       maxKeys: 4,
       noNullPrototype: true,
     }),
+    laneUsed: fc.constant(true),
     revision: amount,
   },
   {

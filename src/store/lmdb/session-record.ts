@@ -71,6 +71,7 @@ export function writeSession(row: SessionRow): Uint8Array {
   if (Object.keys(row.agentTotal).length > 0) usage(writer, 25, row.agentTotal);
   bytes(writer, 26, row.systemDigest);
   bytes(writer, 27, row.chainHead);
+  flag(writer, 28, row.laneUsed === true);
   return writer.finish();
 }
 
@@ -207,6 +208,9 @@ export function readSession(key: SessionKey, record: Buffer): SessionRow {
         break;
       case 27:
         row.chainHead = reader.bytes();
+        break;
+      case 28:
+        if (reader.bool()) row.laneUsed = true;
         break;
       default:
         reader.skip(tag & 7, tag >>> 3);

@@ -40,6 +40,8 @@ const noCounters: Counters = {
 
 export class Tables {
   readonly #tables: Readonly<Record<DatabaseName, Table>>;
+const freeLane: LaneState = { queuedTurns: 0 };
+
 
   constructor(
     readonly root: RootDatabase,
@@ -175,7 +177,8 @@ export class Tables {
   }
 
   view(row: SessionRow): SessionView {
-    return { row, lane: row.archived === "rotated" ? { queuedTurns: 0 } : this.lane(row.key) };
+    const isFree = row.archived === "rotated" || row.laneUsed !== true;
+    return { row, lane: isFree ? freeLane : this.lane(row.key) };
   }
 
   turn(turnNo: number): TurnRow | undefined {

@@ -12,7 +12,7 @@ import { activityKey } from "./activity.js";
 import { encodeSession, encodeTurn, sealJson, sealMessage, unsealMessage } from "./codec.js";
 import { moveKeptEvents } from "./kept-events.js";
 import { OwnershipLost, readOwner } from "./owner.js";
-import { type Counters, idKeys, type Key, sessionKey, type Tables } from "./tables.js";
+import { type Counters, encodeLane, idKeys, type Key, sessionKey, type Tables } from "./tables.js";
 import { turnOrderKey } from "./turn-order.js";
 
 const nothing = Buffer.from([1]);
@@ -111,6 +111,22 @@ export class Transaction {
     this.tables.put("turnOrder", turnOrderKey(row), nothing);
   }
 
+  /** The turn waits in the lane of its key, or, with a fence above 0, has it. */
+  enterLane(turn: TurnRow, fence: number): void {
+    this.tables.put("lanes", laneKey(turn), encodeLane(turn.turnId, fence));
+    const row = this.tables.current(turn.key);
+    if (row !== undefined && row.laneUsed !== true) this.putSession({ ...row, laneUsed: true }, row);
+  }
+
+  /** To be called when nothing else of the session is to be written. */
+  leaveLane(turn: TurnRow): void {
+    this.tables.delete("lanes", laneKey(turn));
+    const row = this.tables.current(turn.key);
+    if (row?.laneUsed !== true || this.tables.busyTurnId(turn.key) !== undefined) return;
+    const { laneUsed: _used, ...free } = row;
+    this.putSession(free, row);
+  }
+
   deleteTurn(row: TurnRow): void {
     moveKeptEvents(this.tables, row, undefined);
     this.tables.delete("turnOrder", turnOrderKey(row));
@@ -188,6 +204,10 @@ function changeOf(row: SessionRow, before: SessionRow | undefined): ChangeKind |
   if (before === undefined) return row.generation > 1 ? "ROTATED" : "CREATED";
   // A session that the key has again is a new generation, too.
   return before.generation === row.generation ? "UPDATED" : "ROTATED";
+}
+
+function laneKey({ key, turnNo }: TurnRow): Key {
+  return [...sessionKey(key), turnNo];
 }
 
 function placeOf(row: SessionRow): ["sessions" | "archive", Key] {

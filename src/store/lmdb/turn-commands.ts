@@ -24,7 +24,7 @@ import { findMergeTarget, putMerge, settleMerges } from "./merge-commands.js";
 import { applyReservation } from "./reserve-commands.js";
 import { owesRestoreNotice, readRestored } from "./restored.js";
 import { scopeFull } from "./scope-bound.js";
-import { encodeLane, encodeNumber, type Key, sessionKey } from "./tables.js";
+import { encodeNumber } from "./tables.js";
 import type { Transaction } from "./transaction.js";
 import { buriedTurn } from "./turn-tombstones.js";
 import { countUsage } from "./usage.js";
@@ -132,7 +132,7 @@ export function grant(tx: Transaction, call: GrantCall): Grant | undefined {
   const previousHolderLost = last?.external === true && last.state === "INTERRUPTED";
   const restoredFromMs = owesRestoreNotice(readRestored(tx.tables), turn.recordNo, last?.fence ?? 0);
   tx.putTurn(granted, turn);
-  tx.tables.put("lanes", laneKey(turn), encodeLane(turn.turnId, fence));
+  tx.enterLane(turn, fence);
   return {
     turn: granted,
     session: running,
@@ -149,7 +149,7 @@ export function regrant(tx: Transaction, call: { turnNo: number; nowMs: number }
   if (turn?.state !== "RUNNING" || !turn.external || session === undefined) return undefined;
   const granted: TurnRow = { ...turn, fence: tx.next("fence"), attempt: turn.attempt + 1 };
   tx.putTurn(granted, turn);
-  tx.tables.put("lanes", laneKey(turn), encodeLane(turn.turnId, granted.fence ?? 0));
+  tx.enterLane(turn, granted.fence ?? 0);
   return { turn: granted, session, nativeStateBefore: session.nativeState, previousHolderLost: true };
 }
 
@@ -217,7 +217,6 @@ export function end(tx: Transaction, call: TurnEndCall): boolean {
   if (terminal === undefined) throw new TypeError("an ending has a terminal event");
   const journaled = { ...turn, ...writeEntries(tx, turn, call.entries.slice(0, -1)) };
   tx.putTurn(endedTurn(journaled, call, terminal), turn);
-  tx.tables.delete("lanes", laneKey(turn));
   tx.tables.delete("requests", turn.turnNo);
   settleMerges(tx, turn.turnNo, call.taken);
   if (call.exchange !== undefined) keepExchange(tx, turn, call.exchange);
@@ -226,6 +225,7 @@ export function end(tx: Transaction, call: TurnEndCall): boolean {
     settleSession(tx, turn, call);
     countUsage(tx.tables, { key: turn.key, endedAtMs: call.endedAtMs, usage: call.usage });
   }
+  tx.leaveLane(turn);
   return true;
 }
 
@@ -284,7 +284,7 @@ function writeAdmission(
     putMerge(tx, into, turnNo);
     return { kind: "merged", turn, into };
   }
-  tx.tables.put("lanes", laneKey(turn), encodeLane(turn.turnId, 0));
+  tx.enterLane(turn, 0);
   return {
     kind: "admitted",
     turn,
@@ -351,8 +351,4 @@ function writeEntries(
     bytes = 0;
   }
   return { lastSequence, eventBytes };
-}
-
-function laneKey(turn: TurnRow): Key {
-  return [...sessionKey(turn.key), turn.turnNo];
 }

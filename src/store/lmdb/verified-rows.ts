@@ -17,7 +17,11 @@ export class VerifiedRows {
   readonly #grantBytes = new Map<string, number>();
   #liveSessions = 0;
 
-  constructor(readonly tables: Tables) {}
+  constructor(
+    readonly tables: Tables,
+    /** Rows say whether their lane is in use. */
+    readonly marksLanes: boolean,
+  ) {}
 
   addSession(row: SessionRow): void {
     this.#recordNos.add(row.recordNo);
@@ -74,6 +78,15 @@ export class VerifiedRows {
   session(key: SessionRow["key"], recordNo: number): SessionRow | undefined {
     try {
       return this.tables.row(key, recordNo);
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** That of the key. */
+  current(key: SessionRow["key"]): SessionRow | undefined {
+    try {
+      return this.tables.current(key);
     } catch {
       return undefined;
     }
