@@ -22,7 +22,7 @@ export async function verify({ data }: Pick<Settings, "data">, json: boolean): P
   const inUseBy = holderOf(path);
   let report: ScanReport;
   try {
-    report = await scan(path, progressLine());
+    report = await scan(path, inUseBy !== undefined, progressLine());
   } catch (error) {
     const explained = explainSystemError(error, path);
     throw explained instanceof Error ? new CommandError(explained.message) : explained;
@@ -41,7 +41,11 @@ export async function verify({ data }: Pick<Settings, "data">, json: boolean): P
   return sound ? 0 : 1;
 }
 
-async function scan(path: string, onProgress: (progress: TableProgress) => void): Promise<ScanReport> {
+async function scan(
+  path: string,
+  isInUse: boolean,
+  onProgress: (progress: TableProgress) => void,
+): Promise<ScanReport> {
   let marker: Marker | undefined;
   try {
     marker = readMarker(path);
@@ -57,7 +61,7 @@ async function scan(path: string, onProgress: (progress: TableProgress) => void)
       `${path} has schema version ${marker.schemaVersion}, and this version of session-broker knows ${schemaVersion}: use a newer one`,
     );
   }
-  return scanStore(path, marker.schemaVersion, onProgress);
+  return scanStore(path, marker.schemaVersion, onProgress, isInUse ? undefined : marker.storeId);
 }
 
 /** On standard error, if it takes long. */

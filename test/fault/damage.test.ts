@@ -55,6 +55,7 @@ afterEach(() => broker.close());
 const key = (externalId: string) => ({ scope: "acme", externalId, provider: "echo" });
 const store = () => join(broker.data, "store");
 const dataFile = () => join(store(), "data.mdb");
+const logFile = () => join(store(), "redo.log");
 const asideOf = (data: string) => readdirSync(data).filter((name) => name.startsWith("damaged-"));
 const serve = (...words: string[]) =>
   runCommand(broker, ["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "off", ...words]);
@@ -111,6 +112,11 @@ const damages: readonly (readonly [string, () => void])[] = [
     () => writeFileSync(dataFile(), `SQLite format 3\0${"\0".repeat(65_536)}`),
   ],
   ["has no note that says whose it is", () => rmSync(join(store(), "store.json"))],
+  ["has a log that is cut off", () => truncateSync(logFile(), 1000)],
+  [
+    "has the log of another store",
+    () => writeFileSync(logFile(), readFileSync(logFile(), "latin1").replace(/-4.*\n/, "-4\n"), "latin1"),
+  ],
 ];
 
 describe("a damaged store", () => {

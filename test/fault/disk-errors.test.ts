@@ -24,7 +24,8 @@ describe.skipIf(!canCompile)("a disk that fails", () => {
   const folder = mkdtempSync(join(tmpdir(), "failing-disk-"));
   const library = join(folder, "failing-disk.so");
   const control = join(folder, "error");
-  const fail = (error: number) => writeFileSync(control, String(error));
+  /** @param only the file of the store that fails. Default: all do */
+  const fail = (error: number, only = "") => writeFileSync(control, `${error} ${only}`);
 
   beforeAll(() => {
     const { status, stderr } = spawnSync("gcc", ["-shared", "-fPIC", "-o", library, source, "-ldl"]);
@@ -74,6 +75,45 @@ describe.skipIf(!canCompile)("a disk that fails", () => {
     expect(existsSync(join(broker.data, "verify-needed"))).toBe(false);
     const after = await broker.client().reserve({ key: key("before") });
     expect([after.outcome, after.session?.sessionId]).toEqual([Outcome.EXISTING, before.session?.sessionId]);
+    expect(await runCommand(broker, ["verify"])).toMatchObject({ exitCode: 0 });
+  });
+
+  it("keeps what was answered from the log when the commit fails, and ends the broker", async () => {
+    const ended = broker.ended();
+    fail(constants.errno.EIO, "data.mdb");
+    const calls = ["one", "two", "three"].map((name) => broker.client().reserve({ key: key(name) }));
+    // The broker may end before it answers all of them.
+    const answered = (await Promise.allSettled(calls)).flatMap((call) =>
+      call.status === "fulfilled" ? [call.value] : [],
+    );
+    expect(answered).not.toEqual([]);
+    expect(await ended).toBe(1);
+    expect(broker.output.splice(0).join("")).toMatch(/"level":60.*the disk that holds the store failed/);
+
+    rmSync(control);
+    await broker.start();
+    for (const { session } of answered) {
+      const again = await broker.client().reserve({ key: key(session?.key?.externalId ?? "") });
+      expect([again.outcome, again.session?.sessionId]).toEqual([Outcome.EXISTING, session?.sessionId]);
+    }
+    expect(await runCommand(broker, ["verify"])).toMatchObject({ exitCode: 0 });
+  });
+
+  it("keeps what was answered from the log while there is no room for the commit", async () => {
+    fail(constants.errno.ENOSPC, "data.mdb");
+    const { session } = await broker.client().reserve({ key: key("one") });
+    // Reading by its id asks for the commit.
+    const found = () =>
+      broker.client().getSession({ selector: { case: "sessionId", value: session?.sessionId ?? "" } });
+    const refused = await found().then(() => undefined, ConnectError.from);
+    expect([refused?.code, refused?.rawMessage]).toEqual([
+      Code.ResourceExhausted,
+      expect.stringContaining("is full"),
+    ]);
+    const same = await broker.client().reserve({ key: key("one") });
+    expect([same.outcome, same.session?.sessionId]).toEqual([Outcome.EXISTING, session?.sessionId]);
+    rmSync(control);
+    expect((await found()).session?.key?.externalId).toBe("one");
     expect(await runCommand(broker, ["verify"])).toMatchObject({ exitCode: 0 });
   });
 

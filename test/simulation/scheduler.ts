@@ -43,6 +43,11 @@ interface Timer extends Task {
 
 const epochMs = Date.UTC(2026, 0, 1);
 
+/** What follows at once has happened, also what is left for the end of a round of the event loop. */
+export async function quiet(): Promise<void> {
+  for (let round = 0; round < 2; round++) await new Promise((resolve) => setImmediate(resolve));
+}
+
 export class Scheduler {
   #tasks: Task[] = [];
   #timers: Timer[] = [];
@@ -87,7 +92,7 @@ export class Scheduler {
     const task = this.#next();
     if (task === undefined) return false;
     task.run();
-    await new Promise((resolve) => setImmediate(resolve));
+    await quiet();
     return true;
   }
 

@@ -7,18 +7,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { open } from "lmdb";
 import { BrokerError } from "../../src/errors.js";
-import { runBatch } from "../../src/store/lmdb/commands.js";
+import type { Batch, BatchDone } from "../../src/store/lmdb/committer.js";
 import { takeOwnership } from "../../src/store/lmdb/owner.js";
 import { environmentOptions } from "../../src/store/lmdb/schema.js";
 import { LmdbStore } from "../../src/store/lmdb/store.js";
 import { Tables } from "../../src/store/lmdb/tables.js";
-import { type BatchRunner, Writer } from "../../src/store/lmdb/writer.js";
+import { type BatchRunner, inlineRunner, Writer } from "../../src/store/lmdb/writer.js";
 import { type AdmitRequest, Dispatcher } from "../../src/turns/dispatcher.js";
 import type { LaneEvent } from "../../src/turns/follow-lane.js";
 import { type ConflictPolicy, hasEnded, type TurnRow } from "../../src/turns/turn.js";
 import { simulatedAgent } from "./agent.js";
 import { Invariants, isTerminal, Violation } from "./invariants.js";
-import { Random, Scheduler } from "./scheduler.js";
+import { quiet, Random, Scheduler } from "./scheduler.js";
 
 /** One store for all seeds: each has a scope of its own. */
 export class SimulatedDisk {
@@ -306,7 +306,7 @@ export class World {
       settled = true;
     };
     work.then(settle, settle);
-    await new Promise((resolve) => setImmediate(resolve));
+    await quiet();
     for (let steps = 0; !settled; steps++) {
       if (this.#failure !== undefined) throw this.#failure;
       if (steps > mostSteps || !(await this.#scheduler.step())) throw new Violation(complaint);
@@ -316,17 +316,25 @@ export class World {
 
   /** Commits at one step and answers at another: a crash may come between the two. */
   #runner(life: number): BatchRunner {
+    const disk = inlineRunner(this.disk.tables, this.disk.instance);
+    let last: Promise<unknown> = Promise.resolve();
+    const run = (batch: Batch) =>
+      new Promise<BatchDone>((resolve) => {
+        this.#scheduler.add(life, async () => {
+          const full = !this.#starting && this.#random.chance(0.02);
+          const failure = { kind: "full" as const, message: "simulated" };
+          const done = full
+            ? { answers: batch.map(() => ({ failure })), committed: false }
+            : await disk.run(batch);
+          this.#scheduler.add(life, () => resolve(done));
+        });
+      });
     return {
-      run: (batch) =>
-        new Promise((resolve) => {
-          this.#scheduler.add(life, () => {
-            const full = !this.#starting && this.#random.chance(0.02);
-            const answers = full
-              ? batch.map(() => ({ failure: { kind: "full" as const, message: "simulated" } }))
-              : runBatch(this.disk.tables, this.disk.instance, batch);
-            this.#scheduler.add(life, () => resolve(answers));
-          });
-        }),
+      run(batch) {
+        const done = last.then(() => run(batch));
+        last = done;
+        return done;
+      },
       close: async () => {},
     };
   }

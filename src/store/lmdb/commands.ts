@@ -1,6 +1,6 @@
 /** Every write there is, by name: what the writing thread can be asked to do. */
 import { BrokerError } from "../../errors.js";
-import { freeBytes } from "./disk.js";
+import { freeBytes, isFull } from "./disk.js";
 import { evictEvents } from "./evict-commands.js";
 import { importRows } from "./import-commands.js";
 import { cancelMerged, unmerge } from "./merge-commands.js";
@@ -36,6 +36,8 @@ const commands = {
   cancelMerged,
   end,
   noteBackup,
+  /** Commits what is in the log alone. */
+  settle: (_tx: Transaction, _: undefined) => {},
   heartbeat: (tx: Transaction, nowMs: number) => renewOwnership(tx.tables, nowMs),
   release: (tx: Transaction, _: undefined) => releaseOwnership(tx.tables),
 } as const;
@@ -49,7 +51,11 @@ export interface CommandCall {
   readonly input: unknown;
 }
 
-export type CommandAnswer = { readonly value: unknown } | { readonly failure: CommandFailure };
+export interface CommandValue {
+  readonly value: unknown;
+}
+
+export type CommandAnswer = CommandValue | { readonly failure: CommandFailure };
 
 export interface CommandFailure {
   /**
@@ -60,27 +66,17 @@ export interface CommandFailure {
   readonly message: string;
 }
 
-/**
- * Runs a batch in one transaction. If a command throws, nothing of the batch is
- * kept and each command gets a transaction of its own, so that one failure is
- * one caller's.
- */
-export function runBatch(tables: Tables, instance: string, batch: readonly CommandCall[]): CommandAnswer[] {
-  try {
-    return tables.root.transactionSync(() => {
-      const tx = new Transaction(tables, Date.now());
-      tx.assertOwner(instance);
-      const answers = batch.map(({ name, input }) => ({ value: run(tx, name, input) }));
-      tx.finish();
-      return answers;
-    });
-  } catch (error) {
-    const failure = describe(error, tables.path);
-    if (batch.length === 1 || (failure.kind !== "failed" && failure.kind !== "damaged")) {
-      return batch.map(() => ({ failure }));
-    }
-    return batch.flatMap((call) => runBatch(tables, instance, [call]));
-  }
+/** Runs commands in the transaction that is open. */
+export function runCommands(
+  tables: Tables,
+  instance: string,
+  batch: readonly CommandCall[],
+): readonly CommandValue[] {
+  const tx = new Transaction(tables, Date.now());
+  tx.assertOwner(instance);
+  const values = batch.map(({ name, input }) => ({ value: run(tx, name, input) }));
+  tx.finish();
+  return values;
 }
 
 function run(tx: Transaction, name: CommandName, input: unknown): unknown {
@@ -88,15 +84,14 @@ function run(tx: Transaction, name: CommandName, input: unknown): unknown {
   return command(tx, input);
 }
 
-/** LMDB hands on the code of the system: 28 ENOSPC, 122 EDQUOT; -30792 is a full map. */
-const fullCodes = new Set<unknown>([28, 122, -30792, "ENOSPC", "EDQUOT"]);
 /** A disk that the system has made read-only, EROFS: it may be writable again. */
 const readOnlyCodes = new Set<unknown>([30, "EROFS"]);
 const inputOutputCodes = new Set<unknown>([5, "EIO"]);
 /** A write that the last bytes of a disk cut short is told as EIO. */
 const nearlyFullBytes = 1024 * 1024;
 
-function describe(error: unknown, path: string): CommandFailure {
+/** What an error of a transaction means for its commands. @param path of the store */
+export function describeFailure(error: unknown, path: string): CommandFailure {
   if (error instanceof OwnershipLost) return { kind: "lost", message: error.message };
   if (error instanceof BrokerError && error.reason === "STORE_DAMAGED") {
     return { kind: "damaged", message: error.message };
@@ -104,7 +99,7 @@ function describe(error: unknown, path: string): CommandFailure {
   if (!(error instanceof Error)) return { kind: "failed", message: String(error) };
   const { code } = error as NodeJS.ErrnoException;
   const full: CommandFailure = { kind: "full", message: "the disk that holds the store is full" };
-  if (fullCodes.has(code) || /no space left/i.test(error.message)) return full;
+  if (isFull(error)) return full;
   if (readOnlyCodes.has(code) || /read-only file system/i.test(error.message)) {
     return { kind: "full", message: "the disk that holds the store is read-only" };
   }

@@ -12,7 +12,7 @@ import {
   renameSync,
   rmSync,
   statSync,
-  writeSync,
+  writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { BrokerError } from "../../errors.js";
@@ -81,8 +81,7 @@ export function readMarker(path: string): Marker | undefined {
 
 /** Removes the beginnings of a store: nothing was ever acknowledged from it. */
 export function clearUnfinished(path: string): void {
-  rmSync(join(path, "data.mdb"), { force: true });
-  rmSync(join(path, "lock.mdb"), { force: true });
+  for (const name of ["data.mdb", "lock.mdb", "redo.log"]) rmSync(join(path, name), { force: true });
 }
 
 export function writeMarker(path: string, marker: Marker): void {
@@ -91,13 +90,17 @@ export function writeMarker(path: string, marker: Marker): void {
 
 /** A file of JSON that is on disk, whole, or not there at all. */
 export function writeDurably(file: string, content: object): void {
+  replaceDurably(file, `${JSON.stringify(content)}\n`);
+}
+
+/** The same of any content. What there is no room for leaves nothing. */
+export function replaceDurably(file: string, content: string | Buffer): void {
   const temporary = `${file}.new`;
-  const handle = openSync(temporary, "w", 0o600);
   try {
-    writeSync(handle, `${JSON.stringify(content)}\n`);
-    fsyncSync(handle);
-  } finally {
-    closeSync(handle);
+    writeFileSync(temporary, content, { mode: 0o600, flush: true });
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
   }
   renameSync(temporary, file);
   syncDirectory(dirname(file));

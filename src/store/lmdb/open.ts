@@ -1,7 +1,7 @@
 /**
  * Opening a store.
  *
- *     nothing ──▶ creating ──▶ ready ──▶ checked in a child ──▶ owned by this process
+ *     nothing ──▶ creating ──▶ ready ──▶ checked in a child ──▶ owned by this process, with what its log has beyond it
  *                               │         └── both ends of each table, or all of it where there is a reason
  *                               └── of an earlier version ──▶ brought up to this one
  */
@@ -21,6 +21,7 @@ import {
 } from "./marker.js";
 import { heartbeatEveryMs, takeOwnership } from "./owner.js";
 import { checkHead, preflight } from "./preflight.js";
+import { readRedoLog } from "./redo-log.js";
 import { type Restored, readRestored } from "./restored.js";
 import { requireSound } from "./scan.js";
 import { environmentOptions, schemaVersion } from "./schema.js";
@@ -146,21 +147,20 @@ function own(
     } catch (error) {
       throw explainDamage(error, path);
     }
+    tables.apply(readRedoLog(path, marker.storeId, tables.loggedThrough()));
     // The marker says so as well; this one goes with a copy of the data file.
     tables.put("meta", "schema", sealJson({ schemaVersion }));
     // Done again if the marker could not be written afterwards.
     if (marker.schemaVersion < 2) countAllUsage(tables);
+    if (marker.schemaVersion < 3) markUsedLanes(tables);
     // Fences of an earlier life stay behind every one of this life.
     const tx = new Transaction(tables, nowMs);
-    if (marker.schemaVersion < 3) markUsedLanes(tables);
     tx.raise("fence", fencesAbove);
     tx.next("fence");
     tx.finish();
   });
 }
 
-function serve(
-  root: RootDatabase,
 /** Rows of earlier versions do not say that turns run or wait. */
 function markUsedLanes(tables: Tables): void {
   for (const { key } of [...tables.all("lanes")]) {
@@ -175,14 +175,17 @@ function markUsedLanes(tables: Tables): void {
   }
 }
 
+function serve(
+  root: RootDatabase,
   tables: Tables,
   marker: Marker,
   instance: string,
   options: OpenStoreOptions,
 ): OpenedStore {
   const { path, now } = options;
+  const { storeId } = marker;
   const runner =
-    options.writer === "inline" ? inlineRunner(tables, instance) : threadRunner({ path, instance });
+    options.writer === "inline" ? inlineRunner(tables, instance) : threadRunner({ path, instance, storeId });
   let lost = false;
   const onLost = (error: Error) => {
     if (!lost) options.onLost(error);
@@ -198,7 +201,7 @@ function markUsedLanes(tables: Tables): void {
   const timers = [every(heartbeatEveryMs, beat), every(readerCheckEveryMs, () => root.readerCheck())];
   return {
     store: new LmdbStore(tables, writer),
-    storeId: marker.storeId,
+    storeId,
     instance,
     firstFence: tables.counters().fence,
     ...(restored === undefined ? {} : { restored }),

@@ -19,11 +19,16 @@ export interface ScanReport {
 const mostFindings = 1_000;
 const mostErrorText = 4_000;
 
-/** Never throws for what is in the files, and never ends this process. */
+/**
+ * Never throws for what is in the files, and never ends this process.
+ *
+ * @param storeId whose log is read, too. Default: none is, as of a store that is being written
+ */
 export async function scanStore(
   path: string,
   schemaVersion: number,
   onProgress: (progress: TableProgress) => void = () => {},
+  storeId?: string,
 ): Promise<ScanReport> {
   try {
     checkHead(path);
@@ -41,7 +46,10 @@ export async function scanStore(
   };
   const child = spawn(
     process.execPath,
-    [fileURLToPath(compiledSibling("preflight-child")), path, String(schemaVersion), "all"],
+    [
+      ...[fileURLToPath(compiledSibling("preflight-child")), path, String(schemaVersion), "all"],
+      ...(storeId === undefined ? [] : [storeId]),
+    ],
     { stdio: ["ignore", "pipe", "pipe"] },
   );
   let complaint = "";

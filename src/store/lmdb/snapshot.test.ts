@@ -38,13 +38,14 @@ function reserveCall(externalId: string): ReserveCall {
 function reserveElsewhere(externalId: string): void {
   const program = `
     import { open } from "lmdb";
-    import { runBatch } from ${JSON.stringify(compiledSibling("commands").href)};
+    import { inlineRunner } from ${JSON.stringify(compiledSibling("writer").href)};
     import { environmentOptions } from ${JSON.stringify(compiledSibling("schema").href)};
     import { Tables } from ${JSON.stringify(compiledSibling("tables").href)};
     const [path, instance, call] = process.argv.slice(1);
     const root = open(environmentOptions(path));
     const batch = [{ name: "reserve", input: JSON.parse(call) }];
-    const [answer] = runBatch(new Tables(root, path), instance, batch);
+    const { answers } = await inlineRunner(new Tables(root, path), instance).run(batch);
+    const [answer] = answers;
     if (answer.value?.outcome !== "CREATED") throw new Error(JSON.stringify(answer));
     await root.close();
   `;

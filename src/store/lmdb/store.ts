@@ -72,17 +72,21 @@ export class LmdbStore implements SessionStore, TurnStore, TurnArchive {
   ) {}
 
   async byKey(key: SessionKey): Promise<SessionView | undefined> {
+    const uncommitted = this.writer.uncommitted.byKey(key);
+    if (uncommitted !== undefined) return uncommitted;
     this.tables.refresh();
     const row = this.tables.current(key);
     return row === undefined ? undefined : this.tables.view(row);
   }
 
   async byId(query: IdQuery, where: Where, limit: number): Promise<readonly SessionView[]> {
+    if (this.writer.uncommitted.mayOwn(query)) await this.writer.settled();
     this.tables.refresh();
     return this.tables.byId(query, where, limit).map((row) => this.tables.view(row));
   }
 
   async list(filter: ListFilter, after: Place | undefined, limit: number): Promise<readonly SessionView[]> {
+    await this.writer.settled();
     this.tables.refresh();
     const views: SessionView[] = [];
     for (const place of walkActivity(
@@ -130,6 +134,7 @@ export class LmdbStore implements SessionStore, TurnStore, TurnArchive {
       skippedTotal: 0,
     };
     let left = call.limit ?? Number.POSITIVE_INFINITY;
+    await this.writer.settled();
     this.tables.refresh();
     for (const { scope, overCap } of pruneScopes(this.tables, call)) {
       let step: Pick<PruneStepResult, "after" | "overCap" | "done"> = { overCap, done: false };
@@ -158,11 +163,13 @@ export class LmdbStore implements SessionStore, TurnStore, TurnArchive {
   }
 
   async revision(): Promise<number> {
+    await this.writer.settled();
     this.tables.refresh();
     return this.tables.counters().revision;
   }
 
   async changes(after: number, limit: number): Promise<readonly Change[] | "gone"> {
+    await this.writer.settled();
     this.tables.refresh();
     if (after < this.tables.counters().changesGoneThrough) return "gone";
     const changes: Change[] = [];
@@ -342,10 +349,15 @@ export class LmdbStore implements SessionStore, TurnStore, TurnArchive {
     return listUsage(this.tables, call);
   }
 
-  /** Live rows in the store. */
+  /** Live rows in the store, and those that are in its log. */
   liveSessions(): number {
     this.tables.refresh();
-    return this.tables.counters().liveSessions;
+    let sessions = this.tables.counters().liveSessions;
+    for (const { row } of this.writer.uncommitted.views()) {
+      // The commit may have been, and nobody has been told.
+      if (this.tables.current(row.key) === undefined) sessions += 1;
+    }
+    return sessions;
   }
 
   /** That no event follows because none was journaled, and not because it has been deleted. */

@@ -11,10 +11,12 @@ import {
   type Where,
 } from "../../sessions/session-store.js";
 import type { TurnRow } from "../../turns/turn.js";
-import { decodeSession, decodeTurn, unsealJson } from "./codec.js";
+import { decodeSession, decodeTurn, sealJson, unsealJson } from "./codec.js";
+import type { Write } from "./redo.js";
 import { afterAll, type DatabaseName, databaseNames } from "./schema.js";
 
 export type Key = readonly (string | number | Buffer)[];
+export type StoredKey = Key | string | number;
 type Table = Database<Buffer, (string | number | Buffer)[] | string | number>;
 
 /** Store-wide counts. */
@@ -38,10 +40,12 @@ const noCounters: Counters = {
   liveSessions: 0,
 };
 
-export class Tables {
-  readonly #tables: Readonly<Record<DatabaseName, Table>>;
 const freeLane: LaneState = { queuedTurns: 0 };
 
+export class Tables {
+  readonly #tables: Readonly<Record<DatabaseName, Table>>;
+  /** While something is recorded. */
+  #writes: Write[] | undefined;
 
   constructor(
     readonly root: RootDatabase,
@@ -69,16 +73,38 @@ const freeLane: LaneState = { queuedTurns: 0 };
     this.root.resetReadTxn();
   }
 
-  get(table: DatabaseName, key: Key | string | number): Buffer | undefined {
+  get(table: DatabaseName, key: StoredKey): Buffer | undefined {
     return this.#tables[table].getBinary(mutable(key));
   }
 
-  put(table: DatabaseName, key: Key | string | number, value: Buffer): void {
+  put(table: DatabaseName, key: StoredKey, value: Buffer): void {
     this.#tables[table].putSync(mutable(key), value);
+    this.#writes?.push({ table, key, value });
   }
 
-  delete(table: DatabaseName, key: Key | string | number): void {
+  delete(table: DatabaseName, key: StoredKey): void {
     this.#tables[table].removeSync(mutable(key));
+    this.#writes?.push({ table, key });
+  }
+
+  /** What `act` writes, in order. */
+  record(act: () => void): readonly Write[] {
+    const writes: Write[] = [];
+    this.#writes = writes;
+    try {
+      act();
+    } finally {
+      this.#writes = undefined;
+    }
+    return writes;
+  }
+
+  /** Writes again what was recorded. */
+  apply(writes: readonly Write[]): void {
+    for (const { table, key, value } of writes) {
+      if (value === undefined) this.delete(table, key);
+      else this.put(table, key, value);
+    }
   }
 
   /** Keys that begin with a prefix, in order. */
@@ -141,6 +167,16 @@ const freeLane: LaneState = { queuedTurns: 0 };
       : { ...noCounters, ...(unsealJson(sealed, "meta") as Counters) };
   }
 
+  /** Number of the last record of the log that the store has. */
+  loggedThrough(): number {
+    const sealed = this.get("meta", "logged");
+    return sealed === undefined ? 0 : (unsealJson(sealed, "meta") as number);
+  }
+
+  noteLogged(number: number): void {
+    this.put("meta", "logged", sealJson(number));
+  }
+
   current(key: SessionKey): SessionRow | undefined {
     const sealed = this.get("sessions", sessionKey(key));
     return sealed === undefined ? undefined : decodeSession(key, sealed);
@@ -176,6 +212,7 @@ const freeLane: LaneState = { queuedTurns: 0 };
     return undefined;
   }
 
+  /** One look-up, and a second one only where the row says that there is something to find. */
   view(row: SessionRow): SessionView {
     const isFree = row.archived === "rotated" || row.laneUsed !== true;
     return { row, lane: isFree ? freeLane : this.lane(row.key) };
@@ -311,6 +348,6 @@ export function decodeNumber(value: Buffer): number {
   return value.readDoubleLE(0);
 }
 
-function mutable(key: Key | string | number): (string | number | Buffer)[] | string | number {
+function mutable(key: StoredKey): (string | number | Buffer)[] | string | number {
   return typeof key === "object" ? [...key] : key;
 }

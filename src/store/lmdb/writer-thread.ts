@@ -1,20 +1,41 @@
-/** The thread that owns the write transactions. */
-import { parentPort, workerData } from "node:worker_threads";
+/** The thread that owns the write transactions. Between batches it sleeps, in an open transaction or without one. */
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { open } from "lmdb";
-import { type CommandCall, runBatch } from "./commands.js";
+import { type Batch, type BatchDone, Committer } from "./committer.js";
+import { RedoLog } from "./redo-log.js";
 import { environmentOptions } from "./schema.js";
 import { Tables } from "./tables.js";
 import type { WriterThreadData } from "./writer.js";
 
-const { path, instance } = workerData as WriterThreadData;
+/** Commands of one batch, but for those that came together. */
+const mostCommands = 1024;
+
+const { path, instance, storeId, posted } = workerData as WriterThreadData;
+const port = parentPort as MessagePort;
 const root = open(environmentOptions(path));
 const tables = new Tables(root, path);
+const committer = new Committer({ tables, instance, log: RedoLog.open(path, storeId) });
 
-parentPort?.on("message", async (message: readonly CommandCall[] | "close") => {
-  if (message === "close") {
-    await root.close();
-    parentPort?.close();
-    return;
+let closing = false;
+for (let batch = next(); batch !== undefined; batch = next()) committer.work(batch, next, answer);
+committer.close();
+await root.close();
+port.close();
+
+function answer(done: BatchDone): void {
+  port.postMessage(done);
+}
+
+/** All that has been posted, once there is anything; undefined: nothing comes any more. */
+function next(): Batch | undefined {
+  const batch: Batch[number][] = [];
+  while (!closing && batch.length < mostCommands) {
+    const seen = Atomics.load(posted, 0);
+    const received = receiveMessageOnPort(port) as { message: Batch | "close" } | undefined;
+    if (received?.message === "close") closing = true;
+    else if (received !== undefined) batch.push(...received.message);
+    else if (batch.length > 0) break;
+    else Atomics.wait(posted, 0, seen);
   }
-  parentPort?.postMessage(runBatch(tables, instance, message));
-});
+  return batch.length === 0 ? undefined : batch;
+}

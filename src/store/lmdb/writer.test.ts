@@ -1,54 +1,122 @@
 import { describe, expect, it } from "vitest";
-import type { CommandAnswer, CommandCall } from "./commands.js";
+import type { CommandAnswer } from "./commands.js";
+import type { Batch, BatchDone } from "./committer.js";
 import { OwnershipLost } from "./owner.js";
 import { type BatchRunner, Writer } from "./writer.js";
 
-/** A runner whose batches end when the test says so. */
+/** A runner whose batches end, in order, when the test says so. */
 function stepped() {
-  const batches: (readonly CommandCall[])[] = [];
-  let answer: ((answers: readonly CommandAnswer[]) => void) | undefined;
+  const batches: Batch[] = [];
+  const running: ((done: BatchDone) => void)[] = [];
   const runner: BatchRunner = {
     run: (batch) => {
-      expect(answer).toBeUndefined();
       batches.push(batch);
-      return new Promise((resolve) => {
-        answer = resolve;
-      });
+      return new Promise((resolve) => running.push(resolve));
     },
     close: async () => {},
   };
   const lost: Error[] = [];
+  const end = async (answers: readonly CommandAnswer[], committed: boolean) => {
+    running.shift()?.({ answers, committed });
+    await settled();
+  };
   return {
     batches,
     lost,
     writer: new Writer(runner, (error) => lost.push(error)),
-    async answer(...answers: readonly CommandAnswer[]): Promise<void> {
-      const resolve = answer;
-      answer = undefined;
-      resolve?.(answers);
-      await settled();
-    },
+    answer: (...answers: readonly CommandAnswer[]) => end(answers, true),
+    /** In the log alone. */
+    log: (...answers: readonly CommandAnswer[]) => end(answers, false),
   };
 }
 
-/** All that only waits for promises has happened. */
-const settled = () => new Promise((resolve) => setImmediate(resolve));
+/** All that only waits for promises, or for the end of a round, has happened. */
+const settled = async () => {
+  for (let round = 0; round < 3; round++) await new Promise((resolve) => setImmediate(resolve));
+};
 const done: CommandAnswer = { value: true };
 
+/** The answer to a reservation of a key that nobody had. */
+function created(externalId: string) {
+  const row = {
+    key: { scope: "acme", externalId, provider: "echo" },
+    sessionId: `id of ${externalId}`,
+    aliases: [{ id: `alias of ${externalId}`, kind: "platform" }],
+  };
+  return { value: { kind: "reserved", outcome: "CREATED", view: { row, lane: { queuedTurns: 0 } } } };
+}
+
 describe("the writer", () => {
-  it("starts at once when it is idle, and then takes all that gathered meanwhile, one batch at a time", async () => {
+  it("hands over together what is asked for in one round of the event loop, and waits for nothing", async () => {
     const { writer, batches, answer } = stepped();
     const heartbeat = (atMs: number) => writer.run("heartbeat", atMs);
-    const all = [heartbeat(1)];
+    const all = [heartbeat(1), heartbeat(2)];
     await settled();
-    all.push(heartbeat(2));
+    all.push(heartbeat(3));
     await settled();
-    all.push(heartbeat(3), heartbeat(4));
-    expect(batches.map((batch) => batch.map(({ input }) => input))).toEqual([[1]]);
+    expect(batches.map((batch) => batch.map(({ input }) => input))).toEqual([[1, 2], [3]]);
+    await answer(done, done);
     await answer(done);
-    expect(batches.map((batch) => batch.map(({ input }) => input))).toEqual([[1], [2, 3, 4]]);
-    await answer(done, done, done);
     await Promise.all(all);
+  });
+
+  it("knows the sessions that are in the log alone until something is committed", async () => {
+    const { writer, batches, log, answer } = stepped();
+    const { uncommitted } = writer;
+    const key = { scope: "acme", externalId: "one", provider: "echo" };
+    const reserved = writer.run("reserve", {} as never);
+    await settled();
+    await log(created("one"));
+    await reserved;
+    expect(uncommitted.byKey(key)?.row.sessionId).toBe("id of one");
+    expect(uncommitted.byKey({ ...key, externalId: "two" })).toBeUndefined();
+    const owns = (kind: "session-id" | "alias" | "native-id" | "short-id", id: string) =>
+      uncommitted.mayOwn({ kind, id });
+    expect([owns("session-id", "id of one"), owns("alias", "alias of one")]).toEqual([true, true]);
+    expect([owns("native-id", "other"), owns("short-id", "12345678")]).toEqual([false, true]);
+
+    const settle = writer.settled();
+    await settled();
+    expect(batches.at(-1)).toEqual([{ name: "settle", input: undefined }]);
+    await answer(done);
+    await settle;
+    expect([uncommitted.size, uncommitted.byKey(key), owns("alias", "alias of one")]).toEqual([
+      0,
+      undefined,
+      false,
+    ]);
+    await writer.settled();
+    expect(batches).toHaveLength(2);
+  });
+
+  it("has what is in the log alone committed by itself", async () => {
+    const { writer, batches, log, answer } = stepped();
+    const reserved = writer.run("reserve", {} as never);
+    await settled();
+    await log(created("one"));
+    await reserved;
+    await expect.poll(() => batches.length).toBe(2);
+    expect(batches.at(-1)).toEqual([{ name: "settle", input: undefined }]);
+    // It fails, and is tried again.
+    await log({ failure: { kind: "full", message: "the disk is full" } });
+    await expect.poll(() => batches.length).toBe(3);
+    await answer(done);
+    expect(writer.uncommitted.size).toBe(0);
+  });
+
+  it("wakes those who watch at a commit, and not before", async () => {
+    const { writer, log, answer } = stepped();
+    const woken: string[] = [];
+    const watching = writer.written(new AbortController().signal).then(() => woken.push("written"));
+    const calls = [writer.run("reserve", {} as never)];
+    await settled();
+    calls.push(writer.run("reserve", {} as never));
+    await settled();
+    await log(created("one"));
+    expect(woken).toEqual([]);
+    await answer(created("two"));
+    expect(woken).toEqual(["written"]);
+    await Promise.all([...calls, watching]);
   });
 
   it("gives each command its own answer", async () => {

@@ -1,34 +1,41 @@
 /**
- * The one place that writes. Commands that arrive while a batch is being
- * committed wait and become the next batch: one fsync for all of them.
+ * The one place that writes. What is asked for in one round of the event loop
+ * is handed over together; what gathers while a batch is being done becomes the
+ * next batch.
  */
 import { Worker } from "node:worker_threads";
 import { BrokerError } from "../../errors.js";
-import {
-  type CommandAnswer,
-  type CommandCall,
-  type CommandFailure,
-  type CommandInput,
-  type CommandName,
-  type CommandOutput,
-  runBatch,
+import type { Reserved } from "../../sessions/session-store.js";
+import type {
+  CommandAnswer,
+  CommandCall,
+  CommandFailure,
+  CommandInput,
+  CommandName,
+  CommandOutput,
 } from "./commands.js";
+import { type Batch, type BatchDone, Committer } from "./committer.js";
 import { compiledSibling } from "./compiled.js";
 import { OwnershipLost } from "./owner.js";
 import type { Tables } from "./tables.js";
+import { Uncommitted } from "./uncommitted.js";
 
-/** Runs one batch and answers each command in order. */
+/** Runs batches in order, and answers them in order. */
 export interface BatchRunner {
-  run(batch: readonly CommandCall[]): Promise<readonly CommandAnswer[]>;
+  run(batch: Batch): Promise<BatchDone>;
   close(): Promise<void>;
 }
 
 export interface WriterThreadData {
   readonly path: string;
   readonly instance: string;
+  readonly storeId: string;
+  /** Changes with each message, and wakes the thread. */
+  readonly posted: Int32Array;
 }
 
-const maxBatch = 1024;
+/** What is in the log alone is committed after this, if nothing else commits it. */
+const holdMs = 10;
 
 interface Waiting {
   readonly call: CommandCall;
@@ -37,9 +44,13 @@ interface Waiting {
 }
 
 export class Writer {
+  /** New sessions that readers of the store do not see. */
+  readonly uncommitted = new Uncommitted();
   #waiting: Waiting[] = [];
-  #running: Promise<void> | undefined;
+  #running = 0;
+  #idle: (() => void) | undefined;
   #closing = false;
+  #settling = false;
   readonly #watchers = new Set<() => void>();
 
   constructor(
@@ -47,7 +58,7 @@ export class Writer {
     /** Called once if the store can no longer be written by this process. */
     private readonly onLost: (error: Error) => void,
     /** Told of each batch that is on disk. */
-    private readonly onCommitted: (commands: number, tookMs: number) => void = () => {},
+    private readonly onWritten: (commands: number, tookMs: number) => void = () => {},
   ) {}
 
   run<N extends CommandName>(name: N, input: CommandInput<N>): Promise<CommandOutput<N>> {
@@ -55,7 +66,12 @@ export class Writer {
     return Promise.reject(new BrokerError("STORE_BUSY", "the store is being closed"));
   }
 
-  /** Resolves after the next batch, or when the signal aborts. */
+  /** Resolves once readers of the store see all that was answered. */
+  async settled(): Promise<void> {
+    if (this.uncommitted.size > 0) await this.run("settle", undefined);
+  }
+
+  /** Resolves after the next commit, or when the signal aborts. */
   async written(signal: AbortSignal): Promise<void> {
     if (signal.aborted) return;
     await new Promise<void>((resolve) => {
@@ -73,39 +89,62 @@ export class Writer {
   async close(release: boolean): Promise<void> {
     this.#closing = true;
     if (release) await this.#enqueue("release", undefined).catch(() => {});
-    await this.#running;
+    if (this.#running > 0 || this.#waiting.length > 0) {
+      await new Promise<void>((resolve) => {
+        this.#idle = resolve;
+      });
+    }
     await this.runner.close();
   }
 
   #enqueue<N extends CommandName>(name: N, input: CommandInput<N>): Promise<CommandOutput<N>> {
     return new Promise((resolve, reject) => {
+      if (this.#waiting.length === 0) setImmediate(() => void this.#handOver());
       this.#waiting.push({ call: { name, input }, resolve: resolve as (value: unknown) => void, reject });
-      this.#running ??= this.#drain();
     });
   }
 
-  #wakeWatchers(): void {
-    for (const wake of [...this.#watchers]) wake();
+  async #handOver(): Promise<void> {
+    const batch = this.#waiting;
+    this.#waiting = [];
+    this.#running += 1;
+    const handedOverMs = performance.now();
+    try {
+      const done = await this.runner.run(batch.map(({ call }) => call));
+      this.onWritten(batch.length, performance.now() - handedOverMs);
+      this.#note(done);
+      for (const [index, waiting] of batch.entries()) this.#settle(waiting, done.answers[index]);
+    } catch (error) {
+      const failure = error instanceof Error ? error : new Error(String(error));
+      for (const { reject } of batch) reject(failure);
+      this.onLost(failure);
+    }
+    this.#running -= 1;
+    if (this.#running === 0 && this.#waiting.length === 0) this.#idle?.();
   }
 
-  async #drain(): Promise<void> {
-    // What is asked for in the same turn of the event loop goes into one batch.
-    await Promise.resolve();
-    while (this.#waiting.length > 0) {
-      const batch = this.#waiting.splice(0, maxBatch);
-      const handedOverMs = performance.now();
-      try {
-        const answers = await this.runner.run(batch.map(({ call }) => call));
-        this.onCommitted(batch.length, performance.now() - handedOverMs);
-        this.#wakeWatchers();
-        for (const [index, waiting] of batch.entries()) this.#settle(waiting, answers[index]);
-      } catch (error) {
-        const failure = error instanceof Error ? error : new Error(String(error));
-        for (const { reject } of batch) reject(failure);
-        this.onLost(failure);
-      }
+  /** Before anybody is answered: what is said next must know it. */
+  #note({ answers, committed }: BatchDone): void {
+    if (committed) {
+      this.uncommitted.clear();
+      for (const wake of [...this.#watchers]) wake();
+      return;
     }
-    this.#running = undefined;
+    for (const answer of answers) {
+      const reserved = "value" in answer ? (answer.value as Reserved) : undefined;
+      if (reserved?.kind === "reserved") this.uncommitted.add(reserved.view);
+    }
+    if (this.uncommitted.size > 0) this.#settleSoon();
+  }
+
+  #settleSoon(): void {
+    if (this.#settling || this.#closing) return;
+    this.#settling = true;
+    setTimeout(() => {
+      this.#settling = false;
+      // A full disk passes; the sessions are in the log, and the next command commits them.
+      this.settled().catch(() => this.#settleSoon());
+    }, holdMs);
   }
 
   #settle({ resolve, reject }: Waiting, answer: CommandAnswer | undefined): void {
@@ -133,21 +172,27 @@ export class Writer {
 }
 
 /** Runs batches in a thread of its own, so that waiting for the disk blocks nobody. */
-export function threadRunner(data: WriterThreadData): BatchRunner {
-  const worker = new Worker(compiledSibling("writer-thread"), { workerData: data });
-  let current:
-    | { resolve: (answers: readonly CommandAnswer[]) => void; reject: (error: Error) => void }
-    | undefined;
+export function threadRunner(data: Omit<WriterThreadData, "posted">): BatchRunner {
+  const posted = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+  const worker = new Worker(compiledSibling("writer-thread"), { workerData: { ...data, posted } });
+  const post = (message: Batch | "close") => {
+    worker.postMessage(message);
+    Atomics.add(posted, 0, 1);
+    Atomics.notify(posted, 0);
+  };
+  const running: Running[] = [];
   let failure: Error | undefined;
   const fail = (error: Error) => {
     failure ??= error;
-    current?.reject(failure);
-    current = undefined;
+    for (const { reject } of running.splice(0)) reject(failure);
   };
-  worker.on("message", (answers: readonly CommandAnswer[]) => {
-    const waiting = current;
-    current = undefined;
-    waiting?.resolve(answers);
+  worker.on("message", ({ answers, committed }: BatchDone) => {
+    // The thread takes batches together that came while it was busy.
+    for (let from = 0; from < answers.length; ) {
+      const { commands, resolve } = running.shift() as Running;
+      resolve({ answers: answers.slice(from, from + commands), committed });
+      from += commands;
+    }
   });
   worker.on("error", fail);
   worker.on("exit", (code) => fail(new Error(`the writing thread ended with code ${code}`)));
@@ -155,22 +200,39 @@ export function threadRunner(data: WriterThreadData): BatchRunner {
     run: (batch) =>
       new Promise((resolve, reject) => {
         if (failure !== undefined) return reject(failure);
-        current = { resolve, reject };
-        worker.postMessage(batch);
+        running.push({ commands: batch.length, resolve, reject });
+        post(batch);
       }),
     close: async () => {
       if (failure !== undefined) return;
       const ended = new Promise((resolve) => worker.once("exit", resolve));
-      worker.postMessage("close");
+      post("close");
       await ended;
     },
   };
 }
 
+interface Running {
+  readonly commands: number;
+  readonly resolve: (done: BatchDone) => void;
+  readonly reject: (error: Error) => void;
+}
+
 /** Runs batches in the calling thread: for tools that serve nobody meanwhile. */
 export function inlineRunner(tables: Tables, instance: string): BatchRunner {
+  const committer = new Committer({ tables, instance });
   return {
-    run: async (batch) => runBatch(tables, instance, batch),
+    run: async (batch) => {
+      let done: BatchDone = { answers: [], committed: false };
+      committer.work(
+        batch,
+        () => undefined,
+        (each) => {
+          done = each;
+        },
+      );
+      return done;
+    },
     close: async () => {},
   };
 }
