@@ -10,3 +10,9 @@ export interface SessionKey {
 export function keyText(key: SessionKey): string {
   return `${key.scope}\n${key.provider}\n${key.externalId}`;
 }
+
+/** The key of which `keyText` made the text. */
+export function keyOfText(text: string): SessionKey {
+  const [scope = "", provider = "", externalId = ""] = text.split("\n");
+  return { scope, externalId, provider };
+}

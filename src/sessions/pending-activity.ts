@@ -4,7 +4,7 @@
  * most once in a while for each session, and counts meanwhile.
  */
 import { setImmediate } from "node:timers/promises";
-import { keyText, type SessionKey } from "./key.js";
+import { keyOfText, keyText, type SessionKey } from "./key.js";
 import type { SessionRow } from "./session.js";
 import type { Activity } from "./session-store.js";
 
@@ -17,40 +17,40 @@ type Touch = (due: readonly Activity[]) => Promise<void>;
 /** A session as it is being written; it may be used again meanwhile. */
 type Noted = Activity & { readonly name: string };
 
-/** Changed in place: most sessions are used again before it is written. */
-interface Pending {
-  readonly key: SessionKey;
-  atMs: number;
-  delayMs: number;
-  dueAtMs: number;
-}
-
+/**
+ * By the name of the session's key, each with a place in arrays of numbers: there
+ * may be very many for a minute, and objects would be looked at by every full
+ * collection of memory.
+ */
 export class PendingActivity {
-  readonly #pending = new Map<string, Pending>();
+  readonly #places = new Map<string, number>();
+  #free: number[] = [];
+  #atMs = new Float64Array(64);
+  #delayMs = new Float64Array(64);
+  #dueAtMs = new Float64Array(64);
 
   /** The session was used now. */
   note(row: SessionRow, idleMs: number | undefined, nowMs: number): void {
     if (nowMs <= row.lastActivityMs) return;
     const name = keyText(row.key);
     const delayMs = Math.min(longestDelayMs, (idleMs ?? Number.POSITIVE_INFINITY) / 10);
-    const noted = this.#pending.get(name);
-    if (noted === undefined) {
-      const dueAtMs = Math.max(nowMs, row.lastActivityMs + delayMs);
-      this.#pending.set(name, { key: row.key, atMs: nowMs, delayMs, dueAtMs });
-    } else {
-      noted.atMs = nowMs;
-      noted.delayMs = delayMs;
+    let place = this.#places.get(name);
+    if (place === undefined) {
+      place = this.#take(name);
+      this.#dueAtMs[place] = Math.max(nowMs, row.lastActivityMs + delayMs);
     }
+    this.#atMs[place] = nowMs;
+    this.#delayMs[place] = delayMs;
   }
 
   of(key: SessionKey): number | undefined {
-    return this.#pending.get(keyText(key))?.atMs;
+    const place = this.#places.get(keyText(key));
+    return place === undefined ? undefined : this.#atMs[place];
   }
 
   /** Writes everything with one call. It counts until it is on disk, and is tried again if it fails. */
   async write(touch: Touch): Promise<void> {
-    const all = Array.from(this.#pending, ([name, { key, atMs }]) => ({ name, key, atMs }));
-    await this.#write(all, touch);
+    await this.#write(Array.from(this.#places, this.#noted), touch);
   }
 
   /**
@@ -60,9 +60,9 @@ export class PendingActivity {
   async writeDue(touch: Touch, nowMs: number): Promise<void> {
     let due: Noted[] = [];
     let looked = 0;
-    const { size } = this.#pending;
-    for (const [name, { key, atMs, dueAtMs }] of this.#pending) {
-      if (dueAtMs <= nowMs) due.push({ name, key, atMs });
+    const { size } = this.#places;
+    for (const entry of this.#places) {
+      if (numberAt(this.#dueAtMs, entry[1]) <= nowMs) due.push(this.#noted(entry));
       if (due.length === atATime) {
         await this.#write(due, touch);
         due = [];
@@ -79,10 +79,42 @@ export class PendingActivity {
     if (due.length === 0) return;
     await touch(due.map(({ key, atMs }) => ({ key, atMs })));
     for (const { name, atMs } of due) {
-      const noted = this.#pending.get(name);
-      if (noted === undefined) continue;
-      if (noted.atMs === atMs) this.#pending.delete(name);
-      else noted.dueAtMs = atMs + noted.delayMs;
+      const place = this.#places.get(name);
+      if (place === undefined) continue;
+      if (this.#atMs[place] === atMs) this.#release(name, place);
+      else this.#dueAtMs[place] = atMs + numberAt(this.#delayMs, place);
     }
   }
+
+  #noted = ([name, place]: readonly [string, number]): Noted => ({
+    name,
+    key: keyOfText(name),
+    atMs: numberAt(this.#atMs, place),
+  });
+
+  #take(name: string): number {
+    const place = this.#free.pop() ?? this.#places.size;
+    if (place === this.#atMs.length) {
+      this.#atMs = doubled(this.#atMs);
+      this.#delayMs = doubled(this.#delayMs);
+      this.#dueAtMs = doubled(this.#dueAtMs);
+    }
+    this.#places.set(name, place);
+    return place;
+  }
+
+  #release(name: string, place: number): void {
+    this.#places.delete(name);
+    this.#free.push(place);
+  }
+}
+
+function doubled(numbers: Float64Array<ArrayBuffer>): Float64Array<ArrayBuffer> {
+  const more = new Float64Array(2 * numbers.length);
+  more.set(numbers);
+  return more;
+}
+
+function numberAt(numbers: Float64Array, place: number): number {
+  return numbers[place] ?? 0;
 }
