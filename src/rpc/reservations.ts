@@ -48,6 +48,9 @@ export interface ReservationDeps {
   readonly onReserved: (outcome: ReservationOutcome) => void;
 }
 
+/** What a reservation is judged by, besides what is stored. */
+type Moment = Pick<ReserveCall, "clockBelieved" | "nowMs" | "pendingActivityMs">;
+
 export class Reservations {
   constructor(private readonly deps: ReservationDeps) {}
 
@@ -59,23 +62,36 @@ export class Reservations {
       ...(request.sessionId === "" ? {} : { sessionId: request.sessionId }),
       ...(request.expectedGeneration === undefined ? {} : { expectedGeneration: request.expectedGeneration }),
     };
-    const call = this.callOf(reservation, idempotencyOf(request));
-    const reserved = (await this.#fromRead(call)) ?? (await this.#fromStore(call));
-    return this.#answer(canonical, call, reserved);
+    const idempotency = idempotencyOf(request);
+    const moment = this.#momentOf(reservation);
+    const reserved =
+      (idempotency === undefined ? await this.#fromRead(reservation, moment) : undefined) ??
+      (await this.#fromStore(this.#callAt(moment, reservation, idempotency)));
+    return this.#answer(canonical, reservation, moment, reserved);
   }
 
   /** A reservation as the store takes it. */
-  callOf(reservation: Reservation, idempotency?: IdempotencyKey): ReserveCall {
-    const pendingActivityMs = this.deps.activity.of(reservation.key);
+  callOf(reservation: Reservation): ReserveCall {
+    return this.#callAt(this.#momentOf(reservation), reservation);
+  }
+
+  #callAt(moment: Moment, reservation: Reservation, idempotency?: IdempotencyKey): ReserveCall {
     return {
+      ...moment,
       reservation,
-      clockBelieved: this.deps.clockGuard.believed(),
-      nowMs: this.deps.clock.now(),
       newSessionId: this.deps.newSessionId(),
       sessionsPerScope: this.deps.settings.limits.sessionsPerScope,
-      ...(pendingActivityMs === undefined ? {} : { pendingActivityMs }),
       ...(idempotency === undefined ? {} : { idempotency }),
     };
+  }
+
+  #momentOf({ key }: Reservation): Moment {
+    const pendingActivityMs = this.deps.activity.of(key);
+    const clockBelieved = this.deps.clockGuard.believed();
+    const nowMs = this.deps.clock.now();
+    return pendingActivityMs === undefined
+      ? { clockBelieved, nowMs }
+      : { clockBelieved, nowMs, pendingActivityMs };
   }
 
   /** Tells of the reservation that a turn was admitted with. */
@@ -100,26 +116,20 @@ export class Reservations {
   }
 
   /** The answer, if it changes no row; undefined if the store has to decide. */
-  async #fromRead(call: ReserveCall): Promise<Reserved | undefined> {
-    if (call.idempotency !== undefined) return undefined;
-    const view = await this.deps.store.byKey(call.reservation.key);
-    if (view === undefined) {
-      return call.reservation.internal ? { kind: "ephemeral", sessionId: call.newSessionId } : undefined;
-    }
-    const busyTurnId = view.lane.runningTurnId ?? (view.lane.queuedTurns > 0 ? "waiting" : undefined);
-    const { clockBelieved, nowMs, newSessionId, pendingActivityMs } = call;
-    const decision = decideReservation(call.reservation, {
+  async #fromRead(reservation: Reservation, moment: Moment): Promise<Reserved | undefined> {
+    const view = await this.deps.store.byKey(reservation.key);
+    if (view === undefined) return reservation.internal ? this.#ephemeral() : undefined;
+    const decision = decideReservation(reservation, {
+      ...moment,
       row: view.row,
-      clockBelieved,
-      nowMs,
-      newSessionId,
+      // What would have a new id is decided once more, by the store.
+      newSessionId: "",
       newRecordNo: 0,
-      pendingActivityMs,
-      busyTurnId,
+      busyTurnId: view.lane.runningTurnId ?? (view.lane.queuedTurns > 0 ? "waiting" : undefined),
     });
     switch (decision.kind) {
       case "ephemeral":
-        return decision;
+        return this.#ephemeral();
       case "existing":
       case "explicit": {
         if (decision.write) return undefined;
@@ -136,7 +146,16 @@ export class Reservations {
     }
   }
 
-  #answer(canonical: CanonicalKey, call: ReserveCall, reserved: Reserved): ReserveResponse {
+  #ephemeral(): Reserved {
+    return { kind: "ephemeral", sessionId: this.deps.newSessionId() };
+  }
+
+  #answer(
+    canonical: CanonicalKey,
+    { internal }: Reservation,
+    { nowMs }: Moment,
+    reserved: Reserved,
+  ): ReserveResponse {
     if (reserved.kind === "refused") throw refusalError(reserved);
     this.deps.onReserved(reserved.kind === "reserved" ? reserved.outcome : "EPHEMERAL");
     if (reserved.kind === "ephemeral") {
@@ -151,7 +170,7 @@ export class Reservations {
       });
     }
     const { view } = reserved;
-    if (!call.reservation.internal) this.#noteActivity(view, canonical, call.nowMs);
+    if (!internal) this.#noteActivity(view, canonical, nowMs);
     return {
       $typeName: "sessionbroker.v1.ReserveResponse",
       session: sessionMessage(view, canonical.identity),
