@@ -99,7 +99,7 @@ describe("the writer", () => {
     expect(batches.at(-1)).toEqual([{ name: "settle", input: undefined }]);
     // It fails, and is tried again.
     await log({ failure: { kind: "full", message: "the disk is full" } });
-    await expect.poll(() => batches.length).toBe(3);
+    await expect.poll(() => batches.length, { timeout: 10_000 }).toBe(3);
     await answer(done);
     expect(writer.uncommitted.size).toBe(0);
   });

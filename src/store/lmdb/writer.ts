@@ -36,6 +36,8 @@ export interface WriterThreadData {
 
 /** What is in the log alone is committed after this, if nothing else commits it. */
 const holdMs = 10;
+/** And tried again after this, if the disk is full. */
+const retryMs = 1_000;
 
 interface Waiting {
   readonly call: CommandCall;
@@ -137,14 +139,14 @@ export class Writer {
     if (this.uncommitted.size > 0) this.#settleSoon();
   }
 
-  #settleSoon(): void {
+  #settleSoon(afterMs = holdMs): void {
     if (this.#settling || this.#closing) return;
     this.#settling = true;
     setTimeout(() => {
       this.#settling = false;
-      // A full disk passes; the sessions are in the log, and the next command commits them.
-      this.settled().catch(() => this.#settleSoon());
-    }, holdMs);
+      // Nothing is lost meanwhile: the sessions are in the log.
+      this.settled().catch(() => this.#settleSoon(retryMs));
+    }, afterMs);
   }
 
   #settle({ resolve, reject }: Waiting, answer: CommandAnswer | undefined): void {
