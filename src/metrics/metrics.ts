@@ -1,5 +1,6 @@
 /** Every metric of the broker. docs/metrics.md tells people what they mean. */
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import { SlotCounter, SlotHistogram } from "./slots.js";
 
 /** What is asked of the broker each time that metrics are read. */
 export interface MetricsState {
@@ -75,23 +76,32 @@ export function defineMetrics(registry: Registry, state: MetricsState) {
   );
 
   return {
-    rpcs: counter("session_broker_rpcs_total", "RPCs that have ended", "method", "code"),
-    rpcSeconds: histogram(
-      "session_broker_rpc_duration_seconds",
-      "From request to last message",
+    rpcs: new SlotCounter({
+      name: "session_broker_rpcs_total",
+      help: "RPCs that have ended",
+      labelNames: ["method", "code"],
+      registers,
+    }),
+    rpcSeconds: new SlotHistogram(
+      {
+        name: "session_broker_rpc_duration_seconds",
+        help: "From request to last message",
+        labelNames: ["method"],
+        registers,
+      },
       rpcBuckets,
-      "method",
     ),
     rpcErrors: counter(
       "session_broker_rpc_errors_total",
       "RPCs that failed for a reason of the error table",
       "reason",
     ),
-    reservations: counter(
-      "session_broker_reservations_total",
-      "Answers of Reserve and admitted turns",
-      "outcome",
-    ),
+    reservations: new SlotCounter({
+      name: "session_broker_reservations_total",
+      help: "Answers of Reserve and admitted turns",
+      labelNames: ["outcome"],
+      registers,
+    }),
     rotations: counter("session_broker_rotations_total", "Sessions that took the place of another", "reason"),
     pruned: counter("session_broker_pruned_sessions_total", "Sessions cleared away", "action"),
     turns: counter("session_broker_turns_total", "Turns that have ended", "provider", "ending"),

@@ -33,13 +33,13 @@ export class MetricsRecorder {
   }
 
   rpcEnded({ method, code, reason, seconds }: EndedRpc): void {
-    this.#metrics.rpcs.inc({ method, code });
-    if (seconds !== undefined) this.#metrics.rpcSeconds.observe({ method }, seconds);
+    this.#metrics.rpcs.inc(method, code);
+    if (seconds !== undefined) this.#metrics.rpcSeconds.observe(method, seconds);
     if (reason !== undefined) this.#metrics.rpcErrors.inc({ reason: reason.toLowerCase() });
   }
 
   reserved(outcome: ReservationOutcome): void {
-    this.#metrics.reservations.inc({ outcome: outcome.toLowerCase() });
+    this.#metrics.reservations.inc(outcomeLabels[outcome]);
   }
 
   rotated(reason: RotationReason): void {
@@ -103,8 +103,7 @@ export class MetricsRecorder {
   #showZeros(): void {
     const { rotations, reservations, pruned, turns } = this.#metrics;
     for (const reason of ["idle", "daily", "explicit_reset", "pruned"]) rotations.inc({ reason }, 0);
-    for (const outcome of ["created", "existing", "rotated", "explicit", "ephemeral"])
-      reservations.inc({ outcome }, 0);
+    for (const outcome of Object.values(outcomeLabels)) reservations.show(outcome);
     for (const action of ["archived", "purged"]) pruned.inc({ action }, 0);
     for (const provider of this.#providers) {
       for (const ending of ["completed", "failed", "cancelled", "interrupted"])
@@ -112,6 +111,14 @@ export class MetricsRecorder {
     }
   }
 }
+
+const outcomeLabels: Readonly<Record<ReservationOutcome, string>> = {
+  CREATED: "created",
+  EXISTING: "existing",
+  ROTATED: "rotated",
+  EXPLICIT: "explicit",
+  EPHEMERAL: "ephemeral",
+};
 
 function failureCode({ ending }: TurnRow): string {
   try {
