@@ -121,8 +121,9 @@ async function openDoors(
   const services = [SessionBroker, Health, ServerReflection, ServerReflectionAlpha];
   const onUnexpected = (method: string, error: unknown) =>
     log.error({ method, err: error }, "a request failed unexpectedly");
-  // Whom the header of a request was let in for: a token is looked up once.
-  const seen = new WeakMap<RequestHead, Caller>();
+  // Whom the header of the last request was let in for. Its context is made before another
+  // request is looked at, so that a token is looked up once.
+  let seen: { readonly request: RequestHead; readonly caller: Caller } | undefined;
   const options: ConnectNodeAdapterOptions = {
     routes: (router) => {
       service(router);
@@ -138,10 +139,13 @@ async function openDoors(
     // A misspelt field is told instead of being passed over.
     jsonOptions: { ignoreUnknownFields: false },
     readMaxBytes: settings.limits.messageBytes,
-    contextValues: (request) =>
-      createContextValues()
+    contextValues(request) {
+      const caller = seen?.request === request ? seen.caller : undefined;
+      seen = undefined;
+      return createContextValues()
         .set(certificateSubjectKey, () => certificateSubject(request))
-        .set(seenCallerKey, seen.get(request)),
+        .set(seenCallerKey, caller);
+    },
     shutdownSignal,
   };
   const complete = withRefusedBodies(
@@ -156,7 +160,7 @@ async function openDoors(
       authorization,
       certificateSubject: () => certificateSubject(request),
     });
-    if (caller !== undefined) seen.set(request, caller);
+    seen = caller && { request, caller };
     return caller !== undefined;
   };
   const handler = refuseUnknownCallers(complete, served.handler, isKnownCaller);

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { type HostFacts, judgeHost, reachableAddresses } from "./host-guard.js";
+import type { RequestHead } from "./handler.js";
+import { type HostFacts, judgeHost, judgeRequest, reachableAddresses } from "./host-guard.js";
 
 const rules = { hosts: ["broker.lan", "192.0.2.7", "2001:db8::7"], origins: ["https://app.example.com"] };
 
@@ -76,6 +77,44 @@ describe("judgeHost", () => {
       isKnownCaller: () => true,
     };
     expect(judgeHost(facts, () => ({ hosts: [], origins: ["null"] })).allowed).toBe(false);
+  });
+});
+
+describe("judgeRequest", () => {
+  const judge = (headers: RequestHead["headers"], hosts = rules.hosts) =>
+    judgeRequest(
+      { headers } as RequestHead,
+      () => ({ ...rules, hosts }),
+      () => false,
+    ).allowed;
+
+  it.each([
+    [{ host: "broker.lan:443" }, true],
+    [{ ":authority": "broker.lan:443" }, true],
+    [{ host: "evil.example" }, false],
+    [{ ":authority": "evil.example" }, false],
+    [{ host: "broker.lan", ":authority": "evil.example" }, false],
+    [{ host: "evil.example", ":authority": "broker.lan" }, false],
+    [{ host: "broker.lan", origin: "https://app.example.com" }, true],
+    [{ host: "broker.lan", origin: "https://evil.example" }, false],
+    [{ host: "evil.example", origin: "https://app.example.com" }, false],
+    [{}, false],
+  ])("%j: %j", (headers, allowed) => {
+    expect(judge(headers)).toBe(allowed);
+    expect(judge(headers)).toBe(allowed);
+  });
+
+  it("goes by the rules of the moment", () => {
+    const hosts = (names: string[]) => judge({ host: "new.lan:7410" }, names);
+    expect([hosts([]), hosts(["New.lan"]), hosts([])]).toEqual([false, true, false]);
+  });
+
+  it("knows each of many names", () => {
+    for (let n = 0; n < 1_000; n++) {
+      expect(judge({ host: `Host-${n}.lan:${n}` }, [`host-${n % 2 === 0 ? n : "none"}.lan`])).toBe(
+        n % 2 === 0,
+      );
+    }
   });
 });
 

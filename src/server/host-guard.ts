@@ -75,10 +75,13 @@ export function judgeRequest(
   isKnownCaller: (request: RequestHead) => boolean,
 ): HostVerdict {
   const { headers } = request;
-  const { host, origin } = headers;
+  const { host, origin, ":authority": authority } = headers;
+  // What nearly all requests are like.
+  if (origin === undefined && authority === undefined && host !== undefined && isOurs(hostName(host), rules))
+    return allowed;
   return judgeHost(
     {
-      authorities: [headers[":authority"], host].filter((value) => typeof value === "string"),
+      authorities: [authority, host].filter((value) => typeof value === "string"),
       origin,
       fromBrowser: origin !== undefined || headers["sec-fetch-site"] !== undefined,
       isKnownCaller: () => isKnownCaller(request),
@@ -100,8 +103,24 @@ export function isLoopback(address: string): boolean {
   return address === "::1" || /^(::ffff:)?127\./.test(address);
 }
 
-/** Lower case, without port, brackets and the final dot of a full domain name. */
+/** So many, and no longer ones, are worth their memory. */
+const [mostNames, longestAuthority] = [200, 100];
+const names = new Map<string, string>();
+
+/** Of an authority: most clients send the same one again and again. */
 function hostName(authority: string): string {
+  const known = names.get(authority);
+  if (known !== undefined) return known;
+  const name = nameIn(authority);
+  if (authority.length <= longestAuthority) {
+    if (names.size >= mostNames) names.clear();
+    names.set(authority, name);
+  }
+  return name;
+}
+
+/** Lower case, without port, brackets and the final dot of a full domain name. */
+function nameIn(authority: string): string {
   const text = authority.trim().toLowerCase();
   const bracketed = /^\[([^\]]*)\](?::\d*)?$/.exec(text);
   if (bracketed?.[1] !== undefined) return bracketed[1];
