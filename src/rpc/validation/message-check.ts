@@ -6,7 +6,7 @@ import {
   isFieldSet,
   type Message,
 } from "@bufbuild/protobuf";
-import { FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
+import { Edition, FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
 import {
   FieldRulesSchema,
   field as fieldOption,
@@ -14,6 +14,7 @@ import {
   message as messageOption,
   oneof as oneofOption,
 } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import { type Members, readerOf } from "../../server/fast-path/messages/fields.js";
 import { type Check, every, unsure } from "./check.js";
 import { contentCheck, type MessageChecks } from "./content-check.js";
 
@@ -21,27 +22,31 @@ import { contentCheck, type MessageChecks } from "./content-check.js";
 export function messageCheck(desc: DescMessage, messages: MessageChecks): Check<Message> | undefined {
   const { cel, celExpression, oneof: groups, $unknown } = getOption(desc, messageOption);
   if (cel.length > 0 || celExpression.length > 0 || $unknown?.length) return unsure;
+  // Of others, what is not set may be found in their prototypes.
+  if (desc.file.edition !== Edition.EDITION_PROTO3) return unsure;
   const grouped = new Set(groups.flatMap(({ fields }) => fields));
   const checks = [
     ...groups.map(({ fields, required }) => groupCheck(desc, fields, required)),
     ...desc.oneofs.map(oneofCheck),
     ...desc.fields.map((field) => fieldCheck(field, grouped.has(field.name), messages)),
   ];
-  return every(checks.filter((check) => check !== undefined));
+  return every(checks.filter((check) => check !== undefined)) as Check<Message> | undefined;
 }
 
 /** Of the fields of a `buf.validate.message.oneof`, no two are set. */
-function groupCheck(desc: DescMessage, names: readonly string[], required: boolean): Check<Message> {
-  const fields = desc.fields.filter(({ name }) => names.includes(name));
+function groupCheck(desc: DescMessage, names: readonly string[], required: boolean): Check<Members> {
+  const readers = desc.fields.filter(({ name }) => names.includes(name)).map(readerOf);
   return (message) => {
-    const set = fields.filter((field) => isFieldSet(message, field));
-    return set.length === 1 || (set.length === 0 && !required);
+    let set = 0;
+    for (const read of readers) if (read(message) !== undefined) set += 1;
+    return set === 1 || (set === 0 && !required);
   };
 }
 
-function oneofCheck(oneof: DescOneof): Check<Message> | undefined {
+function oneofCheck(oneof: DescOneof): Check<Members> | undefined {
   if (!getOption(oneof, oneofOption).required) return undefined;
-  return (message) => oneof.fields.some((field) => isFieldSet(message, field));
+  const readers = oneof.fields.map(readerOf);
+  return (message) => readers.some((read) => read(message) !== undefined);
 }
 
 /**
@@ -49,25 +54,25 @@ function oneofCheck(oneof: DescOneof): Check<Message> | undefined {
  * is the default for the fields of a group. `required` asks for a field that is
  * set, and without presence that is one that is not zero.
  */
-function fieldCheck(field: DescField, grouped: boolean, messages: MessageChecks): Check<Message> | undefined {
+function fieldCheck(field: DescField, grouped: boolean, messages: MessageChecks): Check<Members> | undefined {
   const rules = getOption(field, fieldOption);
   if (rules.ignore === Ignore.ALWAYS) return undefined;
-  const isSet: Check<Message> = (message) => isFieldSet(message, field);
+  const read = readerOf(field);
   const content = contentCheck(field, rules, messages);
-  if (content === undefined) return rules.required ? isSet : undefined;
-
-  const keeps: Check<Message> = (message) => content(read(message, field));
-  if (rules.required) return (message) => isSet(message) && keeps(message);
+  if (content === undefined) return rules.required ? (message) => read(message) !== undefined : undefined;
+  if (rules.required) {
+    return (message) => {
+      const value = read(message);
+      return value !== undefined && content(value);
+    };
+  }
   const passedOver =
     field.presence !== FeatureSet_FieldPresence.IMPLICIT ||
     rules.ignore === Ignore.IF_ZERO_VALUE ||
     (grouped && !isFieldSet(rules, FieldRulesSchema.field.ignore));
-  return passedOver ? (message) => !isSet(message) || keeps(message) : keeps;
-}
-
-/** Only of a field that is set, or without presence. */
-function read(message: Message, { localName, oneof }: DescField): unknown {
-  const members = message as Message & Readonly<Record<string, unknown>>;
-  if (oneof === undefined) return members[localName];
-  return (members[oneof.localName] as { readonly value: unknown }).value;
+  if (!passedOver) return (message) => content(message[field.localName]);
+  return (message) => {
+    const value = read(message);
+    return value === undefined || content(value);
+  };
 }

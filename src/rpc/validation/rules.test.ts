@@ -8,6 +8,7 @@ import {
   setExtension,
 } from "@bufbuild/protobuf";
 import {
+  FeatureSetSchema,
   type FieldDescriptorProtoSchema,
   FieldOptionsSchema,
   FileDescriptorProtoSchema,
@@ -158,6 +159,10 @@ describe("rules", () => {
   it("a message with an expression is never sure", () => {
     const desc = described(text, {}, { cel: [{ id: "a", expression: "this.it != 'b'" }] });
     expect(messageChecks()(desc)(holding(desc, "a"))).toBe(false);
+  });
+
+  it("a message of another edition is never sure", () => {
+    expect(messageChecks()(FeatureSetSchema)(create(FeatureSetSchema))).toBe(false);
   });
 
   it.each([
