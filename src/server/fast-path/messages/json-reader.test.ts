@@ -156,7 +156,10 @@ it("says of numbers, enumerations and damaged texts what protobuf-es says", () =
 
 it("gives each message lists, maps and groups of its own", () => {
   const read = jsonReader(ReserveRequestSchema);
-  const [one, two] = [read("{}"), read("{}")] as { aliases: unknown[]; labels: object }[];
+  const [one, two] = [read(Buffer.from("{}")), read(new Uint8Array([0x7b, 0x7d]))] as {
+    aliases: unknown[];
+    labels: object;
+  }[];
   expect(one?.aliases).not.toBe(two?.aliases);
   expect(one?.labels).not.toBe(two?.labels);
 });

@@ -14,29 +14,51 @@ interface Tally {
 /** @throws Unusual for a value that is left to protobuf-es */
 type Read = (value: unknown, tally: Tally) => unknown;
 
+interface Member {
+  readonly name: string;
+  /** Of which one may be set. */
+  readonly group: string | undefined;
+  readonly read: Read;
+}
+
 /** @throws Unusual for a type that is left to protobuf-es, and at each text that is */
-export function jsonReader(desc: DescMessage): (text: string) => object {
+export function jsonReader(desc: DescMessage): (bytes: Uint8Array) => object {
   const read = messageReader(desc, new Map());
-  return (text) => {
-    if (odd.test(text)) unusual("text");
+  return (bytes) => {
+    const names = namesIn(bytes);
     const tally = { members: 0 };
-    const message = read(parsed(text), tally) as object;
-    if (tally.members !== namesIn(text)) unusual("names");
+    const message = read(parsed(textOf(bytes)), tally) as object;
+    if (tally.members !== names) unusual("names");
     return message;
   };
 }
 
-/** Escapes, white space after a string, what was no UTF-8. */
-const odd = /\\|"\s|\ufffd/;
+const [quote, colon, backslash] = [0x22, 0x3a, 0x5c];
 
 /**
- * Names of members in a text that is not odd. JSON.parse keeps one of several with
- * the same name, which protobuf-es refuses: then there are more than were read.
+ * How many names of members there are. JSON.parse keeps one of several with the same
+ * name, which protobuf-es refuses: then there are more than were read.
+ *
+ * @throws Unusual for escapes, and for white space after a string
  */
-function namesIn(text: string): number {
+function namesIn(bytes: Uint8Array): number {
   let names = 0;
-  for (let at = text.indexOf('":'); at !== -1; at = text.indexOf('":', at + 2)) names += 1;
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at];
+    if (byte === backslash) unusual("text");
+    if (byte !== quote) continue;
+    const next = bytes[at + 1];
+    if (next === colon) names += 1;
+    else if (next === 0x20 || next === 0x09 || next === 0x0a || next === 0x0d) unusual("text");
+  }
   return names;
+}
+
+function textOf(bytes: Uint8Array): string {
+  const { buffer, byteOffset, byteLength } = bytes;
+  const text = (bytes instanceof Buffer ? bytes : Buffer.from(buffer, byteOffset, byteLength)).toString();
+  // What was no UTF-8.
+  return text.includes("\ufffd") ? unusual("text") : text;
 }
 
 function parsed(text: string): unknown {
@@ -52,7 +74,7 @@ function messageReader(desc: DescMessage, known: Map<DescMessage, Read>): Read {
   if (before !== undefined) return before;
   // They have forms of their own.
   if (desc.typeName.startsWith("google.protobuf.")) return () => unusual(desc.typeName);
-  const assign = new Map<string, (draft: Draft, value: unknown, tally: Tally) => void>();
+  const members = new Map<string, Member>();
   const blank = { ...create(desc) };
   const fields = fieldsOf(desc);
   const containers = fields.flatMap(containerOf);
@@ -60,10 +82,13 @@ function messageReader(desc: DescMessage, known: Map<DescMessage, Read>): Read {
     if (!isObject(value)) return unusual(desc.typeName);
     const draft: Draft = { ...blank };
     for (const { name, make } of containers) draft[name] = make();
-    for (const name of Object.keys(value)) {
+    for (const key in value) {
       tally.members += 1;
-      const set = assign.get(name) ?? unusual(name);
-      set(draft, value[name], tally);
+      const { name, group, read } = members.get(key) ?? unusual(key);
+      const member = read(value[key], tally);
+      if (group === undefined) draft[name] = member;
+      else if ((draft[group] as { case?: string }).case !== undefined) unusual(group);
+      else draft[group] = { case: name, value: member };
     }
     return draft;
   };
@@ -71,13 +96,7 @@ function messageReader(desc: DescMessage, known: Map<DescMessage, Read>): Read {
   known.set(desc, read);
   for (const field of fields) {
     const { localName: name, oneof } = field;
-    const readField = fieldReader(field, known);
-    assign.set(field.jsonName, (draft, value, tally) => {
-      const member = readField(value, tally);
-      if (oneof === undefined) draft[name] = member;
-      else if ((draft[oneof.localName] as { case?: string }).case !== undefined) unusual(oneof.name);
-      else draft[oneof.localName] = { case: name, value: member };
-    });
+    members.set(field.jsonName, { name, group: oneof?.localName, read: fieldReader(field, known) });
   }
   return read;
 }

@@ -17,11 +17,7 @@ export function requestReader(
   const json = areUsual(jsonOptions) ? usual(() => jsonReader(desc)) : undefined;
   return (bytes, isBinary) => {
     const read = isBinary ? undefined : json;
-    const message = read && usual(() => read(textOf(bytes)));
+    const message = read && usual(() => read(bytes));
     return message ?? library(isBinary).parse(bytes);
   };
-}
-
-function textOf({ buffer, byteOffset, byteLength }: Uint8Array): string {
-  return Buffer.from(buffer, byteOffset, byteLength).toString();
 }
