@@ -1,6 +1,6 @@
 /** A broker behind its doors: listening, healthy, and drained in order. */
 import { setMaxListeners } from "node:events";
-import { Code, ConnectError, createContextValues } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { type ConnectNodeAdapterOptions, connectNodeAdapter } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
 import { Health } from "../gen/grpc/health/v1/health_pb.js";
@@ -25,6 +25,7 @@ import { serviceInterceptors, serviceRoutes } from "./rpc/service.js";
 import { tracingInterceptor } from "./rpc/tracing.js";
 import { inheritedSockets } from "./server/activation.js";
 import { withFastPath } from "./server/fast-path/index.js";
+import { CallValues } from "./server/fast-path/values.js";
 import { withPlainGrpcMessages, withUsableAuthority } from "./server/grpc-compat.js";
 import type { RequestHead, ShortWay } from "./server/handler.js";
 import { guardHost, isLoopback, judgeRequest, reachableAddresses } from "./server/host-guard.js";
@@ -142,7 +143,7 @@ async function openDoors(
     contextValues(request) {
       const caller = seen?.request === request ? seen.caller : undefined;
       seen = undefined;
-      return createContextValues()
+      return new CallValues()
         .set(certificateSubjectKey, () => certificateSubject(request))
         .set(seenCallerKey, caller);
     },

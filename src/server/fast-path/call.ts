@@ -9,7 +9,6 @@ import {
   ConnectError,
   type ContextValues,
   createContextKey,
-  createContextValues,
   type StreamRequest,
   type UnaryRequest,
 } from "@connectrpc/connect";
@@ -17,6 +16,7 @@ import type { OutgoingHeaders } from "../plain-reply.js";
 import type { Encoding } from "./eligible.js";
 import type { Exchange } from "./exchange.js";
 import { RequestHeaders, toNodeHeaders } from "./headers.js";
+import { CallValues } from "./values.js";
 
 /** Node.js lets longer ones run out at once. */
 const longestTimerMs = 2 ** 31 - 1;
@@ -38,7 +38,7 @@ export class Call {
     readonly encoding: Encoding,
     readonly exchange: Exchange,
     private readonly shutdown: AbortSignal | undefined,
-    readonly values: ContextValues = createContextValues(),
+    readonly values: ContextValues = new CallValues(),
   ) {
     values.set(callKey, this);
     if (encoding.timeoutMs !== undefined) this.#deadlineMs = Date.now() + encoding.timeoutMs;
