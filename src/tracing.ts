@@ -40,6 +40,11 @@ function sdkTracer(): Tracer | undefined {
     : provider.getTracer(name, version);
 }
 
+/** False: there is no SDK, and a span would be recorded by nobody. */
+export function isTraced(): boolean {
+  return sdkTracer() !== undefined;
+}
+
 export function startSpan(name: string, parent: TraceCarrier, options: SpanOptions): TracedSpan {
   const tracer = sdkTracer();
   // A span that nobody records would take more than a kilobyte of each call.
@@ -58,13 +63,16 @@ export function startSpan(name: string, parent: TraceCarrier, options: SpanOptio
   };
 }
 
+const noCarrier: TraceCarrier = {};
+
 /**
  * The trace context of a request's headers. What is not as the W3C has it
  * counts as none. https://www.w3.org/TR/trace-context/
  */
 export function readCarrier(header: (name: string) => string | null | undefined): TraceCarrier {
-  const traceparent = header("traceparent") ?? "";
-  if (!/^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(traceparent)) return {};
+  const traceparent = header("traceparent");
+  if (traceparent == null) return noCarrier;
+  if (!/^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(traceparent)) return noCarrier;
   const tracestate = header("tracestate") ?? "";
   // A list of 32 members at most, in printable characters.
   return /^[\x20-\x7e]{1,512}$/.test(tracestate) ? { traceparent, tracestate } : { traceparent };

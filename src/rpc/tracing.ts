@@ -3,7 +3,7 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import { ConnectError, createContextKey, type Interceptor } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { SpanKind } from "@opentelemetry/api";
-import { readCarrier, type SpanOptions, startSpan, type TracedSpan } from "../tracing.js";
+import { isTraced, readCarrier, type SpanOptions, startSpan, type TracedSpan } from "../tracing.js";
 import type { TraceCarrier } from "../turns/turn-trace.js";
 import { staged } from "./staged-stream.js";
 
@@ -26,21 +26,27 @@ export function tracingInterceptor(): Interceptor {
     }
     return span;
   };
-  return (next) => async (request) => {
-    const { method, header } = request;
-    const { name, options } = spanOf(method);
-    const parent = readCarrier((field) => header.get(field));
-    const span = startSpan(name, parent, options);
-    request.contextValues.set(traceKey, span.carrier);
-    try {
-      const response = await next(request);
-      if (response.stream) return { ...response, message: untilEnd(response.message, span) };
-      span.end();
-      return response;
-    } catch (error) {
-      span.end(codeOf(error));
-      throw error;
-    }
+  return (next) => {
+    const inSpan = async (request: Parameters<typeof next>[0], parent: TraceCarrier) => {
+      const { name, options } = spanOf(request.method);
+      const span = startSpan(name, parent, options);
+      request.contextValues.set(traceKey, span.carrier);
+      try {
+        const response = await next(request);
+        if (response.stream) return { ...response, message: untilEnd(response.message, span) };
+        span.end();
+        return response;
+      } catch (error) {
+        span.end(codeOf(error));
+        throw error;
+      }
+    };
+    return (request) => {
+      const parent = readCarrier((field) => request.header.get(field));
+      if (isTraced()) return inSpan(request, parent);
+      request.contextValues.set(traceKey, parent);
+      return next(request);
+    };
   };
 }
 
