@@ -1,6 +1,6 @@
 /** Refuses what the caller's credential does not allow; each method carries the role it needs. */
 import { type DescMethod, getOption, hasOption } from "@bufbuild/protobuf";
-import { createContextKey, type Interceptor } from "@connectrpc/connect";
+import { createContextKey, type Interceptor, type StreamRequest } from "@connectrpc/connect";
 import { Role, required_role } from "../../gen/sessionbroker/v1/options_pb.js";
 import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
 import { BrokerError } from "../errors.js";
@@ -14,9 +14,11 @@ export const certificateSubjectKey = createContextKey<() => string | undefined>(
 /** The caller that the header of the request was let in with; undefined: it has not been looked at. */
 export const seenCallerKey = createContextKey<Caller | undefined>(undefined);
 
+type Chain = ReturnType<Interceptor>;
+
 /** Health and reflection are open to all. */
 export function authenticationInterceptor(credentials: () => Credentials): Interceptor {
-  return (next) => async (request) => {
+  return (next) => (request) => {
     if (request.service.typeName !== SessionBroker.typeName) return next(request);
     const known = credentials();
     const seen = request.contextValues.get(seenCallerKey);
@@ -46,12 +48,15 @@ export function authenticationInterceptor(credentials: () => Credentials): Inter
     }
     request.contextValues.set(callerKey, caller);
     if (!request.stream) return next(request);
-    const guarded = <T>(messages: AsyncIterable<T>) =>
-      untilRevoked(messages, known.revoked(caller), request.signal);
-    const response = await next({ ...request, message: guarded(request.message) });
-    // One that is answered with a single message takes a stream all the same.
-    return response.stream ? { ...response, message: guarded(response.message) } : response;
+    return answerWhileKnown(next, request, known.revoked(caller));
   };
+}
+
+async function answerWhileKnown(next: Chain, request: StreamRequest, revoked: AbortSignal) {
+  const guarded = <T>(messages: AsyncIterable<T>) => untilRevoked(messages, revoked, request.signal);
+  const response = await next({ ...request, message: guarded(request.message) });
+  // One that is answered with a single message takes a stream all the same.
+  return response.stream ? { ...response, message: guarded(response.message) } : response;
 }
 
 /** Reading an option parses all of the method's. */

@@ -23,7 +23,7 @@ export interface Exchange {
   /** Calls back once, unless the response was sent to its end before. */
   onGone(callback: () => void): void;
   /** The body, up to the piece with which it is too large. Never resolves if the client leaves before. */
-  body(maxBytes: number): Promise<Body>;
+  body(maxBytes: number): Body | Promise<Body>;
   /** @param trailed the response ends with trailers; HTTP/2 only */
   head(status: number, headers: OutgoingHeaders, trailed?: boolean): void;
   /** False: wait for `drained` before more is written. */
@@ -106,7 +106,7 @@ export class PlainExchange implements Exchange {
   }
 
   /** Its length is in the header, and one that is too large is not answered here. */
-  async body(): Promise<Body> {
+  body(): Body {
     return { bytes: this.request.body, cut: false };
   }
 

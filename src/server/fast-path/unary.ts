@@ -13,26 +13,22 @@ import { grpcTrailers } from "./trailers.js";
 
 export async function answerUnary(fast: FastMethod, call: Call, rounds: Rounds): Promise<void> {
   const { exchange, encoding } = call;
-  const body = await exchange.body(mostBodyBytes(encoding.enveloped, fast.readMaxBytes));
-  const result = await resultOf(fast, call, body);
-  const error = result instanceof ConnectError ? result : undefined;
-  call.end(error);
+  const arriving = exchange.body(mostBodyBytes(encoding.enveloped, fast.readMaxBytes));
+  const body = arriving instanceof Promise ? await arriving : arriving;
+  let result: Payload | ConnectError;
+  try {
+    const message = encoding.enveloped ? await inEnvelope(fast, call, body) : plain(fast, call, body);
+    const response = await fast.invoke(call.request(message));
+    result = fast.serialize(response.message, encoding.binary);
+  } catch (reason) {
+    result = toConnectError(reason);
+  }
+  call.end(result instanceof ConnectError ? result : undefined);
   await rounds.end();
   if (exchange.gone) return;
   if (encoding.protocol === "grpc") sendGrpc(call, result);
   else if (result instanceof ConnectError) sendError(fast, call, result);
   else send(call, 200, result);
-}
-
-async function resultOf(fast: FastMethod, call: Call, body: Body): Promise<Payload | ConnectError> {
-  const { encoding } = call;
-  try {
-    const message = encoding.enveloped ? await inEnvelope(fast, call, body) : plain(fast, call, body);
-    const response = await fast.invoke(call.request(message));
-    return fast.serialize(response.message, encoding.binary);
-  } catch (reason) {
-    return toConnectError(reason);
-  }
 }
 
 function plain(fast: FastMethod, { encoding }: Call, { bytes, cut }: Body): object {
