@@ -59,7 +59,7 @@ export function requireScope(caller: Caller, scope: string): void {
 /** Where a look-up may look: the caller's scopes, or those of them that the request names. */
 export function whereOf(caller: Caller, scope: string, provider = ""): Where {
   const scopes = scope === "" ? caller.scopes : [narrow(caller, scope)];
-  return { scopes, ...(provider === "" ? {} : { provider }) };
+  return { scopes, provider: provider === "" ? undefined : provider };
 }
 
 function narrow(caller: Caller, wanted: ScopePattern): ScopePattern {

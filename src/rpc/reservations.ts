@@ -57,11 +57,8 @@ export class Reservations {
   async reserve(caller: Caller, request: ReserveRequest): Promise<ReserveResponse> {
     if (request.key === undefined) throw new BrokerError("INVALID_FIELD", "key: it is required");
     const canonical = this.deps.keys.canonical(caller, request.key);
-    const reservation: Reservation = {
-      ...reservationOf(canonical, request),
-      ...(request.sessionId === "" ? {} : { sessionId: request.sessionId }),
-      ...(request.expectedGeneration === undefined ? {} : { expectedGeneration: request.expectedGeneration }),
-    };
+    const { sessionId, expectedGeneration } = request;
+    const reservation = reservationOf(canonical, request, { sessionId, expectedGeneration });
     const idempotency = idempotencyOf(request);
     const moment = this.#momentOf(reservation);
     const reserved =
@@ -77,21 +74,22 @@ export class Reservations {
 
   #callAt(moment: Moment, reservation: Reservation, idempotency?: IdempotencyKey): ReserveCall {
     return {
-      ...moment,
       reservation,
+      pendingActivityMs: moment.pendingActivityMs,
+      idempotency,
+      clockBelieved: moment.clockBelieved,
+      nowMs: moment.nowMs,
       newSessionId: this.deps.newSessionId(),
       sessionsPerScope: this.deps.settings.limits.sessionsPerScope,
-      ...(idempotency === undefined ? {} : { idempotency }),
     };
   }
 
   #momentOf({ key }: Reservation): Moment {
-    const pendingActivityMs = this.deps.activity.of(key);
-    const clockBelieved = this.deps.clockGuard.believed();
-    const nowMs = this.deps.clock.now();
-    return pendingActivityMs === undefined
-      ? { clockBelieved, nowMs }
-      : { clockBelieved, nowMs, pendingActivityMs };
+    return {
+      clockBelieved: this.deps.clockGuard.believed(),
+      nowMs: this.deps.clock.now(),
+      pendingActivityMs: this.deps.activity.of(key),
+    };
   }
 
   /** Tells of the reservation that a turn was admitted with. */
@@ -120,12 +118,14 @@ export class Reservations {
     const view = await this.deps.store.byKey(reservation.key);
     if (view === undefined) return reservation.internal ? this.#ephemeral() : undefined;
     const decision = decideReservation(reservation, {
-      ...moment,
       row: view.row,
+      pendingActivityMs: moment.pendingActivityMs,
+      busyTurnId: view.lane.runningTurnId ?? (view.lane.queuedTurns > 0 ? "waiting" : undefined),
+      clockBelieved: moment.clockBelieved,
+      nowMs: moment.nowMs,
       // What would have a new id is decided once more, by the store.
       newSessionId: "",
       newRecordNo: 0,
-      busyTurnId: view.lane.runningTurnId ?? (view.lane.queuedTurns > 0 ? "waiting" : undefined),
     });
     switch (decision.kind) {
       case "ephemeral":
@@ -133,9 +133,8 @@ export class Reservations {
       case "existing":
       case "explicit": {
         if (decision.write) return undefined;
-        const { reason } = decision;
         const outcome = decision.kind === "existing" ? "EXISTING" : "EXPLICIT";
-        return { kind: "reserved", outcome, view, ...(reason === undefined ? {} : { reason }) };
+        return { kind: "reserved", outcome, reason: decision.reason, view };
       }
       case "rotated":
         return decision.row === view.row
@@ -188,10 +187,17 @@ export class Reservations {
   }
 }
 
-/** The part of a reservation that Reserve and Dispatch share. */
+/**
+ * A reservation of Reserve or of Dispatch. Each has all members in the same
+ * order, absent ones too: the engine keeps one shape of it then, and this is
+ * made for each call.
+ *
+ * @param more what only Reserve has
+ */
 export function reservationOf(
   canonical: CanonicalKey,
   options: ReserveOptions | ReserveRequest | undefined,
+  more?: Pick<ReserveRequest, "sessionId" | "expectedGeneration">,
 ): Reservation {
   const { key, scope } = canonical;
   const policy = options?.resetPolicy;
@@ -210,9 +216,11 @@ export function reservationOf(
   }
   return {
     key,
+    sessionId: more?.sessionId || undefined,
+    expectedGeneration: more?.expectedGeneration,
     aliases: options?.aliases ?? [],
     internal: options?.visibility === Visibility.INTERNAL,
-    ...(policy === undefined ? {} : { resetPolicy: resetPolicyOf(policy) }),
+    resetPolicy: policy === undefined ? undefined : resetPolicyOf(policy),
     scopeResetPolicy: scope.resetPolicy,
     workspace,
     labels: options?.labels ?? {},

@@ -10,13 +10,13 @@ import { type Alias, noUsage, type ResetPolicy, type RotationReason, type Sessio
 export interface Reservation {
   readonly key: SessionKey;
   /** Asked for by the caller. */
-  readonly sessionId?: string;
-  readonly expectedGeneration?: number;
+  readonly sessionId?: string | undefined;
+  readonly expectedGeneration?: number | undefined;
   /** Platform aliases. */
   readonly aliases: readonly string[];
   readonly internal: boolean;
   /** Overrides the scope's, and is kept with the row. */
-  readonly resetPolicy?: ResetPolicy;
+  readonly resetPolicy?: ResetPolicy | undefined;
   /** In force unless the row or the request has one. */
   readonly scopeResetPolicy: ResetPolicy;
   readonly workspace: string;
@@ -26,11 +26,11 @@ export interface Reservation {
 
 export interface ReservationFacts {
   /** The row that the key points to. */
-  readonly row?: SessionRow;
+  readonly row?: SessionRow | undefined;
   /** An archived row of this key with the asked session id. */
-  readonly archivedMatch?: SessionRow;
+  readonly archivedMatch?: SessionRow | undefined;
   /** Generation that a purged row of this key had. */
-  readonly purgedGeneration?: number;
+  readonly purgedGeneration?: number | undefined;
   /** Another live session has the native id of the archived one that would be revived. */
   readonly nativeIdTaken?: boolean;
   /** Activity that is not in the row yet. */

@@ -29,7 +29,7 @@ export interface IdQuery {
 /** Where to look. Empty patterns: nowhere. */
 export interface Where {
   readonly scopes: readonly ScopePattern[];
-  readonly provider?: string;
+  readonly provider?: string | undefined;
 }
 
 export interface LaneState {
@@ -53,7 +53,7 @@ export type Reserved =
   | {
       readonly kind: "reserved";
       readonly outcome: "CREATED" | "EXISTING" | "ROTATED" | "EXPLICIT";
-      readonly reason?: RotationReason;
+      readonly reason?: RotationReason | undefined;
       /** EXPLICIT took the place of another session: `newSessionId` of the call that did it. */
       readonly replacedBy?: string;
       readonly view: SessionView;
@@ -73,8 +73,8 @@ export interface IdempotencyKey {
 
 export interface ReserveCall {
   readonly reservation: Reservation;
-  readonly pendingActivityMs?: number;
-  readonly idempotency?: IdempotencyKey;
+  readonly pendingActivityMs?: number | undefined;
+  readonly idempotency?: IdempotencyKey | undefined;
   readonly clockBelieved: boolean;
   readonly nowMs: number;
   readonly newSessionId: string;

@@ -20,7 +20,10 @@ export function acceptedEvent(admission: {
   readonly turnId: string;
   readonly identity: KeyIdentity;
   readonly view: SessionView;
-  readonly reserved: { readonly outcome: keyof typeof outcomes; readonly reason?: RotationReason };
+  readonly reserved: {
+    readonly outcome: keyof typeof outcomes;
+    readonly reason?: RotationReason | undefined;
+  };
   /** Turns before this one in the session. */
   readonly queuePosition: number;
   readonly nowMs: number;

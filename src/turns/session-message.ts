@@ -23,7 +23,12 @@ import type { SessionView } from "../sessions/session-store.js";
 export function sessionMessage({ row, lane }: SessionView, identity: KeyIdentity, stuck = false): Session {
   return {
     $typeName: "sessionbroker.v1.Session",
-    key: { $typeName: "sessionbroker.v1.SessionKey", ...row.key },
+    key: {
+      $typeName: "sessionbroker.v1.SessionKey",
+      scope: row.key.scope,
+      externalId: row.key.externalId,
+      provider: row.key.provider,
+    },
     sessionId: row.sessionId,
     nativeId: row.nativeId ?? "",
     nativeState: nativeStates[row.nativeState],
@@ -36,7 +41,7 @@ export function sessionMessage({ row, lane }: SessionView, identity: KeyIdentity
     lastActivityAt: timestampMessage(row.lastActivityMs),
     turnCount: row.turnCount,
     usage: row.usage === domain.noUsage ? noUsage : usageMessage(row.usage),
-    ...(row.resetPolicy === undefined ? {} : { resetPolicy: resetPolicyMessage(row.resetPolicy) }),
+    resetPolicy: row.resetPolicy === undefined ? undefined : resetPolicyMessage(row.resetPolicy),
     workspace: row.workspace,
     pinned: row.pinned,
     previousSessionId: row.previousSessionId ?? "",

@@ -30,14 +30,15 @@ export function applyReservation(tx: Transaction, call: ReserveCall): Reserved {
   const busyTurnId = row === undefined ? undefined : tx.tables.busyTurnId(key);
   const newRecordNo = tx.next("recordNo");
   const decision = decideReservation(call.reservation, {
-    ...(row === undefined ? {} : { row }),
-    ...(archivedMatch === undefined ? {} : { archivedMatch }),
-    ...(tombstone === undefined
-      ? {}
-      : { purgedGeneration: unsealMessage(TombstoneRecordSchema, tombstone, "tombstones").generation }),
-    ...(call.pendingActivityMs === undefined ? {} : { pendingActivityMs: call.pendingActivityMs }),
-    ...(busyTurnId === undefined ? {} : { busyTurnId }),
+    row,
+    archivedMatch,
+    purgedGeneration:
+      tombstone === undefined
+        ? undefined
+        : unsealMessage(TombstoneRecordSchema, tombstone, "tombstones").generation,
     nativeIdTaken,
+    pendingActivityMs: call.pendingActivityMs,
+    busyTurnId,
     clockBelieved: call.clockBelieved,
     nowMs: call.nowMs,
     newSessionId: call.newSessionId,
@@ -107,7 +108,7 @@ function reserved(
 }
 
 function told(outcome: Existing["outcome"], view: SessionView, reason?: RotationReason): Existing {
-  return { kind: "reserved", outcome, ...(reason === undefined ? {} : { reason }), view };
+  return { kind: "reserved", outcome, reason, view };
 }
 
 function findArchived(tx: Transaction, key: SessionKey, sessionId: string): SessionRow | undefined {

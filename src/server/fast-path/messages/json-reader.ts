@@ -75,8 +75,8 @@ function messageReader(desc: DescMessage, known: Map<DescMessage, Read>): Read {
   // They have forms of their own.
   if (desc.typeName.startsWith("google.protobuf.")) return () => unusual(desc.typeName);
   const members = new Map<string, Member>();
-  const blank = { ...create(desc) };
   const fields = fieldsOf(desc);
+  const blank = blankOf(desc, fields);
   const containers = fields.flatMap(containerOf);
   const read: Read = (value, tally) => {
     if (!isObject(value)) return unusual(desc.typeName);
@@ -99,6 +99,17 @@ function messageReader(desc: DescMessage, known: Map<DescMessage, Read>): Read {
     members.set(field.jsonName, { name, group: oneof?.localName, read: fieldReader(field, known) });
   }
   return read;
+}
+
+/**
+ * A message with all members, those that are not set as undefined: the engine
+ * gives an object that gets another member later a shape of its own each time,
+ * and whoever reads it has to find its members anew.
+ */
+function blankOf(desc: DescMessage, fields: readonly DescField[]): Draft {
+  const blank: Draft = { ...create(desc) };
+  for (const { localName, oneof } of fields) blank[oneof?.localName ?? localName] ??= undefined;
+  return blank;
 }
 
 /** What each message has of its own. */
