@@ -21,7 +21,7 @@ export interface Reservation {
   readonly scopeResetPolicy: ResetPolicy;
   readonly workspace: string;
   readonly labels: Readonly<Record<string, string>>;
-  readonly importedKey?: string;
+  readonly importedKey?: string | undefined;
 }
 
 export interface ReservationFacts {
@@ -222,10 +222,10 @@ function create(
     turnCount: 0,
     usage: noUsage,
     agentTotal: {},
-    ...(request.resetPolicy === undefined ? {} : { resetPolicy: request.resetPolicy }),
+    resetPolicy: request.resetPolicy,
     workspace: request.workspace,
     pinned: false,
-    ...(request.importedKey === undefined ? {} : { importedKey: request.importedKey }),
+    importedKey: request.importedKey,
     aliases: unique(request.aliases).map((id) => ({ id, kind: "platform" })),
     labels: request.labels,
     revision: 0,

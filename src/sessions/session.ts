@@ -68,14 +68,14 @@ export interface SessionRow {
   /** SHA-256 of the system prompt that the agent was told last. */
   readonly systemDigest?: Uint8Array;
   /** Absent: that of the scope. */
-  readonly resetPolicy?: ResetPolicy;
+  readonly resetPolicy?: ResetPolicy | undefined;
   /** Name of a configured workspace; empty: a directory of the session's own. */
   readonly workspace: string;
   readonly pinned: boolean;
   readonly previousSessionId?: string;
   /** Why this generation replaced another: said until its first turn is admitted. */
   readonly owedRotation?: RotationReason;
-  readonly importedKey?: string;
+  readonly importedKey?: string | undefined;
   readonly aliases: readonly Alias[];
   readonly labels: Readonly<Record<string, string>>;
   /** Turns run or wait in the lane of its key, or did when it was last written. Default: none does. */

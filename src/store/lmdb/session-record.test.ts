@@ -3,12 +3,13 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import {
+  ChangeRecordSchema,
   SessionRecord_Archived,
   SessionRecord_Native,
   SessionRecordSchema,
 } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
 import { noUsage, type SessionRow } from "../../sessions/session.js";
-import { readSession, writeSession } from "./session-record.js";
+import { readSession, writeChange, writeSession } from "./session-record.js";
 
 const key = { scope: "acme/team", externalId: "chat-1", provider: "echo" };
 const text = fc.string({ unit: "binary", maxLength: 200 });
@@ -68,10 +69,24 @@ const natives = {
 const archives = { rotated: SessionRecord_Archived.ROTATED, pruned: SessionRecord_Archived.PRUNED };
 const kinds = { platform: "p", response: "r", "former-native": "f" };
 
+it("writes a change as protobuf does", () => {
+  const name = fc.string({ unit: "binary", maxLength: 60 });
+  const keys = fc.record({ scope: name, externalId: name, provider: name });
+  fc.assert(
+    fc.property(rows, keys, fc.constantFrom("CREATED", "DELETED"), amount, (row, changed, kind, atMs) => {
+      const { recordNo, sessionId } = row;
+      const record = create(ChangeRecordSchema, { ...changed, recordNo, sessionId, kind, atMs });
+      const written = writeChange({ ...row, key: changed }, kind, atMs);
+      expect(Buffer.from(written)).toEqual(Buffer.from(toBinary(ChangeRecordSchema, record)));
+    }),
+  );
+});
+
 function recordOf(row: SessionRow) {
-  const { resetPolicy, key: _key, nativeState, agentTotal, ...same } = row;
+  const { resetPolicy, key: _key, nativeState, agentTotal, importedKey = "", ...same } = row;
   return create(SessionRecordSchema, {
     ...same,
+    importedKey,
     native: natives[nativeState],
     archived: row.archived === undefined ? SessionRecord_Archived.UNSPECIFIED : archives[row.archived],
     ...(Object.keys(agentTotal).length === 0 ? {} : { agentTotal: { ...noUsage, ...agentTotal } }),

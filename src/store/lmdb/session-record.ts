@@ -1,6 +1,6 @@
 /**
  * SessionRecord (proto/sessionbroker/storage/v1/records.proto), straight from a
- * row and into one. It is read for each look-up and written for each
+ * row and into one, and the ChangeRecord of a change of it. It is read for each look-up and written for each
  * reservation, where making the message in between costs more than all the
  * rest. The bytes are those that protobuf itself writes.
  */
@@ -72,6 +72,23 @@ export function writeSession(row: SessionRow): Uint8Array {
   bytes(writer, 26, row.systemDigest);
   bytes(writer, 27, row.chainHead);
   flag(writer, 28, row.laneUsed === true);
+  return writer.finish();
+}
+
+/** A ChangeRecord: that the session changed. */
+export function writeChange(
+  { key, recordNo, sessionId }: SessionRow,
+  kind: string,
+  atMs: number,
+): Uint8Array {
+  const writer = new BinaryWriter();
+  text(writer, 1, key.scope);
+  text(writer, 2, key.externalId);
+  text(writer, 3, key.provider);
+  double(writer, 4, recordNo);
+  text(writer, 5, sessionId);
+  text(writer, 6, kind);
+  double(writer, 7, atMs);
   return writer.finish();
 }
 

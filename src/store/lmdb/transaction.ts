@@ -1,17 +1,14 @@
 /** Changing rows inside one write transaction, indexes and counts with them. */
 import { create } from "@bufbuild/protobuf";
-import {
-  ChangeRecordSchema,
-  type ScopeRecord,
-  ScopeRecordSchema,
-} from "../../../gen/sessionbroker/storage/v1/records_pb.js";
+import { type ScopeRecord, ScopeRecordSchema } from "../../../gen/sessionbroker/storage/v1/records_pb.js";
 import type { SessionRow } from "../../sessions/session.js";
 import type { ChangeKind } from "../../sessions/session-store.js";
 import type { TurnRow } from "../../turns/turn.js";
 import { activityKey } from "./activity.js";
-import { encodeSession, encodeTurn, sealJson, sealMessage, unsealMessage } from "./codec.js";
+import { encodeSession, encodeTurn, seal, sealJson, sealMessage, unsealMessage } from "./codec.js";
 import { moveKeptEvents } from "./kept-events.js";
 import { OwnershipLost, readOwner } from "./owner.js";
+import { writeChange } from "./session-record.js";
 import { type Counters, encodeLane, idKeys, type Key, sessionKey, type Tables } from "./tables.js";
 import { turnOrderKey } from "./turn-order.js";
 
@@ -137,14 +134,7 @@ export class Transaction {
   /** Keeps a change for those who watch. */
   #record(revision: number, kind: ChangeKind | undefined, row: SessionRow): void {
     if (kind === undefined) return;
-    const record = create(ChangeRecordSchema, {
-      ...row.key,
-      recordNo: row.recordNo,
-      sessionId: row.sessionId,
-      kind,
-      atMs: this.nowMs,
-    });
-    this.tables.put("changes", revision, sealMessage(ChangeRecordSchema, record));
+    this.tables.put("changes", revision, seal(writeChange(row, kind, this.nowMs)));
   }
 
   #moveIndexes(before: SessionRow | undefined, after: SessionRow | undefined): void {
