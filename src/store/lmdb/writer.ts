@@ -35,7 +35,7 @@ export interface WriterThreadData {
 }
 
 /** What is in the log alone is committed after this, if nothing else commits it. */
-const holdMs = 10;
+const holdMs = 25;
 /** And tried again after this, if the disk is full. */
 const retryMs = 1_000;
 
