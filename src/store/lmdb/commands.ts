@@ -55,7 +55,15 @@ export interface CommandValue {
   readonly value: unknown;
 }
 
-export type CommandAnswer = CommandValue | { readonly failure: CommandFailure };
+/**
+ * That a reservation made a session, where its call says all else: what crosses
+ * from thread to thread is copied piece by piece.
+ */
+export interface Created {
+  readonly created: { readonly recordNo: number; readonly revision: number };
+}
+
+export type CommandAnswer = CommandValue | Created | { readonly failure: CommandFailure };
 
 export interface CommandFailure {
   /**

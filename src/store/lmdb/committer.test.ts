@@ -1,11 +1,12 @@
 /** Which batches are in the log alone, and that nothing that was answered is lost by what fails after it. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ScratchTables } from "../../../test/support/scratch-tables.js";
-import type { ReserveCall, Reserved } from "../../sessions/session-store.js";
+import type { ReserveCall } from "../../sessions/session-store.js";
 import type { CommandCall } from "./commands.js";
 import { type Batch, type BatchDone, Committer } from "./committer.js";
 import { takeOwnership } from "./owner.js";
 import { RedoLog, readRedoLog } from "./redo-log.js";
+import { newSession } from "./reserve-commands.js";
 
 let scratch: ScratchTables;
 let log: RedoLog;
@@ -56,11 +57,11 @@ function work(first: Batch, ...others: readonly Batch[]): { done: BatchDone[]; l
 /** Each batch as what its commands came to, and whether it was committed. */
 function outcomes(done: readonly BatchDone[]) {
   return done.map(({ answers, committed }) => [
-    ...answers.map((answer) =>
-      "value" in answer
-        ? ((answer.value as Reserved | undefined as { outcome?: string })?.outcome ?? "done")
-        : answer.failure.kind,
-    ),
+    ...answers.map((answer) => {
+      if ("created" in answer) return "CREATED";
+      if ("failure" in answer) return answer.failure.kind;
+      return (answer.value as { outcome?: string } | undefined)?.outcome ?? "done";
+    }),
     committed,
   ]);
 }
@@ -91,6 +92,24 @@ describe("a committer", () => {
     ]);
     expect(left).toHaveLength(1);
     for (const name of ["one", "two", "three"]) expect(afterCrash(name)).toEqual(inStore);
+  });
+
+  it("answers in short, and its caller finds the same as the store", () => {
+    const { reservation } = reserve("one").input as ReserveCall;
+    const more = {
+      aliases: ["a", "b"],
+      labels: { team: "blue" },
+      resetPolicy: { idleMs: 5 },
+      workspace: "w",
+    };
+    const call = reserve("one", { reservation: { ...reservation, ...more } });
+    const [answer] = work([call]).done[0]?.answers ?? [];
+    if (answer === undefined || !("created" in answer)) throw new Error("it is answered at length");
+    expect(newSession(call.input as ReserveCall, answer.created)).toEqual({
+      kind: "reserved",
+      outcome: "CREATED",
+      view: { row: scratch.tables.current(key("one")), lane: { queuedTurns: 0 } },
+    });
   });
 
   it("has in the log what it has answered, before the commit", () => {

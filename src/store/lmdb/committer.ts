@@ -63,7 +63,7 @@ export class Committer {
           const done = this.#run(batch);
           values = done.values;
           if (!done.logged) return;
-          answer({ answers: values, committed: false });
+          answer({ answers: values.map(inShort), committed: false });
           batch = next();
         }
       });
@@ -134,6 +134,13 @@ export class Committer {
 /** What is answered again to an idempotency key may be about a session of long ago. */
 function mayWait({ name, input }: CommandCall): boolean {
   return name === "reserve" && (input as ReserveCall).idempotency === undefined;
+}
+
+function inShort(value: CommandValue): CommandAnswer {
+  const reserved = value.value as Reserved;
+  if (reserved.kind !== "reserved" || reserved.reason !== undefined) return value;
+  const { recordNo, revision } = reserved.view.row;
+  return { created: { recordNo, revision } };
 }
 
 /** A new session, or nothing. */

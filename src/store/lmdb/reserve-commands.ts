@@ -15,6 +15,17 @@ export function reserve(tx: Transaction, call: ReserveCall): Reserved {
   return replayed<Reserved>(tx, call.idempotency, call.nowMs, () => applyReservation(tx, call));
 }
 
+/** The answer to a reservation that made a session and has nothing to tell besides, as `reserve` gave it. */
+export function newSession(
+  { reservation, clockBelieved, nowMs, newSessionId }: ReserveCall,
+  { recordNo, revision }: { readonly recordNo: number; readonly revision: number },
+): Reserved {
+  const facts = { clockBelieved, nowMs, newSessionId, newRecordNo: recordNo };
+  const decision = decideReservation(reservation, facts);
+  if (decision.kind !== "created") throw new TypeError("the reservation made no session");
+  return told("CREATED", { row: { ...decision.row, revision }, lane: { queuedTurns: 0 } });
+}
+
 /** Decides about the key and writes the answer; the part that Reserve and Dispatch share. */
 export function applyReservation(tx: Transaction, call: ReserveCall): Reserved {
   const { key, sessionId } = call.reservation;

@@ -5,7 +5,7 @@
  */
 import { Worker } from "node:worker_threads";
 import { BrokerError } from "../../errors.js";
-import type { Reserved } from "../../sessions/session-store.js";
+import type { ReserveCall, Reserved } from "../../sessions/session-store.js";
 import type {
   CommandAnswer,
   CommandCall,
@@ -13,10 +13,12 @@ import type {
   CommandInput,
   CommandName,
   CommandOutput,
+  Created,
 } from "./commands.js";
 import { type Batch, type BatchDone, Committer } from "./committer.js";
 import { compiledSibling } from "./compiled.js";
 import { OwnershipLost } from "./owner.js";
+import { newSession } from "./reserve-commands.js";
 import type { Tables } from "./tables.js";
 import { Uncommitted } from "./uncommitted.js";
 
@@ -114,8 +116,9 @@ export class Writer {
     try {
       const done = await this.runner.run(batch.map(({ call }) => call));
       this.onWritten(batch.length, performance.now() - handedOverMs);
-      this.#note(done);
-      for (const [index, waiting] of batch.entries()) this.#settle(waiting, done.answers[index]);
+      const answers = done.answers.map((answer, index) => inFull(batch[index]?.call, answer));
+      this.#note(answers, done.committed);
+      for (const [index, waiting] of batch.entries()) this.#settle(waiting, answers[index]);
     } catch (error) {
       const failure = error instanceof Error ? error : new Error(String(error));
       for (const { reject } of batch) reject(failure);
@@ -126,7 +129,7 @@ export class Writer {
   }
 
   /** Before anybody is answered: what is said next must know it. */
-  #note({ answers, committed }: BatchDone): void {
+  #note(answers: readonly FullAnswer[], committed: boolean): void {
     if (committed) {
       this.uncommitted.clear();
       for (const wake of [...this.#watchers]) wake();
@@ -149,7 +152,7 @@ export class Writer {
     }, afterMs);
   }
 
-  #settle({ resolve, reject }: Waiting, answer: CommandAnswer | undefined): void {
+  #settle({ resolve, reject }: Waiting, answer: FullAnswer | undefined): void {
     if (answer === undefined) reject(new Error("the writer gave no answer"));
     else if ("value" in answer) resolve(answer.value);
     else reject(this.#toError(answer.failure));
@@ -171,6 +174,12 @@ export class Writer {
         return new Error(failure.message);
     }
   }
+}
+
+type FullAnswer = Exclude<CommandAnswer, Created>;
+
+function inFull(call: CommandCall | undefined, answer: CommandAnswer): FullAnswer {
+  return "created" in answer ? { value: newSession(call?.input as ReserveCall, answer.created) } : answer;
 }
 
 /** Runs batches in a thread of its own, so that waiting for the disk blocks nobody. */
