@@ -29,9 +29,9 @@ export function answerWriter(
   };
 }
 
-function inUtf8(write: (message: Members) => string): Write {
+function inUtf8(write: ReturnType<typeof jsonTextOf>): Write {
   return (message) => {
-    const text = write(message);
-    return Buffer.byteLength(text) === text.length ? text : Buffer.from(text);
+    const { text, isAscii } = write(message);
+    return isAscii ? text : Buffer.from(text);
   };
 }

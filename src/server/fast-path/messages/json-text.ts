@@ -8,17 +8,31 @@ import { fieldsOf, type Members, readerOf, unusual } from "./fields.js";
 import { timestampText } from "./timestamp-text.js";
 
 /** @throws Unusual for a value that is left to protobuf-es */
-type Write<T = never> = (value: T) => string;
+type Write<T = never, R = string> = (value: T) => R;
 
-/** @throws Unusual for a type that is left to protobuf-es */
-export function jsonTextOf(desc: DescMessage): Write<Members> {
-  return messageWriter(desc, new Map());
+/** What the writers of one type share. */
+interface Shared {
+  /** Types may hold themselves. */
+  readonly known: Map<DescMessage, Write<Members>>;
+  /** The text that is being written has something that is not printable ASCII. */
+  isBeyondAscii: boolean;
 }
 
-function messageWriter(desc: DescMessage, known: Map<DescMessage, Write<Members>>): Write<Members> {
-  const before = known.get(desc);
+/** @throws Unusual for a type that is left to protobuf-es */
+export function jsonTextOf(desc: DescMessage): Write<Members, { text: string; isAscii: boolean }> {
+  const shared: Shared = { known: new Map(), isBeyondAscii: false };
+  const write = messageWriter(desc, shared);
+  return (message) => {
+    shared.isBeyondAscii = false;
+    const text = write(message);
+    return { text, isAscii: !shared.isBeyondAscii };
+  };
+}
+
+function messageWriter(desc: DescMessage, shared: Shared): Write<Members> {
+  const before = shared.known.get(desc);
   if (before !== undefined) return before;
-  const wellKnown = wellKnownWriter(desc);
+  const wellKnown = wellKnownWriter(desc, shared);
   if (wellKnown !== undefined) return wellKnown;
   const writers: Write<Members>[] = [];
   const write: Write<Members> = (message) => {
@@ -30,51 +44,49 @@ function messageWriter(desc: DescMessage, known: Map<DescMessage, Write<Members>
     }
     return `{${text}}`;
   };
-  // Types may hold themselves.
-  known.set(desc, write);
-  for (const field of fieldsOf(desc)) writers.push(memberWriter(field, known));
+  shared.known.set(desc, write);
+  for (const field of fieldsOf(desc)) writers.push(memberWriter(field, shared));
   return write;
 }
 
 /** Writes `"name":value`, or nothing if the field is not set. */
-function memberWriter(field: DescField, known: Map<DescMessage, Write<Members>>): Write<Members> {
+function memberWriter(field: DescField, shared: Shared): Write<Members> {
   const name = `${JSON.stringify(field.jsonName)}:`;
   const read = readerOf(field);
-  const write = valueWriter(field, known) as Write<unknown>;
+  const write = valueWriter(field, shared) as Write<unknown>;
   return (message) => {
     const value = read(message);
     return value === undefined ? "" : name + write(value);
   };
 }
 
-function valueWriter(field: DescField, known: Map<DescMessage, Write<Members>>): Write {
+function valueWriter(field: DescField, shared: Shared): Write {
   switch (field.fieldKind) {
     case "scalar":
-      return scalarWriter(field.scalar);
+      return scalarWriter(field.scalar, shared);
     case "enum":
       return enumWriter(field.enum);
     case "message":
-      return messageWriter(field.message, known);
+      return messageWriter(field.message, shared);
     case "list": {
-      const write = itemWriter(field, known);
+      const write = itemWriter(field, shared);
       return (items: readonly never[]) => `[${items.map(write).join(",")}]`;
     }
     case "map": {
-      const write = itemWriter(field, known);
+      const write = itemWriter(field, shared);
       return (entries: Readonly<Record<string, never>>) => {
-        const members = Object.entries(entries).map(([key, value]) => `${quoted(key)}:${write(value)}`);
+        const members = Object.entries(entries).map(
+          ([key, value]) => `${quoted(key, shared)}:${write(value)}`,
+        );
         return `{${members.join(",")}}`;
       };
     }
   }
 }
 
-function itemWriter(
-  field: Extract<DescField, { fieldKind: "list" | "map" }>,
-  known: Map<DescMessage, Write<Members>>,
-): Write {
-  if (field.message !== undefined) return messageWriter(field.message, known);
-  return field.enum === undefined ? scalarWriter(field.scalar) : enumWriter(field.enum);
+function itemWriter(field: Extract<DescField, { fieldKind: "list" | "map" }>, shared: Shared): Write {
+  if (field.message !== undefined) return messageWriter(field.message, shared);
+  return field.enum === undefined ? scalarWriter(field.scalar, shared) : enumWriter(field.enum);
 }
 
 function enumWriter({ typeName, value: values }: DescEnum): Write {
@@ -85,10 +97,10 @@ function enumWriter({ typeName, value: values }: DescEnum): Write {
   return (number: number) => texts.get(number) ?? integer(number);
 }
 
-function scalarWriter(type: ScalarType): Write {
+function scalarWriter(type: ScalarType, shared: Shared): Write {
   switch (type) {
     case ScalarType.STRING:
-      return (text: string) => (typeof text === "string" ? quoted(text) : unusual("string"));
+      return (text: string) => (typeof text === "string" ? quoted(text, shared) : unusual("string"));
     case ScalarType.BOOL:
       return (flag: boolean) => (typeof flag === "boolean" ? `${flag}` : unusual("bool"));
     case ScalarType.DOUBLE:
@@ -110,8 +122,15 @@ function scalarWriter(type: ScalarType): Write {
 /** Printable ASCII that stands in a JSON text as it is: looking is faster than having it escaped. */
 const plain = /^[ !#-[\]-~]*$/;
 
-function quoted(text: string): string {
-  return plain.test(text) ? `"${text}"` : JSON.stringify(text);
+function quoted(text: string, shared: Shared): string {
+  return plain.test(text) ? `"${text}"` : noted(JSON.stringify(text), shared);
+}
+
+const printable = /^[ -~]*$/;
+
+function noted(json: string, shared: Shared): string {
+  if (!printable.test(json)) shared.isBeyondAscii = true;
+  return json;
 }
 
 function integer(number: number): string {
@@ -123,9 +142,9 @@ function base64({ buffer, byteOffset, byteLength }: Uint8Array): string {
 }
 
 /** Of the types that have a form of their own in JSON. */
-function wellKnownWriter(desc: DescMessage): Write<Members> | undefined {
+function wellKnownWriter(desc: DescMessage, shared: Shared): Write<Members> | undefined {
   if (!desc.typeName.startsWith("google.protobuf.")) return undefined;
-  const any: Write<Members> = (message) => JSON.stringify(toJson(desc, message as never));
+  const any: Write<Members> = (message) => noted(JSON.stringify(toJson(desc, message as never)), shared);
   if (desc.typeName !== "google.protobuf.Timestamp") return any;
   const write = timestampText();
   return (message) => write(message as unknown as Timestamp) ?? any(message);
