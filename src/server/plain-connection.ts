@@ -55,10 +55,25 @@ export interface PlainOptions {
 
 const headEnd = Buffer.from("\r\n\r\n");
 
+interface ReadHead {
+  /** With the empty line. */
+  readonly bytes: Buffer;
+  /** Without it. */
+  readonly text: string;
+  readonly head: PlainHead;
+}
+
+function beginsWith(chunk: Buffer, bytes: Buffer): boolean {
+  const { length } = bytes;
+  return chunk.length >= length && chunk.compare(bytes, 0, length, 0, length) === 0;
+}
+
 export class PlainConnection {
   #reply: PlainReply | undefined;
   /** What came while a request was answered. */
   #early: Buffer | undefined;
+  /** The header of the request before: most clients send the same again. */
+  #last: ReadHead | undefined;
   /** There is nothing more to be asked on it. */
   #isLast = false;
   readonly #replyOptions: ReplyOptions;
@@ -110,20 +125,31 @@ export class PlainConnection {
 
   #take(chunk: Buffer): void {
     const { shortWay, heads, onRequest } = this.options;
-    const end = chunk.indexOf(headEnd);
-    const text = end === -1 ? "" : chunk.toString("latin1", 0, end);
-    const head = heads.get(text) ?? this.#withinBounds(plainHead(text));
-    const body = chunk.subarray(end + headEnd.length);
+    const last = this.#last;
+    const read = last !== undefined && beginsWith(chunk, last.bytes) ? last : this.#readHead(chunk);
+    if (read === undefined) return void this.#leave(chunk);
+    const { head, bytes } = read;
+    const body = chunk.subarray(bytes.length);
     const reply = new PlainReply(this.socket, this.#replyOptions);
-    const isWhole = head !== undefined && body.length === head.bodyBytes;
-    if (!isWhole || !shortWay(new PlainRequest(head, this.socket, body, reply))) {
-      this.#leave(chunk);
-      return;
+    const isWhole = body.length === head.bodyBytes;
+    if (!isWhole || !shortWay(new PlainRequest(head, this.socket, body, reply)))
+      return void this.#leave(chunk);
+    if (read !== last) {
+      heads.add(read.text, head);
+      this.#last = read;
     }
-    heads.add(text, head);
     this.#reply = reply;
     this.#isLast ||= head.isLast;
     onRequest();
+  }
+
+  /** Undefined if it is not plain, or not there to its end. */
+  #readHead(chunk: Buffer): ReadHead | undefined {
+    const end = chunk.indexOf(headEnd);
+    const text = end === -1 ? "" : chunk.toString("latin1", 0, end);
+    const head = this.options.heads.get(text) ?? this.#withinBounds(plainHead(text));
+    // A copy, since the chunk is a part of much more.
+    return head && { bytes: Buffer.from(chunk.subarray(0, end + headEnd.length)), text, head };
   }
 
   #withinBounds(head: PlainHead | undefined): PlainHead | undefined {
