@@ -108,45 +108,28 @@ export class Tables {
   }
 
   /** Keys that begin with a prefix, in order. */
-  *keysBelow(table: DatabaseName, prefix: Key, limit = Number.POSITIVE_INFINITY): Generator<Key> {
-    yield* this.keysBetween(table, prefix, [...prefix, afterAll], limit);
+  keysBelow(table: DatabaseName, prefix: Key, limit?: number): Iterable<Key> {
+    return this.keysBetween(table, prefix, [...prefix, afterAll], limit);
   }
 
-  *keysBetween(table: DatabaseName, start: Key, end: Key, limit = Number.POSITIVE_INFINITY): Generator<Key> {
-    let left = limit;
-    for (const key of this.#tables[table].getKeys({ start: mutable(start), end: mutable(end) })) {
-      if (left-- <= 0) return;
-      yield key as Key;
-    }
+  keysBetween(table: DatabaseName, start: Key, end: Key, limit?: number): Iterable<Key> {
+    return this.#tables[table].getKeys(rangeOf(start, end, false, limit)) as Iterable<Key>;
   }
 
   /** Keys from `start` downwards, as long as they are above `end`. */
-  *keysDown(table: DatabaseName, start: Key, end: Key): Generator<Key> {
-    for (const key of this.#tables[table].getKeys({
-      start: mutable(start),
-      end: mutable(end),
-      reverse: true,
-    })) {
-      yield key as Key;
-    }
+  keysDown(table: DatabaseName, start: Key, end: Key): Iterable<Key> {
+    return this.#tables[table].getKeys(rangeOf(start, end, true)) as Iterable<Key>;
   }
 
-  *entriesBetween(
+  entriesBetween(
     table: DatabaseName,
     start: Key,
     end: Key,
     reverse = false,
-    limit = Number.POSITIVE_INFINITY,
-  ): Generator<{ key: Key; value: Buffer }> {
-    let left = limit;
-    for (const { key, value } of this.#tables[table].getRange({
-      start: mutable(start),
-      end: mutable(end),
-      reverse,
-    })) {
-      if (left-- <= 0) return;
-      yield { key: key as Key, value };
-    }
+    limit?: number,
+  ): Iterable<{ key: Key; value: Buffer }> {
+    const entries = this.#tables[table].getRange(rangeOf(start, end, reverse, limit));
+    return entries as unknown as Iterable<{ key: Key; value: Buffer }>;
   }
 
   /** Rows of a table whose keys are numbers, in order. */
@@ -258,6 +241,11 @@ export class Tables {
 
   /** Known scopes that the patterns cover. An exact pattern needs no look-up. */
   *scopesOf(patterns: readonly ScopePattern[]): Generator<string> {
+    const [only] = patterns;
+    if (only !== undefined && patterns.length === 1 && !only.includes("*")) {
+      yield only;
+      return;
+    }
     const exact = new Set(patterns.filter((pattern) => !pattern.includes("*")));
     yield* exact;
     const wide = patterns.filter((pattern) => pattern.includes("*"));
@@ -346,6 +334,11 @@ function ownsId(row: SessionRow, query: IdQuery): boolean {
 
 export function decodeNumber(value: Buffer): number {
   return value.readDoubleLE(0);
+}
+
+function rangeOf(start: Key, end: Key, reverse: boolean, limit?: number) {
+  const range = { start: [...start], end: [...end], reverse };
+  return limit === undefined ? range : { ...range, limit };
 }
 
 function mutable(key: StoredKey): (string | number | Buffer)[] | string | number {
