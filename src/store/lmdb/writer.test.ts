@@ -104,6 +104,21 @@ describe("the writer", () => {
     expect(writer.uncommitted.size).toBe(0);
   });
 
+  it("has it committed although there is always something to be done", async () => {
+    const { writer, batches, log, answer } = stepped();
+    const calls = [writer.run("reserve", {} as never)];
+    await settled();
+    calls.push(writer.run("heartbeat", 1) as never);
+    await settled();
+    await log(created("one"));
+    await expect.poll(() => batches.length).toBe(3);
+    expect(batches.at(-1)).toEqual([{ name: "settle", input: undefined }]);
+    await answer(done);
+    await answer(done);
+    await Promise.all(calls);
+    expect(writer.uncommitted.size).toBe(0);
+  });
+
   it("wakes those who watch at a commit, and not before", async () => {
     const { writer, log, answer } = stepped();
     const woken: string[] = [];
