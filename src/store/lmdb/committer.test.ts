@@ -43,10 +43,18 @@ const settle: CommandCall = { name: "settle", input: undefined };
 const failing: CommandCall = { name: "end", input: undefined };
 
 /** Does batches in one call, and tells what was answered. */
-function work(first: Batch, ...others: readonly Batch[]): { done: BatchDone[]; left: readonly Batch[] } {
+function work(first: Batch, ...others: readonly Batch[]) {
+  return workWith(committer, first, ...others);
+}
+
+function workWith(
+  worker: Committer,
+  first: Batch,
+  ...others: readonly Batch[]
+): { done: BatchDone[]; left: readonly Batch[] } {
   const left = [...others];
   const done: BatchDone[] = [];
-  committer.work(
+  worker.work(
     first,
     () => left.shift(),
     (each) => done.push(each),
@@ -152,13 +160,9 @@ describe("a committer", () => {
 
   it("commits everything at once without a log", () => {
     const plain = new Committer({ tables: scratch.tables, instance: "test" });
-    const done: BatchDone[] = [];
-    plain.work(
-      [reserve("one")],
-      () => [reserve("two")],
-      (each) => done.push(each),
-    );
+    const { done, left } = workWith(plain, [reserve("one")], [reserve("two")]);
     expect(outcomes(done)).toEqual([["CREATED", true]]);
+    expect(left).toHaveLength(1);
   });
 
   it("does again what was in the log alone when a command fails, and fails that one alone", () => {
@@ -193,12 +197,7 @@ describe("a committer", () => {
 
   it("writes nothing for a process that has lost the store", () => {
     const other = new Committer({ tables: scratch.tables, instance: "another", log });
-    const done: BatchDone[] = [];
-    other.work(
-      [reserve("one")],
-      () => undefined,
-      (each) => done.push(each),
-    );
+    const { done } = workWith(other, [reserve("one")]);
     expect(outcomes(done)).toEqual([["lost", false]]);
     expect(afterCrash("one")).toEqual({ inStore: false, inLog: false });
   });
@@ -210,12 +209,7 @@ describe("a committer", () => {
       },
     });
     const other = new Committer({ tables: scratch.tables, instance: "test", log: failingLog });
-    const done: BatchDone[] = [];
-    other.work(
-      [reserve("one")],
-      () => undefined,
-      (each) => done.push(each),
-    );
+    const { done } = workWith(other, [reserve("one")]);
     expect(outcomes(done)).toEqual([["broken", false]]);
     expect(afterCrash("one")).toEqual({ inStore: false, inLog: false });
   });

@@ -53,12 +53,10 @@ export class Committer {
    * @param answer told of each batch, in order
    */
   work(first: Batch, next: () => Batch | undefined, answer: (done: BatchDone) => void): void {
-    const { tables } = this.options;
     let batch: Batch | undefined = first;
     let values: readonly CommandValue[] = [];
     try {
-      tables.root.transactionSync(() => {
-        this.#doAgain();
+      this.#inTransaction(() => {
         while (batch !== undefined) {
           const done = this.#run(batch);
           values = done.values;
@@ -67,7 +65,6 @@ export class Committer {
           batch = next();
         }
       });
-      this.#committed();
     } catch (error) {
       answer(this.#alone(batch ?? [], error));
       return;
@@ -108,12 +105,7 @@ export class Committer {
     }
     const answers = batch.flatMap((call): readonly CommandAnswer[] => {
       try {
-        const values = tables.root.transactionSync(() => {
-          this.#doAgain();
-          return runCommands(tables, instance, [call]);
-        });
-        this.#committed();
-        return values;
+        return this.#inTransaction(() => runCommands(tables, instance, [call]));
       } catch (reason) {
         return [{ failure: describeFailure(reason, tables.path) }];
       }
@@ -121,13 +113,16 @@ export class Committer {
     return { answers, committed: this.#logged.length === 0 };
   }
 
-  #doAgain(): void {
-    for (const writes of this.#logged) this.options.tables.apply(writes);
-  }
-
-  #committed(): void {
+  /** With what an earlier transaction has left in the log alone; once it is committed the log is empty. */
+  #inTransaction<T>(act: () => T): T {
+    const { tables, log } = this.options;
+    const result = tables.root.transactionSync(() => {
+      for (const writes of this.#logged) tables.apply(writes);
+      return act();
+    });
     this.#logged = [];
-    this.options.log?.restart();
+    log?.restart();
+    return result;
   }
 }
 
