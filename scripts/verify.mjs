@@ -3,13 +3,14 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 const scratch = mkdtempSync(join(tmpdir(), "verify-"));
 const bin = (name) => join("node_modules", ".bin", name);
 const failures = [];
+const failedTests = [];
 
 function run(title, command, args, environment = {}) {
   process.stdout.write(`\n== ${title}\n`);
@@ -58,11 +59,30 @@ function tests(title, command, args, environment) {
     environment,
   );
   try {
-    const { numPassedTests, numFailedTests, numPendingTests } = JSON.parse(readFileSync(report, "utf8"));
+    const { numPassedTests, numFailedTests, numPendingTests, testResults } = JSON.parse(
+      readFileSync(report, "utf8"),
+    );
+    failedTests.push(...testResults.flatMap(failuresOf).map((failure) => `${title}: ${failure}`));
     return `${numPassedTests} passed, ${numFailedTests} failed, ${numPendingTests} skipped`;
   } catch {
     return "0 passed, 1 failed";
   }
+}
+
+/** What failed in a file of tests, with the start of each message: the whole lies far up in the output. */
+function failuresOf({ name, status, message, assertionResults }) {
+  const file = relative(process.cwd(), name);
+  const failed = assertionResults.filter((test) => test.status === "failed");
+  if (failed.length === 0) return status === "failed" ? [`${file}\n${firstLines(message)}`] : [];
+  return failed.map((test) => `${file} > ${test.fullName}\n${firstLines(test.failureMessages.join("\n"))}`);
+}
+
+function firstLines(message) {
+  return message
+    .split("\n")
+    .slice(0, 15)
+    .map((line) => `    ${line}`)
+    .join("\n");
 }
 
 run("format and lint", bin("biome"), ["check", "."]);
@@ -107,6 +127,7 @@ const conformed = existsSync(conformance)
   ? readFileSync(conformance, "utf8")
   : "connect conformance: SKIPPED: its test has not run to its end\n";
 rmSync(scratch, { recursive: true });
+for (const failure of failedTests) process.stdout.write(`\n${failure}\n`);
 process.stdout.write(`\nNode ${process.versions.node}: ${here}\nNode 24: ${on24}\n${conformed}`);
 process.stdout.write(
   failures.length === 0 ? "verify: all steps passed\n" : `verify: FAILED: ${failures.join("; ")}\n`,
