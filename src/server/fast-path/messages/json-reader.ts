@@ -3,10 +3,10 @@
  * for each type; every other form that protobuf-es knows, and whatever is wrong,
  * is left to it.
  */
-import { create, type DescEnum, type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
+import { type DescEnum, type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
+import { type Draft, draftsOf } from "./drafts.js";
 import { fieldsOf, unusual } from "./fields.js";
 
-type Draft = Record<string, unknown>;
 /** Counts the members of all objects that are read. */
 interface Tally {
   members: number;
@@ -76,12 +76,10 @@ function messageReader(desc: DescMessage, known: Map<DescMessage, Read>): Read {
   if (desc.typeName.startsWith("google.protobuf.")) return () => unusual(desc.typeName);
   const members = new Map<string, Member>();
   const fields = fieldsOf(desc);
-  const blank = blankOf(desc, fields);
-  const containers = fields.flatMap(containerOf);
+  const draftOf = draftsOf(desc, fields);
   const read: Read = (value, tally) => {
     if (!isObject(value)) return unusual(desc.typeName);
-    const draft: Draft = { ...blank };
-    for (const { name, make } of containers) draft[name] = make();
+    const draft = draftOf();
     for (const key in value) {
       tally.members += 1;
       const { name, group, read } = members.get(key) ?? unusual(key);
@@ -99,25 +97,6 @@ function messageReader(desc: DescMessage, known: Map<DescMessage, Read>): Read {
     members.set(field.jsonName, { name, group: oneof?.localName, read: fieldReader(field, known) });
   }
   return read;
-}
-
-/**
- * A message with all members, those that are not set as undefined: the engine
- * gives an object that gets another member later a shape of its own each time,
- * and whoever reads it has to find its members anew.
- */
-function blankOf(desc: DescMessage, fields: readonly DescField[]): Draft {
-  const blank: Draft = { ...create(desc) };
-  for (const { localName, oneof } of fields) blank[oneof?.localName ?? localName] ??= undefined;
-  return blank;
-}
-
-/** What each message has of its own. */
-function containerOf(field: DescField): { name: string; make: () => unknown }[] {
-  if (field.oneof !== undefined) return [{ name: field.oneof.localName, make: () => ({ case: undefined }) }];
-  if (field.fieldKind === "list") return [{ name: field.localName, make: () => [] }];
-  if (field.fieldKind === "map") return [{ name: field.localName, make: () => ({}) }];
-  return [];
 }
 
 function fieldReader(field: DescField, known: Map<DescMessage, Read>): Read {

@@ -1,5 +1,6 @@
-/** Requests as messages: by the reader beside this file where it can, and by protobuf-es where not. */
+/** Requests as messages: by the readers beside this file where they can, and by protobuf-es where not. */
 import type { DescMessage } from "@bufbuild/protobuf";
+import { binaryReader } from "./binary-reader.js";
 import { usual } from "./fields.js";
 import { jsonReader } from "./json-reader.js";
 import { areUsual, type SerializationOptions } from "./options.js";
@@ -12,11 +13,12 @@ interface Parser {
 export function requestReader(
   desc: DescMessage,
   library: (binary: boolean) => Parser,
-  { jsonOptions }: SerializationOptions,
+  { binaryOptions, jsonOptions }: SerializationOptions,
 ): (bytes: Uint8Array, binary: boolean) => object {
+  const binary = areUsual(binaryOptions) ? usual(() => binaryReader(desc)) : undefined;
   const json = areUsual(jsonOptions) ? usual(() => jsonReader(desc)) : undefined;
   return (bytes, isBinary) => {
-    const read = isBinary ? undefined : json;
+    const read = isBinary ? binary : json;
     const message = read && usual(() => read(bytes));
     return message ?? library(isBinary).parse(bytes);
   };
