@@ -71,12 +71,12 @@ it("a pruned session is found by its id, and by its key no longer", async () => 
   expect(session?.state).toBe(SessionState.ARCHIVED);
   const selector = byKey("pruned", "pruned");
   for (const call of [
-    client.getSession({ selector }),
-    client.pinSession({ selector, pinned: true }),
-    client.resetSession({ selector, expectedGeneration: 1 }),
-    client.deleteSession({ selector }),
+    () => client.getSession({ selector }),
+    () => client.pinSession({ selector, pinned: true }),
+    () => client.resetSession({ selector, expectedGeneration: 1 }),
+    () => client.deleteSession({ selector }),
   ]) {
-    expect(await reasonOf(call)).toBe("SESSION_NOT_FOUND");
+    expect(await reasonOf(call())).toBe("SESSION_NOT_FOUND");
   }
 });
 

@@ -155,28 +155,28 @@ it("an id of somebody else's session is no id, and their scope is refused by nam
   const { session } = await owner.reserve({ key: named("hidden", "other").value });
   const selector = { case: "sessionId" as const, value: session?.sessionId ?? "" };
   for (const call of [
-    acme.getSession({ selector }),
-    acme.bind({ selector, aliases: ["x"], expectedGeneration: 1, expectedNativeId: "" }),
-    acme.pinSession({ selector, pinned: true }),
-    acme.resetSession({ selector, expectedGeneration: 1 }),
-    acme.deleteSession({ selector }),
-    acme.dispatch({ target: selector, input: [{ part: { case: "text", value: "hello" } }] }),
+    () => acme.getSession({ selector }),
+    () => acme.bind({ selector, aliases: ["x"], expectedGeneration: 1, expectedNativeId: "" }),
+    () => acme.pinSession({ selector, pinned: true }),
+    () => acme.resetSession({ selector, expectedGeneration: 1 }),
+    () => acme.deleteSession({ selector }),
+    () => acme.dispatch({ target: selector, input: [{ part: { case: "text", value: "hello" } }] }),
   ]) {
-    expect(await reasonOf(call)).toBe("NotFound SESSION_NOT_FOUND");
+    expect(await reasonOf(call())).toBe("NotFound SESSION_NOT_FOUND");
   }
   const scope = "other";
   for (const call of [
-    acme.getSession({ selector, scope }),
-    acme.bind({ selector, scope, aliases: ["x"], expectedGeneration: 1, expectedNativeId: "" }),
-    acme.reserve({ key: named("hidden", scope).value }),
-    acme.resolveSelection({ selector, scope }),
-    acme.resolveSelection({ selector: named("hidden", scope) }),
-    acme.listSessions({ scope }),
-    acme.watchSessions({ scope }),
-    acme.prune({ scope, maxSessions: 1 }),
-    acme.exportSessions({ scope }),
-    acme.getTurn({ turnId: "x", scope }),
+    () => acme.getSession({ selector, scope }),
+    () => acme.bind({ selector, scope, aliases: ["x"], expectedGeneration: 1, expectedNativeId: "" }),
+    () => acme.reserve({ key: named("hidden", scope).value }),
+    () => acme.resolveSelection({ selector, scope }),
+    () => acme.resolveSelection({ selector: named("hidden", scope) }),
+    () => acme.listSessions({ scope }),
+    () => acme.watchSessions({ scope }),
+    () => acme.prune({ scope, maxSessions: 1 }),
+    () => acme.exportSessions({ scope }),
+    () => acme.getTurn({ turnId: "x", scope }),
   ]) {
-    expect(await reasonOf(call)).toBe("PermissionDenied FOREIGN_SCOPE");
+    expect(await reasonOf(call())).toBe("PermissionDenied FOREIGN_SCOPE");
   }
 });
