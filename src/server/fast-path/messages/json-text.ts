@@ -4,7 +4,7 @@
  */
 import { type DescEnum, type DescField, type DescMessage, ScalarType, toJson } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { fieldsOf, type Members, readerOf, unusual } from "./fields.js";
+import { accessOf, compiled, fieldsOf, type Members, unusual } from "./fields.js";
 import { timestampText } from "./timestamp-text.js";
 
 /** @throws Unusual for a value that is left to protobuf-es */
@@ -34,30 +34,38 @@ function messageWriter(desc: DescMessage, shared: Shared): Write<Members> {
   if (before !== undefined) return before;
   const wellKnown = wellKnownWriter(desc, shared);
   if (wellKnown !== undefined) return wellKnown;
-  const writers: Write<Members>[] = [];
-  const write: Write<Members> = (message) => {
-    if (message.$typeName !== desc.typeName) unusual(desc.typeName);
-    let text = "";
-    for (const writeMember of writers) {
-      const member = writeMember(message);
-      if (member !== "") text += text === "" ? member : `,${member}`;
-    }
-    return `{${text}}`;
-  };
-  shared.known.set(desc, write);
-  for (const field of fieldsOf(desc)) writers.push(memberWriter(field, shared));
+  let write: Write<Members> = () => unusual(desc.typeName);
+  shared.known.set(desc, (message) => write(message));
+  const fields = fieldsOf(desc);
+  const makeWriter = compiled(
+    ["type", "unusual", ...fields.map((_, index) => `write${index}`)],
+    [
+      "return (message) => {",
+      "  if (message.$typeName !== type) unusual(type);",
+      '  let text = "{";',
+      "  let comma = false;",
+      ...fields.map((field, index) => memberCode(field, `write${index}`)),
+      '  return text + "}";',
+      "}",
+    ],
+  );
+  const writers = fields.map((field) => valueWriter(field, shared));
+  write = makeWriter(desc.typeName, unusual, ...writers) as Write<Members>;
   return write;
 }
 
-/** Writes `"name":value`, or nothing if the field is not set. */
-function memberWriter(field: DescField, shared: Shared): Write<Members> {
+/** Adds `"name":value` to the text, or nothing if the field is not set. */
+function memberCode(field: DescField, write: string): string {
+  const { value, isSet } = accessOf(field);
   const name = `${JSON.stringify(field.jsonName)}:`;
-  const read = readerOf(field);
-  const write = valueWriter(field, shared) as Write<unknown>;
-  return (message) => {
-    const value = read(message);
-    return value === undefined ? "" : name + write(value);
-  };
+  const [first, later] = [name, `,${name}`].map((text) => JSON.stringify(text));
+  return `{
+    const value = ${value};
+    if (${isSet}) {
+      text += (comma ? ${later} : ${first}) + ${write}(value);
+      comma = true;
+    }
+  }`;
 }
 
 function valueWriter(field: DescField, shared: Shared): Write {
