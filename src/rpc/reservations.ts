@@ -62,8 +62,9 @@ export class Reservations {
     const idempotency = idempotencyOf(request);
     const moment = this.#momentOf(reservation);
     const reserved =
-      (idempotency === undefined ? await this.#fromRead(reservation, moment) : undefined) ??
-      (await this.#fromStore(this.#callAt(moment, reservation, idempotency)));
+      (idempotency === undefined
+        ? this.#fromRead(reservation, moment, await this.deps.store.byKey(canonical.key))
+        : undefined) ?? (await this.#fromStore(this.#callAt(moment, reservation, idempotency)));
     return this.#answer(canonical, reservation, moment, reserved);
   }
 
@@ -114,8 +115,7 @@ export class Reservations {
   }
 
   /** The answer, if it changes no row; undefined if the store has to decide. */
-  async #fromRead(reservation: Reservation, moment: Moment): Promise<Reserved | undefined> {
-    const view = await this.deps.store.byKey(reservation.key);
+  #fromRead(reservation: Reservation, moment: Moment, view: SessionView | undefined): Reserved | undefined {
     if (view === undefined) return reservation.internal ? this.#ephemeral() : undefined;
     const decision = decideReservation(reservation, {
       row: view.row,

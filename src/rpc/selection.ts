@@ -8,6 +8,7 @@ import {
   Selected_Match,
   Selected_Source,
 } from "../../gen/sessionbroker/v1/selection_pb.js";
+import type { SessionKey } from "../sessions/key.js";
 import { type Candidate, type Match, type Selection, select } from "../sessions/selection.js";
 import type { IdQuery, SessionStore, SessionView, Where } from "../sessions/session-store.js";
 import { sessionMessage } from "../turns/session-message.js";
@@ -29,20 +30,16 @@ interface Found extends Candidate {
   readonly view: SessionView;
 }
 
-export async function resolveSelection(
+export function resolveSelection(
   deps: SelectionDeps,
   caller: Caller,
   request: ResolveSelectionRequest,
-): Promise<ResolveSelectionResponse> {
+): Promise<ResolveSelectionResponse> | ResolveSelectionResponse {
   const where = whereOf(caller, request.scope, request.provider);
   const { selector } = request;
   switch (selector.case) {
-    case "key": {
-      const { key } = deps.keys.canonical(caller, selector.value);
-      const view = await deps.store.byKey(key);
-      const found = view === undefined || view.row.archived !== undefined ? [] : [view];
-      return answer(deps, request, found, key.externalId);
-    }
+    case "key":
+      return byKey(deps, request, deps.keys.canonical(caller, selector.value).key);
     case "turnId":
       return byTurn(deps, request, selector.value, where);
     case "sessionId":
@@ -56,6 +53,12 @@ export async function resolveSelection(
     default:
       return answer(deps, request, [], "");
   }
+}
+
+async function byKey(deps: SelectionDeps, request: ResolveSelectionRequest, key: SessionKey) {
+  const view = await deps.store.byKey(key);
+  const found = view === undefined || view.row.archived !== undefined ? [] : [view];
+  return answer(deps, request, found, key.externalId);
 }
 
 async function byId(deps: SelectionDeps, request: ResolveSelectionRequest, query: IdQuery, where: Where) {
