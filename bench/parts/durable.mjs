@@ -1,11 +1,12 @@
 // New reservations that are on disk before the answer: over the wire from the
-// broker, and from stores that are asked directly.
-import { randomBytes } from "node:crypto";
+// broker, and from stores that are asked directly and hold as many keys.
+import { randomBytes, randomUUID } from "node:crypto";
 import { contest } from "../contest.mjs";
 import { loops } from "../load.mjs";
 import * as etcd from "../peers/etcd.mjs";
 import * as postgres from "../peers/postgres.mjs";
 import * as redis from "../peers/redis.mjs";
+import { idOf, keyOf } from "../rows.mjs";
 import { reserveNew } from "./requests.mjs";
 
 const connections = 64;
@@ -16,13 +17,16 @@ const bars = [
 ];
 
 export async function durable(context) {
-  const { servers, report, folder } = context;
+  const { servers, report, folder, plan, say } = context;
   const broker = await servers.broker();
   const stores = [];
   try {
     for (const { peer } of bars) {
       const store = await peer.start(folder, connections);
-      if (store !== undefined) stores.push(store);
+      if (store === undefined) continue;
+      stores.push(store);
+      say(`filling ${store.name} with ${plan.rows} keys`);
+      await store.fill(Array.from({ length: plan.rows }, (_, i) => [nameOf(keyOf(i)), idOf(i)]));
     }
     const [own, ...others] = await contest(
       context,
@@ -42,15 +46,15 @@ export async function durable(context) {
   }
 }
 
+const nameOf = ({ scope, externalId, provider }) => `${scope}/${externalId}/${provider}`;
+
 function createNew({ name, create }) {
   return (plan) => {
     const prefix = randomBytes(6).toString("hex");
     let number = 0;
     return loops(async () => {
-      const created = await create(
-        `fresh/new-${prefix}-${number++}/echo`,
-        `00000000-0000-4000-8000-${prefix}`,
-      );
+      const key = { scope: "fresh", externalId: `new-${prefix}-${number++}`, provider: "echo" };
+      const created = await create(nameOf(key), randomUUID());
       if (!created) throw new Error(`${name}: a new key was taken`);
     }, plan);
   };

@@ -8,6 +8,8 @@ import { findProgram } from "../load.mjs";
 import { freePort, startServer } from "./program.mjs";
 
 export const name = "etcd, one node";
+/** Of one transaction, unless it is told otherwise. */
+const mostPuts = 128;
 
 /** Undefined, with a message, where it is not installed. */
 export async function start(folder) {
@@ -32,11 +34,10 @@ export async function start(folder) {
   const proto = new URL("etcd.proto", import.meta.url).pathname;
   const { KV } = loadPackageDefinition(loadSync(proto)).etcdserverpb;
   const client = new KV(`127.0.0.1:${port}`, credentials.createInsecure());
-  const create = (text, value) =>
+  const put = ([key, value]) => ({ requestPut: { key: Buffer.from(key), value: Buffer.from(value) } });
+  /** Whether the comparisons held. */
+  const transact = (compare, success) =>
     new Promise((resolve, reject) => {
-      const key = Buffer.from(text);
-      const compare = [{ result: "EQUAL", target: "CREATE", key, createRevision: 0 }];
-      const success = [{ requestPut: { key, value: Buffer.from(value) } }];
       client.Txn({ compare, success }, (error, answer) =>
         error === null ? resolve(answer.succeeded) : reject(error),
       );
@@ -44,7 +45,15 @@ export async function start(folder) {
   return {
     name,
     pid: server.pid,
-    create,
+    create: (key, value) =>
+      transact(
+        [{ result: "EQUAL", target: "CREATE", key: Buffer.from(key), createRevision: 0 }],
+        [put([key, value])],
+      ),
+    async fill(entries) {
+      for (let from = 0; from < entries.length; from += mostPuts)
+        await transact([], entries.slice(from, from + mostPuts).map(put));
+    },
     async stop() {
       client.close();
       await server.stop();

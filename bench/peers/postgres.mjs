@@ -53,6 +53,11 @@ export async function start(folder, connections) {
     pid: server.pid,
     create: async (key, value) =>
       (await pool.query({ name: "reserve", text, values: [key, value] })).rowCount === 1,
+    fill: (entries) =>
+      pool.query("INSERT INTO sessions SELECT * FROM unnest($1::text[], $2::text[])", [
+        entries.map(([key]) => key),
+        entries.map(([, value]) => value),
+      ]),
     async stop() {
       await pool.end();
       await server.stop();

@@ -37,6 +37,10 @@ export async function start(folder) {
     pid: server.pid,
     /** Whether the key was free. */
     create: async (key, value) => (await client.set(key, value, "NX")) === "OK",
+    async fill(entries) {
+      for (let from = 0; from < entries.length; from += 10_000)
+        await client.mset(entries.slice(from, from + 10_000).flat());
+    },
     async stop() {
       client.disconnect();
       await server.stop();
