@@ -7,7 +7,6 @@ import { join } from "node:path";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { SessionBroker } from "../dist/gen/sessionbroker/v1/session_broker_pb.js";
-import { brokerHeapOptions } from "../dist/src/heap.js";
 import { memoryOf } from "./measure.mjs";
 import { endWithParent, freePort } from "./peers/program.mjs";
 
@@ -16,15 +15,9 @@ const main = new URL("../dist/src/main.js", import.meta.url).pathname;
 /**
  * @param fixedPort default: a free one
  * @param data the data directory, which stays. Default: one of its own, removed when it is stopped
- * @param nodeOptions of Node.js. Default: those that `session-broker start` gives
+ * @param nodeOptions of Node.js. Default: none, as `session-broker start` gives none
  */
-export async function startBroker(
-  config,
-  fixedPort,
-  environment = {},
-  data = undefined,
-  nodeOptions = brokerHeapOptions,
-) {
+export async function startBroker(config, fixedPort, environment = {}, data = undefined, nodeOptions = []) {
   const port = fixedPort ?? (await freePort());
   const folder = mkdtempSync(join(tmpdir(), "bench-broker-"));
   const kept = data ?? join(folder, "data");

@@ -9,7 +9,6 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { Agent, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { brokerHeapOptions } from "../dist/src/heap.js";
 import { memoryOf, quantile } from "./measure.mjs";
 import { fillStore, idOf, keyOf } from "./rows.mjs";
 
@@ -30,7 +29,6 @@ const folder = mkdtempSync(join(tmpdir(), "bench-identity-"));
 async function serve(data, port) {
   const from = performance.now();
   const args = [
-    ...brokerHeapOptions,
     main,
     "serve",
     "--data",

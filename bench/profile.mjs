@@ -9,7 +9,6 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { brokerHeapOptions } from "../dist/src/heap.js";
 import { startBroker } from "./broker.mjs";
 import { lookup, lookups } from "./parts/requests.mjs";
 import { fillStore } from "./rows.mjs";
@@ -39,7 +38,7 @@ for (const fastPath of [false, true]) {
     await fillStore(data, rows, { aliased: true });
     const config = JSON.stringify({ providers: [{ id: "echo", echo: {} }], fastPath });
     const startedMs = performance.now();
-    const profiling = [...brokerHeapOptions, "--cpu-prof", `--cpu-prof-dir=${join(data, "profiles")}`];
+    const profiling = ["--cpu-prof", `--cpu-prof-dir=${join(data, "profiles")}`];
     const broker = await startBroker(config, undefined, {}, data, profiling);
     const load = lookup({ ...broker, rows }, lookups["Reserve, existing"]);
     await load({ connections, seconds: warmSeconds });

@@ -18,11 +18,3 @@ export function setUpHeap(): void {
   setFlagsFromString("--no-allocation-site-pretenuring");
   setFlagsFromString("--semi-space-growth-factor=32");
 }
-
-/**
- * Options of Node.js for a broker, which only the one who starts it can give.
- * Room for what is young, in MiB, twice the default: what hangs on a connection
- * until its next request is not taken for old then, of which there would be a
- * full collection several times a second with a few hundred busy connections.
- */
-export const brokerHeapOptions = ["--max-semi-space-size=32"];

@@ -4,7 +4,6 @@ import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { setTimeout as pause } from "node:timers/promises";
-import { brokerHeapOptions } from "../../dist/src/heap.js";
 
 const startMs = 20_000;
 
@@ -19,12 +18,11 @@ export async function freePort() {
 }
 
 /**
- * A server of this folder, in a process of its own, with as much heap as the broker, which says its
- * ports in one line of JSON.
+ * A server of this folder, in a process of its own, which says its ports in one line of JSON.
  */
 export async function startPeer(name, args = []) {
   const file = new URL(`${name}.mjs`, import.meta.url).pathname;
-  const child = spawn(process.execPath, [...brokerHeapOptions, file, ...args], {
+  const child = spawn(process.execPath, [file, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { PATH: process.env.PATH, NODE_ENV: "production" },
   });

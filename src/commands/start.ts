@@ -8,7 +8,6 @@ import { relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Settings } from "../config/config.js";
 import { headerFile, tokenFile } from "../config/tokens.js";
-import { brokerHeapOptions } from "../heap.js";
 import { createProviders } from "../providers/registry.js";
 import { needVerify } from "../store/lmdb/last-run.js";
 import { describeAddress, stopWithInput, untilStopped } from "./process.js";
@@ -52,8 +51,7 @@ export async function start(
   const children: ChildProcess[] = [];
   try {
     const onCrash = (signal: string) => needVerify(settings.data, `the broker was ended by ${signal}`);
-    const brokerOptions = { nodeOptions: brokerHeapOptions, onCrash };
-    const broker = await launch("serve", [...passedOn, ...ofBroker], children, brokerOptions);
+    const broker = await launch("serve", [...passedOn, ...ofBroker], children, onCrash);
     const adapter = await launch("openai", [...passedOn, "--broker", `unix:${settings.socket}`], children);
     process.stdout.write(greeting(settings));
     stop.second.then(() => signalAll(children));
@@ -63,22 +61,16 @@ export async function start(
   }
 }
 
-interface LaunchOptions {
-  /** Of Node.js. */
-  readonly nodeOptions?: readonly string[];
-  readonly onCrash?: (signal: string) => void;
-}
-
 /** Starts a command of this program; resolves once it says that it listens. */
 async function launch(
   command: string,
   args: readonly string[],
   children: ChildProcess[],
-  { nodeOptions = [], onCrash = () => {} }: LaunchOptions = {},
+  onCrash: (signal: string) => void = () => {},
 ): Promise<Part> {
   const main = fileURLToPath(new URL("../main.js", import.meta.url));
   // A group of its own: an interrupt from the keyboard reaches it through this process, in order.
-  const child = spawn(process.execPath, [...nodeOptions, main, command, ...args], {
+  const child = spawn(process.execPath, [main, command, ...args], {
     stdio: ["pipe", "pipe", "inherit"],
     detached: true,
     env: { ...process.env, [stopWithInput]: "1" },

@@ -12,7 +12,6 @@ import { execa } from "execa";
 import { afterEach, beforeAll, describe, expect, it, type TestContext, vi } from "vitest";
 import { parse } from "yaml";
 import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
-import { brokerHeapOptions } from "../../src/heap.js";
 import { attempt, available, cached, installMs, type Prepared, prepare } from "../polyglot/programs.js";
 import { dispatchTurn } from "../support/turns.js";
 
@@ -89,15 +88,6 @@ describe("the files", () => {
     expect(own).toContain("package-lock.json");
     expect(own.filter((file) => !sent.includes(`!${file}`))).toEqual([]);
   });
-
-  it.each(["systemd/session-broker.service", "docker/Dockerfile"])(
-    "%s gives the broker the heap that start gives it",
-    (file) => {
-      expect(readFileSync(join(deploy, file), "utf8")).toContain(
-        `NODE_OPTIONS=${brokerHeapOptions.join(" ")}`,
-      );
-    },
-  );
 
   it("compose understands its file", async (context) => {
     skipWithout(context, compose);
