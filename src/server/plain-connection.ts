@@ -72,8 +72,10 @@ export class PlainConnection {
   #reply: PlainReply | undefined;
   /** What came while a request was answered. */
   #early: Buffer | undefined;
-  /** The header of the request before: most clients send the same again. */
+  /** The header of the request before: most clients send the same again, */
   #last: ReadHead | undefined;
+  /** or the one before that, which differs in the length of the body. */
+  #other: ReadHead | undefined;
   /** There is nothing more to be asked on it. */
   #isLast = false;
   readonly #replyOptions: ReplyOptions;
@@ -125,8 +127,8 @@ export class PlainConnection {
 
   #take(chunk: Buffer): void {
     const { shortWay, heads, onRequest } = this.options;
-    const last = this.#last;
-    const read = last !== undefined && beginsWith(chunk, last.bytes) ? last : this.#readHead(chunk);
+    const known = this.#knownHead(chunk);
+    const read = known ?? this.#readHead(chunk);
     if (read === undefined) return void this.#leave(chunk);
     const { head, bytes } = read;
     const body = chunk.subarray(bytes.length);
@@ -134,13 +136,20 @@ export class PlainConnection {
     const isWhole = body.length === head.bodyBytes;
     if (!isWhole || !shortWay(new PlainRequest(head, this.socket, body, reply)))
       return void this.#leave(chunk);
-    if (read !== last) {
-      heads.add(read.text, head);
+    if (known === undefined) heads.add(read.text, head);
+    if (read !== this.#last) {
+      this.#other = this.#last;
       this.#last = read;
     }
     this.#reply = reply;
     this.#isLast ||= head.isLast;
     onRequest();
+  }
+
+  /** One of the last two. */
+  #knownHead(chunk: Buffer): ReadHead | undefined {
+    if (this.#last !== undefined && beginsWith(chunk, this.#last.bytes)) return this.#last;
+    return this.#other !== undefined && beginsWith(chunk, this.#other.bytes) ? this.#other : undefined;
   }
 
   /** Undefined if it is not plain, or not there to its end. */

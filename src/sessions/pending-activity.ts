@@ -24,6 +24,8 @@ type Noted = Activity & { readonly name: string };
  */
 export class PendingActivity {
   readonly #places = new Map<string, number>();
+  /** What was looked up last is most often what is noted next. */
+  #last: { readonly key: SessionKey; readonly name: string } | undefined;
   #free: number[] = [];
   #atMs = new Float64Array(64);
   #delayMs = new Float64Array(64);
@@ -32,7 +34,7 @@ export class PendingActivity {
   /** The session was used now. */
   note(row: SessionRow, idleMs: number | undefined, nowMs: number): void {
     if (nowMs <= row.lastActivityMs) return;
-    const name = keyText(row.key);
+    const name = this.#last?.key === row.key ? this.#last.name : keyText(row.key);
     const delayMs = Math.min(longestDelayMs, (idleMs ?? Number.POSITIVE_INFINITY) / 10);
     let place = this.#places.get(name);
     if (place === undefined) {
@@ -44,7 +46,9 @@ export class PendingActivity {
   }
 
   of(key: SessionKey): number | undefined {
-    const place = this.#places.get(keyText(key));
+    const name = keyText(key);
+    this.#last = { key, name };
+    const place = this.#places.get(name);
     return place === undefined ? undefined : this.#atMs[place];
   }
 

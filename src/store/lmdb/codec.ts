@@ -24,9 +24,12 @@ export function seal(payload: Uint8Array): Buffer {
   return sealed;
 }
 
-/** @throws BrokerError STORE_DAMAGED if the checksum does not hold. */
+/**
+ * @param sealed may be a buffer of lmdb's that is larger than its `length` says
+ * @throws BrokerError STORE_DAMAGED if the checksum does not hold.
+ */
 export function unseal(sealed: Buffer, what: string): Buffer {
-  const payload = sealed.subarray(checksumBytes);
+  const payload = sealed.subarray(checksumBytes, sealed.length);
   if (sealed.length < checksumBytes || sealed.readUInt32LE(0) !== crc32(payload)) {
     throw new BrokerError(
       "STORE_DAMAGED",
@@ -60,6 +63,7 @@ export function encodeSession(row: SessionRow): Buffer {
   return seal(writeSession(row));
 }
 
+/** @returns a row with nothing of `sealed` */
 export function decodeSession(key: SessionKey, sealed: Buffer): SessionRow {
   return readSession(key, unseal(sealed, "sessions"));
 }

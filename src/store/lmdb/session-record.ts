@@ -221,10 +221,10 @@ export function readSession(key: SessionKey, record: Buffer): SessionRow {
         row.agentTotal = readUsage(reader);
         break;
       case 26:
-        row.systemDigest = reader.bytes();
+        row.systemDigest = reader.bytes().slice();
         break;
       case 27:
-        row.chainHead = reader.bytes();
+        row.chainHead = reader.bytes().slice();
         break;
       case 28:
         if (reader.bool()) row.laneUsed = true;

@@ -17,7 +17,9 @@ import { afterAll, type DatabaseName, databaseNames } from "./schema.js";
 
 export type Key = readonly (string | number | Buffer)[];
 export type StoredKey = Key | string | number;
-type Table = Database<Buffer, (string | number | Buffer)[] | string | number>;
+/** As lmdb declares it, which changes none. */
+type MutableKey = (string | number | Buffer)[] | string | number;
+type Table = Database<Buffer, MutableKey>;
 
 /** Store-wide counts. */
 export interface Counters {
@@ -74,16 +76,16 @@ export class Tables {
   }
 
   get(table: DatabaseName, key: StoredKey): Buffer | undefined {
-    return this.#tables[table].getBinary(mutable(key));
+    return this.#tables[table].getBinary(key as MutableKey);
   }
 
   put(table: DatabaseName, key: StoredKey, value: Buffer): void {
-    this.#tables[table].putSync(mutable(key), value);
+    this.#tables[table].putSync(key as MutableKey, value);
     this.#writes?.push({ table, key, value });
   }
 
   delete(table: DatabaseName, key: StoredKey): void {
-    this.#tables[table].removeSync(mutable(key));
+    this.#tables[table].removeSync(key as MutableKey);
     this.#writes?.push({ table, key });
   }
 
@@ -161,7 +163,8 @@ export class Tables {
   }
 
   current(key: SessionKey): SessionRow | undefined {
-    const sealed = this.get("sessions", sessionKey(key));
+    // Decoded before anything else is read, it needs no copy.
+    const sealed = this.#tables.sessions.getBinaryFast(sessionKey(key));
     return sealed === undefined ? undefined : decodeSession(key, sealed);
   }
 
@@ -337,10 +340,6 @@ export function decodeNumber(value: Buffer): number {
 }
 
 function rangeOf(start: Key, end: Key, reverse: boolean, limit?: number) {
-  const range = { start: [...start], end: [...end], reverse };
+  const range = { start: start as MutableKey, end: end as MutableKey, reverse };
   return limit === undefined ? range : { ...range, limit };
-}
-
-function mutable(key: StoredKey): (string | number | Buffer)[] | string | number {
-  return typeof key === "object" ? [...key] : key;
 }

@@ -138,6 +138,7 @@ export class Transaction {
   }
 
   #moveIndexes(before: SessionRow | undefined, after: SessionRow | undefined): void {
+    if (before === undefined && after !== undefined) return void this.#addIndexes(after);
     const old = new Map(before === undefined ? [] : idKeys(before).map((key) => [keyName(key), key]));
     for (const key of after === undefined ? [] : idKeys(after)) {
       if (!old.delete(keyName(key))) this.tables.put("ids", key, nothing);
@@ -155,6 +156,12 @@ export class Transaction {
     if (oldActivity !== undefined) this.tables.delete("activity", oldActivity);
     if (newActivity !== undefined) this.tables.put("activity", newActivity, nothing);
     if (stateOf(before) !== stateOf(after)) this.#count(before, after);
+  }
+
+  #addIndexes(row: SessionRow): void {
+    for (const key of idKeys(row)) this.tables.put("ids", key, nothing);
+    this.tables.put("activity", activityKey(row), nothing);
+    this.#count(undefined, row);
   }
 
   #count(before: SessionRow | undefined, after: SessionRow | undefined): void {
