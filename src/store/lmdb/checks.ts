@@ -25,9 +25,10 @@ import {
   unsealJson,
   unsealMessage,
 } from "./codec.js";
+import { idEntries, ownerOf } from "./ids.js";
 import { keptEventsKey } from "./kept-events.js";
 import type { DatabaseName } from "./schema.js";
-import { decodeLane, decodeNumber, idEntry, idKeys, type Key } from "./tables.js";
+import { decodeLane, decodeNumber, type Key } from "./tables.js";
 import { turnOrderKey } from "./turn-order.js";
 import { isInLane, type VerifiedRows } from "./verified-rows.js";
 
@@ -47,11 +48,16 @@ export const checks: Readonly<Record<DatabaseName, Check<Key | number | string>>
     yield* sessionProblems(row, rows);
   }),
   ids: keyed(function* (key, value, rows) {
-    yield* markProblems(value);
-    const [scope] = key;
-    const { externalId, provider, recordNo } = idEntry(key);
-    const row = rows.session(keyOf(scope, externalId, provider), recordNo);
-    if (row === undefined || !idKeys(row).some((known) => sameKey(known, key))) yield noRow;
+    const [scope, code, id] = key;
+    if (key.length > 3) yield* markProblems(value);
+    const owner = ownerOf(key, value);
+    if (owner === undefined) return;
+    const row = rows.session(keyOf(scope, owner.externalId, owner.provider), owner.recordNo);
+    const has =
+      row !== undefined && idEntries(row).some((entry) => sameKey(entry.id, [scope, code, id] as Key));
+    if (!has) yield noRow;
+    else if (key.length > 3 && rows.schemaVersion >= 3 && !rows.has("ids", [scope, code, id] as Key))
+      yield "the id itself has no entry";
   }),
   activity: keyed(function* (key, value, rows) {
     yield* markProblems(value);
@@ -105,7 +111,7 @@ export const checks: Readonly<Record<DatabaseName, Check<Key | number | string>>
     const turn = rows.turn(Number(turnNo));
     const { turnId, fence } = decodeLane(value);
     const row = rows.current(keyOf(scope, externalId, provider));
-    if (rows.marksLanes && row?.laneUsed !== true) yield "the row of its key takes the lane for free";
+    if (rows.schemaVersion >= 3 && row?.laneUsed !== true) yield "the row of its key takes the lane for free";
     if (turn === undefined || !isInLane(turn)) yield noRow;
     else if (turn.turnId !== turnId || (turn.fence ?? 0) !== fence) yield otherValue;
   }),
@@ -168,7 +174,7 @@ function readable(read: (value: Buffer) => unknown): Check<unknown> {
 
 function* sessionProblems(row: SessionRow, rows: VerifiedRows): Generator<string> {
   rows.addSession(row);
-  if (!idKeys(row).every((key) => rows.has("ids", key))) yield "an entry in ids is missing";
+  if (!idEntries(row).every((entry) => rows.hasId(entry))) yield "an entry in ids is missing";
   if (!rows.has("activity", activityKey(row))) yield "no entry in activity";
 }
 

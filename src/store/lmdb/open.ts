@@ -10,6 +10,7 @@ import { mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { open, type RootDatabase } from "lmdb";
 import { encodeSession, sealJson } from "./codec.js";
+import { bringUpIds } from "./ids.js";
 import {
   clearUnfinished,
   explainDamage,
@@ -152,7 +153,10 @@ function own(
     tables.put("meta", "schema", sealJson({ schemaVersion }));
     // Done again if the marker could not be written afterwards.
     if (marker.schemaVersion < 2) countAllUsage(tables);
-    if (marker.schemaVersion < 3) markUsedLanes(tables);
+    if (marker.schemaVersion < 3) {
+      markUsedLanes(tables);
+      bringUpIds(tables);
+    }
     // Fences of an earlier life stay behind every one of this life.
     const tx = new Transaction(tables, nowMs);
     tx.raise("fence", fencesAbove);

@@ -2,7 +2,7 @@
 import type { SessionKey } from "../../sessions/key.js";
 import { type Refusal, refuse } from "../../sessions/refusal.js";
 import type { SessionRow } from "../../sessions/session.js";
-import { type ScopePattern, scopeMatches } from "../../sessions/session-store.js";
+import { type IdQuery, type ScopePattern, scopeMatches, type Where } from "../../sessions/session-store.js";
 import type { Transaction } from "./transaction.js";
 
 /** Another live session of the provider and workspace that has the native id. */
@@ -12,11 +12,13 @@ export function nativeIdOwner(
   nativeId: string,
 ): SessionRow | undefined {
   const where = { scopes: ["*"], provider: row.key.provider };
-  for (const owner of tx.tables.owners({ kind: "native-id", id: nativeId }, where)) {
-    if (owner.recordNo !== row.recordNo && owner.archived === undefined && owner.workspace === row.workspace)
-      return owner;
-  }
-  return undefined;
+  return firstOwner(
+    tx,
+    { kind: "native-id", id: nativeId },
+    where,
+    (owner) =>
+      owner.recordNo !== row.recordNo && owner.archived === undefined && owner.workspace === row.workspace,
+  );
 }
 
 /** Whether a session outside of these scopes has the native id, or had it: live or archived, in any workspace. */
@@ -28,14 +30,15 @@ export function isForeignNativeId(
 ): boolean {
   if (callerScopes.includes("*")) return false;
   const where = { scopes: ["*"], provider };
-  for (const kind of ["native-id", "alias"] as const) {
-    for (const owner of tx.tables.owners({ kind, id: nativeId }, where)) {
+  const kinds = ["native-id", "alias"] as const;
+  return kinds.some((kind) => {
+    const foreign = firstOwner(tx, { kind, id: nativeId }, where, (owner) => {
       const had = owner.aliases.some((alias) => alias.id === nativeId && alias.kind === "former-native");
       const isMine = callerScopes.some((pattern) => scopeMatches(pattern, owner.key.scope));
-      if (!isMine && (kind === "native-id" || had)) return true;
-    }
-  }
-  return false;
+      return !isMine && (kind === "native-id" || had);
+    });
+    return foreign !== undefined;
+  });
 }
 
 /** A platform alias of the row that another live session of the scope and provider has. */
@@ -59,9 +62,22 @@ export function findTakenAlias(
 /** A session of the scope and provider, other than the key's own, to which a caller gave the alias. */
 export function aliasOwner(tx: Transaction, key: SessionKey, alias: string): SessionRow | undefined {
   const where = { scopes: [key.scope], provider: key.provider };
-  for (const owner of tx.tables.owners({ kind: "alias", id: alias }, where)) {
+  return firstOwner(tx, { kind: "alias", id: alias }, where, (owner) => {
     const isPlatform = owner.aliases.some(({ id, kind }) => id === alias && kind === "platform");
-    if (isPlatform && owner.key.externalId !== key.externalId) return owner;
-  }
-  return undefined;
+    return isPlatform && owner.key.externalId !== key.externalId;
+  });
+}
+
+function firstOwner(
+  tx: Transaction,
+  query: IdQuery,
+  where: Where,
+  fits: (owner: SessionRow) => boolean,
+): SessionRow | undefined {
+  let found: SessionRow | undefined;
+  tx.tables.visitOwners(query, where, (owner) => {
+    if (fits(owner)) found = owner;
+    return found === undefined;
+  });
+  return found;
 }

@@ -6,6 +6,7 @@ import { open as openLmdb } from "lmdb";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import type { Reservation } from "../../sessions/reservation.js";
 import type { ReserveCall } from "../../sessions/session-store.js";
+import { addIdEntry } from "./ids.js";
 import { type OpenedStore, openStore } from "./open.js";
 import { type DatabaseName, databaseNames, environmentOptions } from "./schema.js";
 import { Tables } from "./tables.js";
@@ -67,10 +68,10 @@ function reserveCall(reservation: Partial<Reservation>, sessionId?: string): Res
 it("an index entry counts only if the row has the id", async () => {
   await opened?.store.reserve(reserveCall({ aliases: ["right"] }));
   await inside((tables) => {
-    const entry = Buffer.from([1]);
-    for (const code of ["s", "n", "a"]) {
-      tables.put("ids", ["acme", code, "wrong", "chat", "echo", 1], entry);
-      tables.put("ids", ["acme", code, "right", "gone", "echo", 2], entry);
+    const owner = (externalId: string, recordNo: number) => ({ externalId, provider: "echo", recordNo });
+    for (const code of ["s", "n", "a"] as const) {
+      addIdEntry(tables, { id: ["acme", code, "wrong"], owner: owner("chat", 1) });
+      addIdEntry(tables, { id: ["acme", code, "right"], owner: owner("gone", 2) });
     }
   });
   const store = await open();

@@ -124,9 +124,11 @@ function told(outcome: Existing["outcome"], view: SessionView, reason?: Rotation
 
 function findArchived(tx: Transaction, key: SessionKey, sessionId: string): SessionRow | undefined {
   const where = { scopes: [key.scope], provider: key.provider };
+  let found: SessionRow | undefined;
   // An explicit id may name any number of keys.
-  for (const row of tx.tables.owners({ kind: "session-id", id: sessionId }, where)) {
-    if (row.archived === "rotated" && row.key.externalId === key.externalId) return row;
-  }
-  return undefined;
+  tx.tables.visitOwners({ kind: "session-id", id: sessionId }, where, (row) => {
+    if (row.archived === "rotated" && row.key.externalId === key.externalId) found = row;
+    return found === undefined;
+  });
+  return found;
 }

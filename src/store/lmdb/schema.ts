@@ -17,7 +17,7 @@ export const databaseNames = {
   sessions: "sessions",
   /** [scope, external id, provider, record no] → SessionRecord: rotated rows */
   archive: "archive",
-  /** [scope, kind, id, external id, provider, record no] → nothing; kinds: s session id, n native id, a alias */
+  /** [scope, kind, id] and, if several have it, [scope, kind, id, external id, provider, record no]: see ids.ts */
   ids: "ids",
   /** [scope, provider, "l" live | "a" archived, -(last activity ms), external id, record no] → nothing */
   activity: "activity",

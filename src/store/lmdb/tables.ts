@@ -12,6 +12,7 @@ import {
 } from "../../sessions/session-store.js";
 import type { TurnRow } from "../../turns/turn.js";
 import { decodeSession, decodeTurn, sealJson, unsealJson } from "./codec.js";
+import { visitIdOwners } from "./ids.js";
 import type { Write } from "./redo.js";
 import { afterAll, type DatabaseName, databaseNames } from "./schema.js";
 
@@ -220,35 +221,38 @@ export class Tables {
     return undefined;
   }
 
+  /** Rows that own the id, at most `limit`. */
   byId(query: IdQuery, where: Where, limit: number): SessionRow[] {
     const found: SessionRow[] = [];
-    for (const row of this.owners(query, where)) {
-      if (found.length >= limit) break;
-      found.push(row);
-    }
+    this.visitOwners(query, where, (row) => found.push(row) < limit);
     return found;
   }
 
-  /** Rows that own the id, each verified against the row itself. */
-  *owners(query: IdQuery, where: Where): Generator<SessionRow> {
+  /**
+   * Rows that own the id, each verified against the row itself.
+   *
+   * @param visit false: that is enough
+   */
+  visitOwners(query: IdQuery, where: Where, visit: (row: SessionRow) => boolean): void {
     for (const scope of this.scopesOf(where.scopes)) {
-      const { start, end } = idRange(scope, query);
-      for (const entry of this.keysBetween("ids", start, end)) {
-        const { externalId, provider, recordNo } = idEntry(entry);
-        if (where.provider !== undefined && provider !== where.provider) continue;
+      const goesOn = visitIdOwners(this, scope, query, ({ externalId, provider, recordNo }) => {
+        if (where.provider !== undefined && provider !== where.provider) return true;
         const row = this.row({ scope, externalId, provider }, recordNo);
-        if (row !== undefined && ownsId(row, query)) yield row;
-      }
+        return row === undefined || !ownsId(row, query) || visit(row);
+      });
+      if (!goesOn) return;
     }
   }
 
   /** Known scopes that the patterns cover. An exact pattern needs no look-up. */
-  *scopesOf(patterns: readonly ScopePattern[]): Generator<string> {
+  scopesOf(patterns: readonly ScopePattern[]): Iterable<string> {
     const [only] = patterns;
-    if (only !== undefined && patterns.length === 1 && !only.includes("*")) {
-      yield only;
-      return;
-    }
+    return only !== undefined && patterns.length === 1 && !only.includes("*")
+      ? [only]
+      : this.#coveredBy(patterns);
+  }
+
+  *#coveredBy(patterns: readonly ScopePattern[]): Generator<string> {
     const exact = new Set(patterns.filter((pattern) => !pattern.includes("*")));
     yield* exact;
     const wide = patterns.filter((pattern) => pattern.includes("*"));
@@ -266,23 +270,6 @@ export function sessionKey(key: SessionKey): [string, string, string] {
   return [key.scope, key.externalId, key.provider];
 }
 
-export type IdCode = "s" | "n" | "a";
-
-/** The ids under which a row is found. */
-export function idKeys(row: SessionRow): Key[] {
-  const { scope, externalId, provider } = row.key;
-  const place = [externalId, provider, row.recordNo];
-  const keys: Key[] = [[scope, "s", indexedSessionId(row.sessionId), ...place]];
-  if (row.nativeId !== undefined) keys.push([scope, "n", row.nativeId, ...place]);
-  for (const alias of row.aliases) keys.push([scope, "a", alias.id, ...place]);
-  return keys;
-}
-
-export function idEntry(key: Key): { externalId: string; provider: string; recordNo: number } {
-  const [, , , externalId, provider, recordNo] = key;
-  return { externalId: String(externalId), provider: String(provider), recordNo: Number(recordNo) };
-}
-
 export function encodeLane(turnId: string, fence: number): Buffer {
   return Buffer.from(`${fence} ${turnId}`);
 }
@@ -297,29 +284,6 @@ export function encodeNumber(value: number): Buffer {
   const bytes = Buffer.allocUnsafe(8);
   bytes.writeDoubleLE(value, 0);
   return bytes;
-}
-
-/** A session id as it is indexed: UUIDs without dashes, so that a short id is a prefix. */
-function indexedSessionId(sessionId: string): string {
-  return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(sessionId)
-    ? sessionId.replaceAll("-", "")
-    : sessionId;
-}
-
-const idCodes: Record<IdQuery["kind"], IdCode> = {
-  "session-id": "s",
-  "short-id": "s",
-  "native-id": "n",
-  alias: "a",
-};
-
-function idRange(scope: string, query: IdQuery): { start: Key; end: Key } {
-  const code = idCodes[query.kind];
-  if (query.kind === "short-id") {
-    return { start: [scope, code, query.id], end: [scope, code, `${query.id}g`] };
-  }
-  const id = query.kind === "session-id" ? indexedSessionId(query.id) : query.id;
-  return { start: [scope, code, id], end: [scope, code, id, afterAll] };
 }
 
 function ownsId(row: SessionRow, query: IdQuery): boolean {

@@ -6,10 +6,11 @@ import type { ChangeKind } from "../../sessions/session-store.js";
 import type { TurnRow } from "../../turns/turn.js";
 import { activityKey } from "./activity.js";
 import { encodeSession, encodeTurn, seal, sealJson, sealMessage, unsealMessage } from "./codec.js";
+import { addIdEntry, deleteIdEntry, entryName, idEntries } from "./ids.js";
 import { moveKeptEvents } from "./kept-events.js";
 import { OwnershipLost, readOwner } from "./owner.js";
 import { writeChange } from "./session-record.js";
-import { type Counters, encodeLane, idKeys, type Key, sessionKey, type Tables } from "./tables.js";
+import { type Counters, encodeLane, type Key, sessionKey, type Tables } from "./tables.js";
 import { turnOrderKey } from "./turn-order.js";
 
 const nothing = Buffer.from([1]);
@@ -139,11 +140,13 @@ export class Transaction {
 
   #moveIndexes(before: SessionRow | undefined, after: SessionRow | undefined): void {
     if (before === undefined && after !== undefined) return void this.#addIndexes(after);
-    const old = new Map(before === undefined ? [] : idKeys(before).map((key) => [keyName(key), key]));
-    for (const key of after === undefined ? [] : idKeys(after)) {
-      if (!old.delete(keyName(key))) this.tables.put("ids", key, nothing);
+    const old = new Map(
+      before === undefined ? [] : idEntries(before).map((entry) => [entryName(entry), entry]),
+    );
+    for (const entry of after === undefined ? [] : idEntries(after)) {
+      if (!old.delete(entryName(entry))) addIdEntry(this.tables, entry);
     }
-    for (const key of old.values()) this.tables.delete("ids", key);
+    for (const entry of old.values()) deleteIdEntry(this.tables, entry);
 
     const oldActivity = before === undefined ? undefined : activityKey(before);
     const newActivity = after === undefined ? undefined : activityKey(after);
@@ -159,7 +162,7 @@ export class Transaction {
   }
 
   #addIndexes(row: SessionRow): void {
-    for (const key of idKeys(row)) this.tables.put("ids", key, nothing);
+    for (const entry of idEntries(row)) addIdEntry(this.tables, entry);
     this.tables.put("activity", activityKey(row), nothing);
     this.#count(undefined, row);
   }

@@ -1,6 +1,7 @@
 /** What a scan has to remember of the rows that it has read, to judge what belongs to them. */
 import type { SessionRow } from "../../sessions/session.js";
 import { hasEnded, type TurnRow } from "../../turns/turn.js";
+import { hasIdEntry, hasOldIdEntry, type IdEntry } from "./ids.js";
 import { databaseNames } from "./schema.js";
 import { decodeNumber, type Key, type Tables } from "./tables.js";
 import type { Finding } from "./verify.js";
@@ -19,8 +20,8 @@ export class VerifiedRows {
 
   constructor(
     readonly tables: Tables,
-    /** Rows say whether their lane is in use. */
-    readonly marksLanes: boolean,
+    /** Of the store. From 3 on rows say whether their lane is in use, and ids have entries of their own. */
+    readonly schemaVersion: number,
   ) {}
 
   addSession(row: SessionRow): void {
@@ -64,6 +65,12 @@ export class VerifiedRows {
   /** Whether the entry is there. Of a table that is missing as a whole it is not asked. */
   has(table: keyof typeof databaseNames, key: Key | number): boolean {
     return !this.tables.has(table) || this.tables.get(table, key) !== undefined;
+  }
+
+  /** Whether the id leads to its row. Of a table that is missing as a whole it is not asked. */
+  hasId(entry: IdEntry): boolean {
+    if (!this.tables.has("ids")) return true;
+    return hasIdEntry(this.tables, entry) || (this.schemaVersion < 3 && hasOldIdEntry(this.tables, entry));
   }
 
   turn(turnNo: number): TurnRow | undefined {

@@ -27,7 +27,6 @@ export interface TableProgress {
 const reportEvery = 20_000;
 /** Stores of earlier versions may not count them. */
 const liveSessionsSince = 2;
-const laneMarksSince = 3;
 
 /**
  * @param schemaVersion of the store; databases of later versions may be missing
@@ -39,7 +38,7 @@ export function verifyTables(
   onFinding: (finding: Finding) => void,
   onProgress: (progress: TableProgress) => void = () => {},
 ): void {
-  const rows = new VerifiedRows(tables, schemaVersion >= laneMarksSince);
+  const rows = new VerifiedRows(tables, schemaVersion);
   for (const name of Object.keys(databaseNames) as DatabaseName[]) {
     const table = databaseNames[name];
     const report = (key: string, problem: string) => onFinding({ table, key, problem });
