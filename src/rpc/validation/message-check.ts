@@ -14,7 +14,7 @@ import {
   message as messageOption,
   oneof as oneofOption,
 } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
-import { type Members, readerOf } from "../../server/fast-path/messages/fields.js";
+import { type Members, readerOf } from "../../protobuf/fields.js";
 import { type Check, every, unsure } from "./check.js";
 import { contentCheck, type MessageChecks } from "./content-check.js";
 

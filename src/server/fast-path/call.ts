@@ -12,11 +12,11 @@ import {
   type StreamRequest,
   type UnaryRequest,
 } from "@connectrpc/connect";
+import { CallValues } from "../call-values.js";
 import type { OutgoingHeaders } from "../plain-reply.js";
 import type { Encoding } from "./eligible.js";
 import type { Exchange } from "./exchange.js";
 import { RequestHeaders, toNodeHeaders } from "./headers.js";
-import { CallValues } from "./values.js";
 
 /** Node.js lets longer ones run out at once. */
 const longestTimerMs = 2 ** 31 - 1;

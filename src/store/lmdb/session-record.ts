@@ -4,7 +4,8 @@
  * reservation, where making the message in between costs more than all the
  * rest. The bytes are those that protobuf itself writes.
  */
-import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
+import { BinaryReader } from "@bufbuild/protobuf/wire";
+import { Sink } from "../../protobuf/sink.js";
 import type { SessionKey } from "../../sessions/key.js";
 import {
   type Alias,
@@ -31,92 +32,117 @@ const tokenFields = [
   "reasoningTokens",
 ] as const;
 
-export function writeSession(row: SessionRow): Uint8Array {
-  const writer = new BinaryWriter();
+/** https://protobuf.dev/programming-guides/encoding/ */
+const wire = { varint: 0, bit64: 1, delimited: 2 } as const;
+
+const sink = new Sink();
+
+export function writeSession(row: SessionRow): Buffer {
+  sink.reset();
   const { resetPolicy } = row;
-  double(writer, 1, row.recordNo);
-  text(writer, 2, row.sessionId);
-  text(writer, 3, row.nativeId);
-  uint32(writer, 4, nativeStates.indexOf(row.nativeState));
-  uint32(writer, 5, row.generation);
-  uint32(writer, 6, archivedStates.indexOf(row.archived));
-  double(writer, 7, row.createdAtMs);
-  double(writer, 8, row.startedAtMs);
-  double(writer, 9, row.lastActivityMs);
-  uint32(writer, 10, row.turnCount);
-  usage(writer, 11, row.usage);
-  double(writer, 13, resetPolicy?.idleMs ?? 0);
-  uint32(writer, 14, resetPolicy?.daily === undefined ? 0 : resetPolicy.daily.hour + 1);
-  text(writer, 15, resetPolicy?.daily?.timeZone);
-  text(writer, 16, row.workspace);
-  flag(writer, 17, row.pinned);
-  text(writer, 18, row.previousSessionId);
-  text(writer, 19, row.owedRotation);
-  text(writer, 20, row.importedKey);
+  double(1, row.recordNo);
+  text(2, row.sessionId);
+  text(3, row.nativeId);
+  uint32(4, nativeStates.indexOf(row.nativeState));
+  uint32(5, row.generation);
+  uint32(6, archivedStates.indexOf(row.archived));
+  double(7, row.createdAtMs);
+  double(8, row.startedAtMs);
+  double(9, row.lastActivityMs);
+  uint32(10, row.turnCount);
+  usage(11, row.usage);
+  double(13, resetPolicy?.idleMs ?? 0);
+  uint32(14, resetPolicy?.daily === undefined ? 0 : resetPolicy.daily.hour + 1);
+  text(15, resetPolicy?.daily?.timeZone);
+  text(16, row.workspace);
+  flag(17, row.pinned);
+  text(18, row.previousSessionId);
+  text(19, row.owedRotation);
+  text(20, row.importedKey);
   for (const { id, kind } of row.aliases) {
-    writer.tag(21, WireType.LengthDelimited).fork();
-    text(writer, 1, id);
-    text(writer, 2, aliasCodes[kind]);
-    writer.join();
+    nested(21, () => {
+      text(1, id);
+      text(2, aliasCodes[kind]);
+    });
   }
   for (const [name, value] of Object.entries(row.labels)) {
     // The entry of a map has both, even if they are empty.
-    writer.tag(22, WireType.LengthDelimited).fork();
-    writer.tag(1, WireType.LengthDelimited).string(name);
-    writer.tag(2, WireType.LengthDelimited).string(value);
-    writer.join();
+    nested(22, () => {
+      tag(1, wire.delimited);
+      sink.text(name);
+      tag(2, wire.delimited);
+      sink.text(value);
+    });
   }
-  double(writer, 23, row.revision);
-  flag(writer, 24, resetPolicy !== undefined);
-  if (Object.keys(row.agentTotal).length > 0) usage(writer, 25, row.agentTotal);
-  bytes(writer, 26, row.systemDigest);
-  bytes(writer, 27, row.chainHead);
-  flag(writer, 28, row.laneUsed === true);
-  return writer.finish();
+  double(23, row.revision);
+  flag(24, resetPolicy !== undefined);
+  if (Object.keys(row.agentTotal).length > 0) usage(25, row.agentTotal);
+  bytes(26, row.systemDigest);
+  bytes(27, row.chainHead);
+  flag(28, row.laneUsed === true);
+  return sink.taken();
 }
 
 /** A ChangeRecord: that the session changed. */
-export function writeChange(
-  { key, recordNo, sessionId }: SessionRow,
-  kind: string,
-  atMs: number,
-): Uint8Array {
-  const writer = new BinaryWriter();
-  text(writer, 1, key.scope);
-  text(writer, 2, key.externalId);
-  text(writer, 3, key.provider);
-  double(writer, 4, recordNo);
-  text(writer, 5, sessionId);
-  text(writer, 6, kind);
-  double(writer, 7, atMs);
-  return writer.finish();
+export function writeChange({ key, recordNo, sessionId }: SessionRow, kind: string, atMs: number): Buffer {
+  sink.reset();
+  text(1, key.scope);
+  text(2, key.externalId);
+  text(3, key.provider);
+  double(4, recordNo);
+  text(5, sessionId);
+  text(6, kind);
+  double(7, atMs);
+  return sink.taken();
 }
 
-function double(writer: BinaryWriter, field: number, value: number): void {
-  if (!Object.is(value, 0)) writer.tag(field, WireType.Bit64).double(value);
+function tag(field: number, wireType: number): void {
+  sink.varint(field * 8 + wireType);
 }
 
-function uint32(writer: BinaryWriter, field: number, value: number): void {
-  if (value !== 0) writer.tag(field, WireType.Varint).uint32(value);
+function double(field: number, value: number): void {
+  if (Object.is(value, 0)) return;
+  tag(field, wire.bit64);
+  sink.double(value);
 }
 
-function flag(writer: BinaryWriter, field: number, value: boolean): void {
-  if (value) writer.tag(field, WireType.Varint).bool(true);
+function uint32(field: number, value: number): void {
+  if (value === 0) return;
+  tag(field, wire.varint);
+  sink.varint(value);
 }
 
-function text(writer: BinaryWriter, field: number, value = ""): void {
-  if (value !== "") writer.tag(field, WireType.LengthDelimited).string(value);
+function flag(field: number, value: boolean): void {
+  uint32(field, Number(value));
 }
 
-function bytes(writer: BinaryWriter, field: number, value?: Uint8Array): void {
-  if (value !== undefined && value.length > 0) writer.tag(field, WireType.LengthDelimited).bytes(value);
+function text(field: number, value = ""): void {
+  if (value === "") return;
+  tag(field, wire.delimited);
+  sink.text(value);
 }
 
-function usage(writer: BinaryWriter, field: number, total: Partial<UsageTotal>): void {
-  writer.tag(field, WireType.LengthDelimited).fork();
-  for (const [index, name] of tokenFields.entries()) double(writer, index + 1, total[name] ?? 0);
-  if (total.costUsd !== undefined) writer.tag(6, WireType.Bit64).double(total.costUsd);
-  writer.join();
+function bytes(field: number, value?: Uint8Array): void {
+  if (value === undefined || value.length === 0) return;
+  tag(field, wire.delimited);
+  sink.varint(value.length);
+  sink.bytes(value);
+}
+
+function nested(field: number, write: () => void): void {
+  tag(field, wire.delimited);
+  const start = sink.begin();
+  write();
+  sink.end(start);
+}
+
+function usage(field: number, total: Partial<UsageTotal>): void {
+  nested(field, () => {
+    for (const [index, name] of tokenFields.entries()) double(index + 1, total[name] ?? 0);
+    if (total.costUsd === undefined) return;
+    tag(6, wire.bit64);
+    sink.double(total.costUsd);
+  });
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };

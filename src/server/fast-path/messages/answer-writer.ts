@@ -1,7 +1,7 @@
 /** Answers as they are sent: by the writers beside this file where they can, and by protobuf-es where not. */
 import type { DescMessage } from "@bufbuild/protobuf";
+import { type Members, usual } from "../../../protobuf/fields.js";
 import { binaryOf } from "./binary.js";
-import { type Members, usual } from "./fields.js";
 import { jsonTextOf } from "./json-text.js";
 import { areUsual, type SerializationOptions } from "./options.js";
 

@@ -5,8 +5,8 @@
  * https://protobuf.dev/programming-guides/encoding/
  */
 import { type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
+import { fieldsOf, unusual } from "../../../protobuf/fields.js";
 import { type Draft, draftsOf } from "./drafts.js";
-import { fieldsOf, unusual } from "./fields.js";
 import { Source } from "./source.js";
 
 /** @throws Unusual for bytes that are left to protobuf-es */

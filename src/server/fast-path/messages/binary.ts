@@ -3,8 +3,8 @@
  * What each field needs is found out once for each type.
  */
 import { type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
-import { fieldsOf, type Members, readerOf, unusual } from "./fields.js";
-import { Sink } from "./sink.js";
+import { fieldsOf, type Members, readerOf, unusual } from "../../../protobuf/fields.js";
+import { Sink } from "../../../protobuf/sink.js";
 
 /** @throws Unusual for a value that is left to protobuf-es */
 type Write<T = never> = (sink: Sink, value: T) => void;

@@ -4,8 +4,8 @@
  * is left to it.
  */
 import { type DescEnum, type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
+import { fieldsOf, unusual } from "../../../protobuf/fields.js";
 import { type Draft, draftsOf } from "./drafts.js";
-import { fieldsOf, unusual } from "./fields.js";
 
 /** Counts the members of all objects that are read. */
 interface Tally {

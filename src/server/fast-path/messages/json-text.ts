@@ -4,7 +4,7 @@
  */
 import { type DescEnum, type DescField, type DescMessage, ScalarType, toJson } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { accessOf, compiled, fieldsOf, type Members, unusual } from "./fields.js";
+import { accessOf, compiled, fieldsOf, type Members, unusual } from "../../../protobuf/fields.js";
 import { timestampText } from "./timestamp-text.js";
 
 /** @throws Unusual for a value that is left to protobuf-es */

@@ -1,7 +1,7 @@
 /** Requests as messages: by the readers beside this file where they can, and by protobuf-es where not. */
 import type { DescMessage } from "@bufbuild/protobuf";
+import { usual } from "../../../protobuf/fields.js";
 import { binaryReader } from "./binary-reader.js";
-import { usual } from "./fields.js";
 import { jsonReader } from "./json-reader.js";
 import { areUsual, type SerializationOptions } from "./options.js";
 

@@ -1,5 +1,5 @@
 /** Bytes of a message, read one value after the other. */
-import { unusual } from "./fields.js";
+import { unusual } from "../../../protobuf/fields.js";
 
 /** As protobuf-es decodes: what is no UTF-8 is refused, and a byte order mark is text. */
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });

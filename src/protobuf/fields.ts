@@ -1,4 +1,4 @@
-/** What the writers and the reader beside this file share: what they leave, and which fields are set. */
+/** What readers and writers of messages share: what they leave to protobuf-es, and which fields are set. */
 import type { DescField, DescMessage } from "@bufbuild/protobuf";
 import { ScalarType } from "@bufbuild/protobuf";
 import { Edition, FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";

@@ -1,6 +1,6 @@
 import { createContextKey, createContextValues } from "@connectrpc/connect";
 import { expect, it } from "vitest";
-import { CallValues } from "./values.js";
+import { CallValues } from "./call-values.js";
 
 const [one, other] = [createContextKey<string | undefined>("default"), createContextKey<number>(0)];
 
