@@ -20,7 +20,7 @@ import {
   describeFailure,
   runCommands,
 } from "./commands.js";
-import type { Write } from "./redo.js";
+import { decodeWrites, encodeWrites } from "./redo.js";
 import type { RedoLog } from "./redo-log.js";
 import type { Tables } from "./tables.js";
 
@@ -41,8 +41,8 @@ export interface CommitterOptions {
 }
 
 export class Committer {
-  /** In the log and answered, and not in the store. */
-  #logged: (readonly Write[])[] = [];
+  /** In the log and answered, and not in the store: as bytes, which no collection of memory looks at. */
+  #logged: Buffer[] = [];
 
   constructor(private readonly options: CommitterOptions) {}
 
@@ -88,8 +88,9 @@ export class Committer {
       values = runCommands(tables, instance, batch);
       tables.noteLogged(number);
     });
-    const logged = values.every(isNew) && log.append(number, writes);
-    if (logged) this.#logged.push(writes);
+    const record = encodeWrites(writes);
+    const logged = values.every(isNew) && log.append(number, record);
+    if (logged) this.#logged.push(Buffer.from(record));
     return { values, logged };
   }
 
@@ -117,7 +118,7 @@ export class Committer {
   #inTransaction<T>(act: () => T): T {
     const { tables, log } = this.options;
     const result = tables.root.transactionSync(() => {
-      for (const writes of this.#logged) tables.apply(writes);
+      for (const record of this.#logged) tables.apply(decodeWrites(record));
       return act();
     });
     this.#logged = [];

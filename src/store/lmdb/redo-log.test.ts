@@ -38,7 +38,7 @@ const write = (number: number, bytes = 10): Write => ({
 });
 
 function append(...numbers: readonly number[]): void {
-  for (const number of numbers) expect(log.append(number, [write(number)])).toBe(true);
+  for (const number of numbers) expect(log.append(number, encodeWrites([write(number)]))).toBe(true);
 }
 
 /** Numbers of the records that the log has beyond one. */
@@ -106,14 +106,14 @@ describe("a log", () => {
   });
 
   it("takes no record that is larger than itself", () => {
-    expect(log.append(1, [write(1, 5_000_000)])).toBe(false);
+    expect(log.append(1, encodeWrites([write(1, 5_000_000)]))).toBe(false);
     append(1);
     expect(found(0)).toEqual([1]);
   });
 
   it("fills up, and is empty again once the store has it", () => {
     let number = 0;
-    while (log.append(number + 1, [write(number + 1, 100_000)])) number += 1;
+    while (log.append(number + 1, encodeWrites([write(number + 1, 100_000)]))) number += 1;
     expect(number).toBe(Math.floor((2048 - 1) / Math.ceil(100_100 / sector)));
     expect(found(number - 2)).toEqual([number - 1, number]);
     log.restart();
@@ -168,7 +168,7 @@ describe("a log", () => {
     const other = mkdtempSync(join(tmpdir(), "redo-"));
     try {
       const foreign = RedoLog.open(other, storeId);
-      foreign?.append(7, [write(7)]);
+      foreign?.append(7, encodeWrites([write(7)]));
       foreign?.close();
       readFileSync(join(other, "redo.log")).copy(file, 3 * sector, sector, 2 * sector);
       writeFileSync(join(path, "redo.log"), file);

@@ -22,7 +22,7 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { isFull } from "./disk.js";
 import { DamagedStore, replaceDurably } from "./marker.js";
-import { decodeWrites, encodeWrites, type Write } from "./redo.js";
+import { decodeWrites, type Write } from "./redo.js";
 
 const sectorBytes = 512;
 const fileBytes = 1024 * 1024;
@@ -55,11 +55,12 @@ export class RedoLog {
   /**
    * Returns once the record is on disk.
    *
+   * @param writes as `encodeWrites` made them
    * @returns false if there is no room for it
    * @throws Error if the disk fails: nobody knows then what it holds
    */
-  append(number: number, writes: readonly Write[]): boolean {
-    const record = encodeRecord(number, encodeWrites(writes), this.seed);
+  append(number: number, writes: Buffer): boolean {
+    const record = encodeRecord(number, writes, this.seed);
     if (this.#at + record.length > fileBytes) return false;
     try {
       writeAll(this.handle, record, this.#at);
