@@ -127,6 +127,15 @@ export class Committer {
   }
 }
 
+/**
+ * How many commands make a batch. Whoever shares a commit waits for it anyway.
+ * What is answered from the log goes in small pieces: those of one are answered,
+ * and their callers ask again, while the next is being done.
+ */
+export function mostTogether(batch: Batch): number {
+  return batch.every(mayWait) ? 16 : 1024;
+}
+
 /** What is answered again to an idempotency key may be about a session of long ago. */
 function mayWait({ name, input }: CommandCall): boolean {
   return name === "reserve" && (input as ReserveCall).idempotency === undefined;

@@ -1,14 +1,11 @@
 /** The thread that owns the write transactions. Between batches it sleeps, in an open transaction or without one. */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { open } from "lmdb";
-import { type Batch, type BatchDone, Committer } from "./committer.js";
+import { type Batch, type BatchDone, Committer, mostTogether } from "./committer.js";
 import { RedoLog } from "./redo-log.js";
 import { environmentOptions } from "./schema.js";
 import { Tables } from "./tables.js";
 import type { WriterThreadData } from "./writer.js";
-
-/** Commands of one batch, but for those that came together. */
-const mostCommands = 1024;
 
 const { path, instance, storeId, posted } = workerData as WriterThreadData;
 const port = parentPort as MessagePort;
@@ -26,10 +23,10 @@ function answer(done: BatchDone): void {
   port.postMessage(done);
 }
 
-/** All that has been posted, once there is anything; undefined: nothing comes any more. */
+/** What has been posted, as much as goes together, once there is anything; undefined: nothing comes any more. */
 function next(): Batch | undefined {
   const batch: Batch[number][] = [];
-  while (!closing && batch.length < mostCommands) {
+  while (!closing && batch.length < mostTogether(batch)) {
     const seen = Atomics.load(posted, 0);
     const received = receiveMessageOnPort(port) as { message: Batch | "close" } | undefined;
     if (received?.message === "close") closing = true;

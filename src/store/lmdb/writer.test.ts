@@ -60,6 +60,20 @@ describe("the writer", () => {
     await Promise.all(all);
   });
 
+  it("hands over new sessions in pieces of 16, and all that is asked for with something else at once", async () => {
+    const { writer, batches } = stepped();
+    const reserve = () => void writer.run("reserve", {} as never);
+    for (let i = 0; i < 40; i++) reserve();
+    await settled();
+    expect(batches.map(({ length }) => length)).toEqual([16, 16, 8]);
+    for (let i = 0; i < 20; i++) reserve();
+    void writer.run("heartbeat", 1);
+    for (let i = 0; i < 20; i++) reserve();
+    await settled();
+    expect(batches.slice(3).map(({ length }) => length)).toEqual([41]);
+    expect(batches[3]?.[20]?.name).toBe("heartbeat");
+  });
+
   it("knows the sessions that are in the log alone until something is committed", async () => {
     const { writer, batches, log, answer } = stepped();
     const { uncommitted } = writer;

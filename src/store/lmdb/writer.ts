@@ -1,7 +1,7 @@
 /**
  * The one place that writes. What is asked for in one round of the event loop
- * is handed over together; what gathers while a batch is being done becomes the
- * next batch.
+ * is handed over together, or in a few pieces; what gathers while a batch is
+ * being done becomes the next batch.
  */
 import { Worker } from "node:worker_threads";
 import { BrokerError } from "../../errors.js";
@@ -15,7 +15,7 @@ import type {
   CommandOutput,
   Created,
 } from "./commands.js";
-import { type Batch, type BatchDone, Committer } from "./committer.js";
+import { type Batch, type BatchDone, Committer, mostTogether } from "./committer.js";
 import { compiledSibling } from "./compiled.js";
 import { OwnershipLost } from "./owner.js";
 import { newSession } from "./reserve-commands.js";
@@ -42,7 +42,7 @@ export interface WriterThreadData {
  * load that never pauses, where fewer commits are worth more, it is after the
  * longer time.
  */
-const [holdMs, longestHoldMs] = [5, 25];
+const [holdMs, longestHoldMs] = [5, 12];
 /** And tried again after this, if the disk is full. */
 const retryMs = 1_000;
 
@@ -108,14 +108,19 @@ export class Writer {
 
   #enqueue<N extends CommandName>(name: N, input: CommandInput<N>): Promise<CommandOutput<N>> {
     return new Promise((resolve, reject) => {
-      if (this.#waiting.length === 0) setImmediate(() => void this.#handOver());
+      if (this.#waiting.length === 0) setImmediate(() => this.#handOver());
       this.#waiting.push({ call: { name, input }, resolve: resolve as (value: unknown) => void, reject });
     });
   }
 
-  async #handOver(): Promise<void> {
-    const batch = this.#waiting;
+  #handOver(): void {
+    const waiting = this.#waiting;
     this.#waiting = [];
+    const most = mostTogether(waiting.map(({ call }) => call));
+    for (let from = 0; from < waiting.length; from += most) void this.#run(waiting.slice(from, from + most));
+  }
+
+  async #run(batch: readonly Waiting[]): Promise<void> {
     this.#running += 1;
     const handedOverMs = performance.now();
     try {
