@@ -94,7 +94,10 @@ const loadBefore = loadavg()[0];
 try {
   const chosen =
     options.only ?? Object.keys(parts).filter((name) => size !== "quick" || !slow.includes(name));
-  for (const name of chosen) await parts[name]({ plan, report, servers, folder, say });
+  for (const name of chosen) {
+    await parts[name]({ plan, report, servers, folder, say });
+    await servers.stopBroker();
+  }
 } finally {
   await servers.stop();
   rmSync(folder, { recursive: true, force: true });

@@ -42,7 +42,7 @@ export interface WriterThreadData {
  * load that never pauses, where fewer commits are worth more, it is after the
  * longer time.
  */
-const [holdMs, longestHoldMs] = [5, 12];
+const [holdMs, longestHoldMs] = [3, 6];
 /** And tried again after this, if the disk is full. */
 const retryMs = 1_000;
 
