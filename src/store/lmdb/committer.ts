@@ -88,8 +88,9 @@ export class Committer {
       values = runCommands(tables, instance, batch);
       tables.noteLogged(number);
     });
+    if (!values.every(isNew)) return { values, logged: false };
     const record = encodeWrites(writes);
-    const logged = values.every(isNew) && log.append(number, record);
+    const logged = log.append(number, record);
     if (logged) this.#logged.push(Buffer.from(record));
     return { values, logged };
   }
