@@ -247,10 +247,10 @@ export function readSession(key: SessionKey, record: Buffer): SessionRow {
         row.agentTotal = readUsage(reader);
         break;
       case 26:
-        row.systemDigest = reader.bytes().slice();
+        row.systemDigest = Buffer.from(reader.bytes());
         break;
       case 27:
-        row.chainHead = reader.bytes().slice();
+        row.chainHead = Buffer.from(reader.bytes());
         break;
       case 28:
         if (reader.bool()) row.laneUsed = true;
