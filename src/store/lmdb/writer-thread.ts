@@ -1,4 +1,5 @@
 /** The thread that owns the write transactions. Between batches it sleeps, in an open transaction or without one. */
+import { setImmediate } from "node:timers/promises";
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { open } from "lmdb";
 import { type Batch, type BatchDone, Committer, mostTogether } from "./committer.js";
@@ -14,7 +15,11 @@ const tables = new Tables(root, path);
 const committer = new Committer({ tables, instance, log: RedoLog.open(path, storeId) });
 
 let closing = false;
-for (let batch = next(); batch !== undefined; batch = next()) committer.work(batch, next, answer);
+for (let batch = next(); batch !== undefined; batch = next()) {
+  committer.work(batch, next, answer);
+  // What the library frees, it frees in a round of the event loop.
+  await setImmediate();
+}
 committer.close();
 await root.close();
 port.close();
