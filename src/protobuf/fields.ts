@@ -33,11 +33,7 @@ export function fieldsOf(desc: DescMessage): readonly DescField[] {
 /** Reads a field's value, undefined if it is not set. */
 export function readerOf(field: DescField): (message: Members) => unknown {
   const { value, isSet } = accessOf(field);
-  const read = compiled(
-    [],
-    ["return (message) => {", `  const value = ${value};`, `  return ${isSet} ? value : undefined;`, "}"],
-  );
-  return read() as (message: Members) => unknown;
+  return compiled(["message"], [`const value = ${value};`, `return ${isSet} ? value : undefined;`]);
 }
 
 /**

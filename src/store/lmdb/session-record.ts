@@ -4,7 +4,7 @@
  * reservation, where making the message in between costs more than all the
  * rest. The bytes are those that protobuf itself writes.
  */
-import { BinaryReader } from "@bufbuild/protobuf/wire";
+import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { Sink } from "../../protobuf/sink.js";
 import type { SessionKey } from "../../sessions/key.js";
 import {
@@ -31,9 +31,6 @@ const tokenFields = [
   "outputTokens",
   "reasoningTokens",
 ] as const;
-
-/** https://protobuf.dev/programming-guides/encoding/ */
-const wire = { varint: 0, bit64: 1, delimited: 2 } as const;
 
 const sink = new Sink();
 
@@ -68,9 +65,9 @@ export function writeSession(row: SessionRow): Buffer {
   for (const [name, value] of Object.entries(row.labels)) {
     // The entry of a map has both, even if they are empty.
     nested(22, () => {
-      tag(1, wire.delimited);
+      tag(1, WireType.LengthDelimited);
       sink.text(name);
-      tag(2, wire.delimited);
+      tag(2, WireType.LengthDelimited);
       sink.text(value);
     });
   }
@@ -102,13 +99,13 @@ function tag(field: number, wireType: number): void {
 
 function double(field: number, value: number): void {
   if (Object.is(value, 0)) return;
-  tag(field, wire.bit64);
+  tag(field, WireType.Bit64);
   sink.double(value);
 }
 
 function uint32(field: number, value: number): void {
   if (value === 0) return;
-  tag(field, wire.varint);
+  tag(field, WireType.Varint);
   sink.varint(value);
 }
 
@@ -118,19 +115,19 @@ function flag(field: number, value: boolean): void {
 
 function text(field: number, value = ""): void {
   if (value === "") return;
-  tag(field, wire.delimited);
+  tag(field, WireType.LengthDelimited);
   sink.text(value);
 }
 
 function bytes(field: number, value?: Uint8Array): void {
   if (value === undefined || value.length === 0) return;
-  tag(field, wire.delimited);
+  tag(field, WireType.LengthDelimited);
   sink.varint(value.length);
   sink.bytes(value);
 }
 
 function nested(field: number, write: () => void): void {
-  tag(field, wire.delimited);
+  tag(field, WireType.LengthDelimited);
   const start = sink.begin();
   write();
   sink.end(start);
@@ -140,7 +137,7 @@ function usage(field: number, total: Partial<UsageTotal>): void {
   nested(field, () => {
     for (const [index, name] of tokenFields.entries()) double(index + 1, total[name] ?? 0);
     if (total.costUsd === undefined) return;
-    tag(6, wire.bit64);
+    tag(6, WireType.Bit64);
     sink.double(total.costUsd);
   });
 }

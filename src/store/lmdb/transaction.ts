@@ -70,7 +70,8 @@ export class Transaction {
     if (row.revision === 0) this.#record(numbered.revision, changeOf(numbered, before), numbered);
     this.tables.put(...placeOf(numbered), encodeSession(numbered));
     if (before !== undefined && !samePlace(before, numbered)) this.tables.delete(...placeOf(before));
-    this.#moveIndexes(before, numbered);
+    if (before === undefined) this.#addIndexes(numbered);
+    else this.#moveIndexes(before, numbered);
     return numbered;
   }
 
@@ -138,25 +139,17 @@ export class Transaction {
     this.tables.put("changes", revision, seal(writeChange(row, kind, this.nowMs)));
   }
 
-  #moveIndexes(before: SessionRow | undefined, after: SessionRow | undefined): void {
-    if (before === undefined && after !== undefined) return void this.#addIndexes(after);
-    const old = new Map(
-      before === undefined ? [] : idEntries(before).map((entry) => [entryName(entry), entry]),
-    );
+  #moveIndexes(before: SessionRow, after: SessionRow | undefined): void {
+    const old = new Map(idEntries(before).map((entry) => [entryName(entry), entry]));
     for (const entry of after === undefined ? [] : idEntries(after)) {
       if (!old.delete(entryName(entry))) addIdEntry(this.tables, entry);
     }
     for (const entry of old.values()) deleteIdEntry(this.tables, entry);
 
-    const oldActivity = before === undefined ? undefined : activityKey(before);
+    const oldActivity = activityKey(before);
     const newActivity = after === undefined ? undefined : activityKey(after);
-    if (
-      oldActivity !== undefined &&
-      newActivity !== undefined &&
-      keyName(oldActivity) === keyName(newActivity)
-    )
-      return;
-    if (oldActivity !== undefined) this.tables.delete("activity", oldActivity);
+    if (newActivity !== undefined && keyName(oldActivity) === keyName(newActivity)) return;
+    this.tables.delete("activity", oldActivity);
     if (newActivity !== undefined) this.tables.put("activity", newActivity, nothing);
     if (stateOf(before) !== stateOf(after)) this.#count(before, after);
   }

@@ -5,6 +5,7 @@
  * https://protobuf.dev/programming-guides/encoding/
  */
 import { type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
+import { WireType } from "@bufbuild/protobuf/wire";
 import { fieldsOf, unusual } from "../../../protobuf/fields.js";
 import { type Draft, draftsOf } from "./drafts.js";
 import { Source } from "./source.js";
@@ -13,7 +14,6 @@ import { Source } from "./source.js";
 type Read = (source: Source) => unknown;
 type Take = (source: Source, draft: Draft) => void;
 
-const wire = { varint: 0, bit64: 1, delimited: 2 } as const;
 /** Those that are no more than their fields. */
 const ordinaryGoogleTypes: ReadonlySet<string> = new Set([
   "google.protobuf.Duration",
@@ -47,7 +47,7 @@ function messageReader(desc: DescMessage, around: readonly DescMessage[]): Read 
 
 function fieldTake(field: DescField, around: readonly DescMessage[]): [number, Take] {
   const { localName: name } = field;
-  if (field.fieldKind === "map") return [wire.delimited, entryTake(field, around)];
+  if (field.fieldKind === "map") return [WireType.LengthDelimited, entryTake(field, around)];
   const [wireType, read] = valueReader(field, around);
   if (field.fieldKind === "list") {
     return [wireType, (source, draft) => (draft[name] as unknown[]).push(read(source))];
@@ -78,7 +78,7 @@ function entryTake(field: Extract<DescField, { fieldKind: "map" }>, around: read
   if (field.mapKey !== ScalarType.STRING) return () => unusual(field.name);
   const { localName: name } = field;
   const [wireType, readValue] = valueReader(field, around);
-  const [keyTag, valueTag] = [8 + wire.delimited, 16 + wireType];
+  const [keyTag, valueTag] = [8 + WireType.LengthDelimited, 16 + wireType];
   return (source, draft) => {
     const end = source.begin();
     const key = source.varint() === keyTag ? source.text() : unusual(name);
@@ -95,7 +95,7 @@ function valueReader(field: DescField, around: readonly DescMessage[]): [number,
     if (field.fieldKind !== "map" && field.delimitedEncoding) unusual(`${field}`);
     const read = messageReader(field.message, around);
     return [
-      wire.delimited,
+      WireType.LengthDelimited,
       (source) => {
         const end = source.begin();
         const message = read(source);
@@ -110,33 +110,33 @@ function valueReader(field: DescField, around: readonly DescMessage[]): [number,
 function scalarReader(type: ScalarType): [number, Read] {
   switch (type) {
     case ScalarType.STRING:
-      return [wire.delimited, (source) => source.text()];
+      return [WireType.LengthDelimited, (source) => source.text()];
     case ScalarType.BYTES:
-      return [wire.delimited, (source) => source.bytes()];
+      return [WireType.LengthDelimited, (source) => source.bytes()];
     case ScalarType.BOOL:
       return [
-        wire.varint,
+        WireType.Varint,
         (source) => {
           const value = source.varint();
           return value > 1 ? unusual("bool") : value === 1;
         },
       ];
     case ScalarType.DOUBLE:
-      return [wire.bit64, (source) => source.double()];
+      return [WireType.Bit64, (source) => source.double()];
     case ScalarType.INT32:
       return [
-        wire.varint,
+        WireType.Varint,
         (source) => {
           const value = source.varint();
           return value >= 2 ** 31 ? unusual("integer") : value;
         },
       ];
     case ScalarType.UINT32:
-      return [wire.varint, (source) => source.varint()];
+      return [WireType.Varint, (source) => source.varint()];
     case ScalarType.INT64:
     case ScalarType.UINT64:
-      return [wire.varint, (source) => BigInt(source.varint())];
+      return [WireType.Varint, (source) => BigInt(source.varint())];
     default:
-      return [wire.varint, () => unusual(`scalar type ${type}`)];
+      return [WireType.Varint, () => unusual(`scalar type ${type}`)];
   }
 }

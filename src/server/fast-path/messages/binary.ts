@@ -3,13 +3,12 @@
  * What each field needs is found out once for each type.
  */
 import { type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
+import { WireType } from "@bufbuild/protobuf/wire";
 import { fieldsOf, type Members, readerOf, unusual } from "../../../protobuf/fields.js";
 import { Sink } from "../../../protobuf/sink.js";
 
 /** @throws Unusual for a value that is left to protobuf-es */
 type Write<T = never> = (sink: Sink, value: T) => void;
-
-const wire = { varint: 0, bit64: 1, delimited: 2 } as const;
 
 /** @throws Unusual for a type that is left to protobuf-es */
 export function binaryOf(desc: DescMessage): (message: Members) => Uint8Array {
@@ -90,34 +89,34 @@ function itemWriter(number: number, field: DescField, known: Map<DescMessage, Wr
 function scalarWriter(number: number, type: ScalarType | undefined): Write {
   switch (type) {
     case ScalarType.STRING:
-      return tagged(number, wire.delimited, (sink, text: string) =>
+      return tagged(number, WireType.LengthDelimited, (sink, text: string) =>
         sink.text(typeof text === "string" ? text : unusual("string")),
       );
     case ScalarType.BYTES:
-      return tagged(number, wire.delimited, (sink, bytes: Uint8Array) => {
+      return tagged(number, WireType.LengthDelimited, (sink, bytes: Uint8Array) => {
         if (!(bytes instanceof Uint8Array)) unusual("bytes");
         sink.varint(bytes.length);
         sink.bytes(bytes);
       });
     case ScalarType.BOOL:
-      return tagged(number, wire.varint, (sink, flag: boolean) =>
+      return tagged(number, WireType.Varint, (sink, flag: boolean) =>
         sink.varint(typeof flag === "boolean" ? Number(flag) : unusual("bool")),
       );
     case ScalarType.DOUBLE:
-      return tagged(number, wire.bit64, (sink, value: number) =>
+      return tagged(number, WireType.Bit64, (sink, value: number) =>
         sink.double(typeof value === "number" ? value : unusual("number")),
       );
     case ScalarType.INT32:
     case ScalarType.UINT32: {
       const most = type === ScalarType.INT32 ? 2 ** 31 : 2 ** 32;
-      return tagged(number, wire.varint, (sink, value: number) => {
+      return tagged(number, WireType.Varint, (sink, value: number) => {
         if (!Number.isInteger(value) || value < 0 || value >= most) unusual("integer");
         sink.varint(value);
       });
     }
     case ScalarType.INT64:
     case ScalarType.UINT64:
-      return tagged(number, wire.varint, (sink, value: bigint) => {
+      return tagged(number, WireType.Varint, (sink, value: bigint) => {
         const small = typeof value === "bigint" ? Number(value) : unusual("integer");
         if (small < 0 || !Number.isSafeInteger(small)) unusual("integer");
         sink.varint(small);
@@ -129,7 +128,7 @@ function scalarWriter(number: number, type: ScalarType | undefined): Write {
 
 /** What has its length before it. */
 function nested<T>(number: number, write: Write<T>): Write<T> {
-  return tagged(number, wire.delimited, (sink, value) => {
+  return tagged(number, WireType.LengthDelimited, (sink, value) => {
     const start = sink.begin();
     write(sink, value);
     sink.end(start);
