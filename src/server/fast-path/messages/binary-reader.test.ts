@@ -23,6 +23,7 @@ import { ResolveSelectionRequestSchema } from "../../../../gen/sessionbroker/v1/
 import { SessionBroker } from "../../../../gen/sessionbroker/v1/session_broker_pb.js";
 import { ReserveRequestSchema } from "../../../../gen/sessionbroker/v1/session_pb.js";
 import { anyMessage } from "../../../../test/support/any-message.js";
+import { outcome } from "../../../../test/support/outcome.js";
 import { whatIsSet } from "../../../../test/support/what-is-set.js";
 import { binaryReader } from "./binary-reader.js";
 import { requestReader } from "./request-reader.js";
@@ -42,14 +43,6 @@ function watched(desc: DescMessage) {
   });
   const read = requestReader(desc, library, {});
   return { read: (bytes: Uint8Array) => read(bytes, true), asked: () => asked };
-}
-
-function outcome(make: () => object): object | string {
-  try {
-    return make();
-  } catch (error) {
-    return String(error);
-  }
 }
 
 /** The same message; strictly, so that no field is set that protobuf-es leaves out. */
