@@ -150,9 +150,9 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const background = new Background();
   background.every(
     activityEveryMs,
-    async () => {
+    async (stopping) => {
       clockGuard.believed();
-      await activity.writeDue(touch, clock.now());
+      await activity.writeDue(touch, clock.now(), stopping);
     },
     (error) => log.warn({ err: error }, "activity could not be written"),
   );

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { PendingActivity } from "./pending-activity.js";
+import { PendingActivity, restMs } from "./pending-activity.js";
 import { noUsage, type SessionRow } from "./session.js";
 
 const key = { scope: "s", externalId: "chat", provider: "echo" };
@@ -69,18 +69,44 @@ test("what is noted while older activity is being written waits for the next tim
 
 test("what is due goes a few sessions at a time, and everything goes at once", async () => {
   const activity = new PendingActivity();
-  const chats = Array.from({ length: 250 }, (_, n) => ({ ...key, externalId: `chat-${n}` }));
+  const chats = Array.from({ length: 40 }, (_, n) => ({ ...key, externalId: `chat-${n}` }));
   for (const chat of chats) activity.note({ ...row, key: chat }, undefined, 70_000);
   const sizes: number[] = [];
   const failing = async (due: readonly unknown[]) => {
     if (sizes.push(due.length) === 3) throw new Error("disk full");
   };
   await expect(activity.writeDue(failing, 70_000)).rejects.toThrow("disk full");
-  expect(sizes).toEqual([100, 100, 50]);
-  expect(chats.filter((chat) => activity.of(chat) !== undefined)).toEqual(chats.slice(200));
+  expect(sizes).toEqual([16, 16, 8]);
+  expect(chats.filter((chat) => activity.of(chat) !== undefined)).toEqual(chats.slice(32));
   for (const chat of chats) activity.note({ ...row, key: chat }, undefined, 80_000);
   await activity.write(async (due) => void sizes.push(due.length));
-  expect(sizes).toEqual([100, 100, 50, 250]);
+  expect(sizes).toEqual([16, 16, 8, 40]);
+});
+
+test.each([
+  { what: "a piece that took 3 ms, early", tookMs: 3, sinceMs: 3, part: 0.01, rest: 12 },
+  { what: "the next one", tookMs: 3, sinceMs: 18, part: 0.02, rest: 12 },
+  { what: "no more than the round has time for", tookMs: 3, sinceMs: 195, part: 0.01, rest: 5 },
+  { what: "not when the round is late", tookMs: 3, sinceMs: 201, part: 0.01, rest: 0 },
+  { what: "not when there are very many", tookMs: 3, sinceMs: 3, part: 16 / 1_000_000, rest: 0 },
+])("rests after $what", ({ tookMs, sinceMs, part, rest }) => {
+  expect(restMs(tookMs, sinceMs, part)).toBeCloseTo(rest);
+});
+
+test("what is due waits for the end of the process once it is stopping", async () => {
+  const activity = new PendingActivity();
+  const chats = Array.from({ length: 40 }, (_, n) => ({ ...key, externalId: `chat-${n}` }));
+  for (const chat of chats) activity.note({ ...row, key: chat }, undefined, 70_000);
+  const stopping = new AbortController();
+  const sizes: number[] = [];
+  const touch = async (due: readonly unknown[]) => {
+    sizes.push(due.length);
+    stopping.abort();
+  };
+  await activity.writeDue(touch, 70_000, stopping.signal);
+  expect(sizes).toEqual([16]);
+  await activity.write(touch);
+  expect(sizes).toEqual([16, 24]);
 });
 
 test("others are served while many are looked through, and what they note is for the next time", async () => {

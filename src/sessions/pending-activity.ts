@@ -3,14 +3,17 @@
  * session writes nothing before its answer; its activity is written behind, at
  * most once in a while for each session, and counts meanwhile.
  */
-import { setImmediate } from "node:timers/promises";
+import { setImmediate, setTimeout } from "node:timers/promises";
 import { keyOfText, keyText, type SessionKey } from "./key.js";
 import type { SessionRow } from "./session.js";
 import type { Activity } from "./session-store.js";
 
 const longestDelayMs = 60_000;
-const atATime = 100;
+/** Few: each may lie on pages of its own, and who comes while they are committed waits for all of them. */
+const atATime = 16;
 const lookedAtOnce = 2_000;
+/** A round of writing has this long, and rests as many times as long as it writes if that leaves it time. */
+const [roundMs, restFactor] = [20_000, 4];
 
 type Touch = (due: readonly Activity[]) => Promise<void>;
 
@@ -58,22 +61,27 @@ export class PendingActivity {
   }
 
   /**
-   * Writes what is due, a few sessions at a time, and looks for it among some: a
-   * reservation waits behind none but these.
+   * Writes what is due, a few sessions at a time and with rests between them, and
+   * looks for it among some: a reservation waits behind none but these.
    */
-  async writeDue(touch: Touch, nowMs: number): Promise<void> {
+  async writeDue(touch: Touch, nowMs: number, stopping?: AbortSignal): Promise<void> {
+    const startedMs = performance.now();
     let due: Noted[] = [];
     let looked = 0;
     const { size } = this.#places;
     for (const entry of this.#places) {
       if (numberAt(this.#dueAtMs, entry[1]) <= nowMs) due.push(this.#noted(entry));
+      looked += 1;
       if (due.length === atATime) {
+        const beganMs = performance.now();
         await this.#write(due, touch);
+        const endedMs = performance.now();
+        const rest = restMs(endedMs - beganMs, endedMs - startedMs, looked / size);
+        if (rest >= 1) await setTimeout(rest, undefined, { ref: false });
         due = [];
       }
-      looked += 1;
       // What has been noted meanwhile comes last, and is for the next time.
-      if (looked === size) break;
+      if (looked === size || stopping?.aborted) break;
       if (looked % lookedAtOnce === 0) await setImmediate();
     }
     await this.#write(due, touch);
@@ -111,6 +119,17 @@ export class PendingActivity {
     this.#places.delete(name);
     this.#free.push(place);
   }
+}
+
+/**
+ * How long a round rests after a piece, so that others find the store free.
+ *
+ * @param tookMs of the piece
+ * @param sinceMs since the round began
+ * @param part of the round that is done, from 0 to 1
+ */
+export function restMs(tookMs: number, sinceMs: number, part: number): number {
+  return Math.max(0, Math.min(restFactor * tookMs, part * roundMs - sinceMs));
 }
 
 function doubled(numbers: Float64Array<ArrayBuffer>): Float64Array<ArrayBuffer> {
