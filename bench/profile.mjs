@@ -60,10 +60,10 @@ print(
   [0, 1].map((way) => [...table.values()].reduce((sum, row) => sum + row[way], 0)),
 );
 
-/** Microseconds by part, of the main thread, whose profile is the largest. */
+/** Microseconds by part, of the main thread: CPU.<date>.<time>.<pid>.<thread>.<number>.cpuprofile. */
 function readProfile(folder, fromMs, toMs) {
-  const profiles = readdirSync(folder).map((name) => JSON.parse(readFileSync(join(folder, name), "utf8")));
-  const { nodes, samples, timeDeltas } = profiles.sort((a, b) => b.nodes.length - a.nodes.length)[0];
+  const name = readdirSync(folder).find((each) => each.split(".")[4] === "0");
+  const { nodes, samples, timeDeltas } = JSON.parse(readFileSync(join(folder, name), "utf8"));
   const frames = new Map(nodes.map(({ id, callFrame }) => [id, callFrame]));
   const spent = new Map();
   let at = 0;
