@@ -1,7 +1,8 @@
 // Latency at a fixed rate: half of what the broker does at saturation.
 import { contest } from "../contest.mjs";
+import { wrk } from "../load.mjs";
 import { inTurns, median } from "../measure.mjs";
-import { lookup, lookups, reserveNew } from "./requests.mjs";
+import { emptyOverHttp, lookup, lookups, reserveNew } from "./requests.mjs";
 
 /** As at saturation, where each asks as often as it is answered. */
 const connections = 64;
@@ -9,6 +10,9 @@ const connections = 64;
 export async function latency(context) {
   const { servers, report, plan, say } = context;
   const broker = await servers.broker();
+  // What the machine and the generator of load themselves do to a tail.
+  const request = emptyOverHttp((await servers.bareHttp()).http);
+  const bare = (plan) => wrk(request, plan);
   // New sessions first: looking up leaves activity behind that is written for a while.
   const measures = Object.fromEntries([
     ["Reserve, new (durable)", reserveNew(broker)],
@@ -23,16 +27,21 @@ export async function latency(context) {
     const rate = saturation / 2;
     say(`${what}, ${Math.round(rate)} a second`);
     const pauseMs = (connections / rate) * 1000;
-    const [results] = await inTurns([load], hasBar ? plan.barRounds : plan.rounds, () =>
-      load({ connections, seconds: plan.seconds, pauseMs }),
+    const loads = hasBar ? [load, bare] : [load];
+    const [results, ofBare] = await inTurns(loads, hasBar ? plan.barRounds : plan.rounds, (each) =>
+      each({ connections, seconds: plan.seconds, pauseMs }),
     );
-    const of = (name) => median(results.map((result) => result[name]));
     const reached = median(results.map(({ requests, seconds }) => requests / seconds));
-    report.figure(
-      `${what}, at ${Math.round(reached)} a second: p50, p99, p99.9`,
-      ["p50", "p99", "p999"].map((name) => `${of(name).toFixed(2)} ms`).join(", "),
-    );
+    report.figure(`${what}, at ${Math.round(reached)} a second: p50, p99, p99.9`, inText(results));
+    if (ofBare !== undefined)
+      report.figure("bare node:http in turns with it, at the same rate", inText(ofBare));
+    const of = (name) => median(results.map((result) => result[name]));
     if (hasBar)
       report.bar(`p99 of ${what}, at half the saturation, of p50`, of("p99") / of("p50"), 5, { most: true });
   }
 }
+
+const inText = (results) =>
+  ["p50", "p99", "p999"]
+    .map((name) => `${median(results.map((result) => result[name])).toFixed(2)} ms`)
+    .join(", ");
