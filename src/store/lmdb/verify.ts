@@ -1,12 +1,13 @@
 /**
- * Reads all of a store, and says what in it is damaged: checksums of records,
+ * Reads all of a store, and says what in it is damaged: the order of entries, checksums of records,
  * every index entry against its row, every row against its indexes, counts.
  *
  * The store must not change meanwhile: the tables are read from one snapshot.
  */
+import { toBufferKey } from "ordered-binary";
 import { checks } from "./checks.js";
 import { addedIn, type DatabaseName, databaseNames } from "./schema.js";
-import type { Key, Tables } from "./tables.js";
+import type { Key, StoredKey, Tables } from "./tables.js";
 import { VerifiedRows } from "./verified-rows.js";
 
 /** One thing that is wrong. */
@@ -65,8 +66,14 @@ function verifyTable(
 ): void {
   const entries = tables.entryCount(name);
   let read = 0;
+  let last: Buffer = Buffer.alloc(0);
   onProgress(read, entries);
   for (const { key, value } of tables.all(name)) {
+    const bytes = keyBytes(key);
+    // A page in the place of another repeats its entries, and each is found where it belongs.
+    if (read > 0 && Buffer.compare(last, bytes) >= 0)
+      report(JSON.stringify(key), "it does not follow the entry before it");
+    last = bytes;
     // Walking finds what a look-up may not: an entry out of order, or under the wrong branch.
     if (tables.get(name, key) === undefined) report(JSON.stringify(key), "it is not found by its key");
     for (const problem of problemsOf(name, key, value, rows)) report(JSON.stringify(key), problem);
@@ -75,6 +82,11 @@ function verifyTable(
   }
   if (read !== entries) report("", `it holds ${entries} entries, and ${read} could be read`);
   onProgress(read, entries);
+}
+
+/** In which lmdb orders keys. */
+function keyBytes(key: StoredKey): Buffer {
+  return toBufferKey(key as string[] | string | number);
 }
 
 function problemsOf(
