@@ -21,15 +21,17 @@ export async function latency(context) {
   for (const what of plan.paced ?? Object.keys(measures)) {
     const load = measures[what];
     const hasBar = what.startsWith("Reserve");
-    const [saturation] = await contest(context, `${what}, at saturation`, [
-      { name: "session-broker", pid: broker.pid, load },
+    const seconds = hasBar ? plan.seconds : plan.sideSeconds;
+    const contestant = { name: "session-broker", pid: broker.pid, load };
+    const [saturation] = await contest({ ...context, plan: { ...plan, seconds } }, `${what}, at saturation`, [
+      contestant,
     ]);
     const rate = saturation / 2;
     say(`${what}, ${Math.round(rate)} a second`);
     const pauseMs = (connections / rate) * 1000;
     const loads = hasBar ? [load, bare] : [load];
     const [results, ofBare] = await inTurns(loads, hasBar ? plan.barRounds : plan.rounds, (each) =>
-      each({ connections, seconds: plan.seconds, pauseMs }),
+      each({ connections, seconds, pauseMs }),
     );
     const reached = median(results.map(({ requests, seconds }) => requests / seconds));
     report.figure(`${what}, at ${Math.round(reached)} a second: p50, p99, p99.9`, inText(results));
