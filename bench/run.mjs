@@ -28,9 +28,9 @@ const parts = { empty, identity, durable, latency, streams, dispatch, scale };
 /** Of these, a smoke test has no time. */
 const slow = ["dispatch", "scale"];
 /**
- * Seconds of each measurement; `sideSeconds` where no bar hangs on it. `barRounds` of a latency with a bar:
- * the 99th percentile of two seconds is what the disk did in its worst twenty milliseconds. Without
- * `paced`, the latency of all.
+ * Seconds of each measurement; `sideSeconds` where no bar hangs on it. `barRounds` of empty RPCs, and of a
+ * latency with a bar: the 99th percentile of two seconds is what the disk did in its worst twenty
+ * milliseconds. Without `paced`, the latency of all.
  */
 const normal = {
   rounds: 3,
@@ -120,7 +120,7 @@ function heading() {
   return [
     `\`${command}\` on ${new Date().toISOString().slice(0, 10)}: ${cpus().length} cores (${cpu?.model.trim()}),`,
     `${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, Node ${process.versions.node};`,
-    `${plan.rounds} rounds of ${plan.seconds} s each, medians; the load of the machine was ${loadBefore.toFixed(1)} before it began;`,
+    `${plan.rounds} rounds of ${plan.seconds} s each, ${plan.barRounds} of empty RPCs and of latencies with a bar, medians; the load of the machine was ${loadBefore.toFixed(1)} before it began;`,
     `it took ${((performance.now() - started) / 60_000).toFixed(1)} minutes.`,
   ].join("\n");
 }

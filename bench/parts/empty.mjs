@@ -3,8 +3,9 @@ import { contest } from "../contest.mjs";
 import { h2load, wrk } from "../load.mjs";
 import { emptyOverGrpc, emptyOverHttp } from "./requests.mjs";
 
-export async function empty(context) {
-  const { servers, report } = context;
+export async function empty(given) {
+  const { servers, report, plan } = given;
+  const context = { ...given, plan: { ...plan, rounds: plan.barRounds } };
   const [broker, connect] = [await servers.broker(), await servers.connectNode()];
   const [grpcJs, bare] = [await servers.grpcJs(), await servers.bareHttp()];
   const overHttp = (name, { pid, http }) => {
