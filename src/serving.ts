@@ -1,5 +1,6 @@
 /** A broker behind its doors: listening, healthy, and drained in order. */
 import { setMaxListeners } from "node:events";
+import { existsSync } from "node:fs";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { type ConnectNodeAdapterOptions, connectNodeAdapter } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
@@ -25,9 +26,8 @@ import { serviceInterceptors, serviceRoutes } from "./rpc/service.js";
 import { tracingInterceptor } from "./rpc/tracing.js";
 import { inheritedSockets } from "./server/activation.js";
 import { CallValues } from "./server/call-values.js";
-import { withFastPath } from "./server/fast-path/index.js";
 import { withPlainGrpcMessages, withUsableAuthority } from "./server/grpc-compat.js";
-import type { RequestHead, ShortWay } from "./server/handler.js";
+import type { RequestHandler, RequestHead, Served, ShortWay } from "./server/handler.js";
 import { guardHost, isLoopback, judgeRequest, reachableAddresses } from "./server/host-guard.js";
 import { type Listening, listen } from "./server/one-port.js";
 import { certificateSubject, type TlsMaterial } from "./server/tls.js";
@@ -152,9 +152,11 @@ async function openDoors(
   const complete = withRefusedBodies(
     withHttpMethods(services, withPlainGrpcMessages(connectNodeAdapter(options))),
   );
-  const served = settings.fastPath
-    ? withFastPath(options, complete, (error) => onUnexpected("fast path", error))
-    : { handler: complete, shortWay: () => false };
+  const withFastPath = settings.fastPath ? await findFastPath() : undefined;
+  const served = withFastPath?.(options, complete, (error) => onUnexpected("fast path", error)) ?? {
+    handler: complete,
+    shortWay: () => false,
+  };
   const isKnownCaller = (request: RequestHead) => {
     const { authorization } = request.headers;
     const caller = broker.credentials.find({
@@ -205,4 +207,18 @@ async function openDoors(
     );
   }
   return listening;
+}
+
+type FastPath = (
+  options: ConnectNodeAdapterOptions,
+  complete: RequestHandler,
+  onError: (error: unknown) => void,
+) => Served;
+
+/** Undefined if its folder was deleted: nothing else needs it, and connect-node answers everything. */
+async function findFastPath(): Promise<FastPath | undefined> {
+  if (!existsSync(new URL("./server/fast-path", import.meta.url))) return undefined;
+  // A name that the compiler does not follow.
+  const index: string = "./server/fast-path/index.js";
+  return (await import(index)).withFastPath;
 }

@@ -19,6 +19,12 @@ export type RequestHead = Pick<
  */
 export type ShortWay = (request: StreamRequest | PlainRequest) => boolean;
 
+/** Both lead to the same implementations. */
+export interface Served {
+  readonly handler: RequestHandler;
+  readonly shortWay: ShortWay;
+}
+
 /** A request that has no usable authority makes the handler throw before it answers. */
 export function answer(handler: RequestHandler, ...[req, res]: Parameters<RequestHandler>): void {
   try {

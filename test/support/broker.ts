@@ -15,7 +15,7 @@ import {
 } from "@connectrpc/connect-node";
 import { SessionBroker } from "../../gen/sessionbroker/v1/session_broker_pb.js";
 
-const main = new URL("../../dist/src/main.js", import.meta.url).pathname;
+const builtMain = new URL("../../dist/src/main.js", import.meta.url).pathname;
 
 export type BrokerClient = Client<typeof SessionBroker>;
 export type Protocol = "connect" | "connect-h2" | "grpc" | "grpc-web";
@@ -28,6 +28,8 @@ export interface BrokerOptions {
   readonly metrics?: boolean;
   /** Words before the program, such as those of `unshare`. */
   readonly wrapper?: readonly string[];
+  /** Default: the one of this build. */
+  readonly main?: string;
 }
 
 export class TestBroker {
@@ -46,6 +48,10 @@ export class TestBroker {
     const broker = new TestBroker(options);
     await broker.start();
     return broker;
+  }
+
+  get #main(): string {
+    return this.options.main ?? builtMain;
   }
 
   get configFile(): string {
@@ -87,7 +93,7 @@ export class TestBroker {
     const [program = process.execPath, ...rest] = [
       ...(this.options.wrapper ?? []),
       process.execPath,
-      main,
+      this.#main,
       "serve",
       ...args,
       ...words,
@@ -99,7 +105,14 @@ export class TestBroker {
   /** Starts one more OpenAI-compatible adapter in front of it, or one where another was; answers its base URL. */
   async startAdapter(where?: string): Promise<string> {
     const port = where === undefined ? await freePort() : Number(new URL(where).port);
-    const args = [main, "openai", "--openai-listen", `127.0.0.1:${port}`, "--broker", `unix:${this.socket}`];
+    const args = [
+      this.#main,
+      "openai",
+      "--openai-listen",
+      `127.0.0.1:${port}`,
+      "--broker",
+      `unix:${this.socket}`,
+    ];
     if (this.options.config !== undefined) args.push("--config", this.configFile);
     const url = `http://127.0.0.1:${port}`;
     const adapter = this.#spawn(process.execPath, args);

@@ -9,7 +9,7 @@
  */
 import type { ServerResponse } from "node:http";
 import type { ConnectNodeAdapterOptions } from "@connectrpc/connect-node";
-import type { RequestHandler, RequestHead, ShortWay } from "../handler.js";
+import type { RequestHandler, RequestHead, Served } from "../handler.js";
 import { PlainRequest } from "../plain-connection.js";
 import { Call } from "./call.js";
 import { encodingOf } from "./eligible.js";
@@ -18,12 +18,6 @@ import { fastMethods } from "./methods.js";
 import { Rounds } from "./rounds.js";
 import { answerStream } from "./stream.js";
 import { answerUnary } from "./unary.js";
-
-/** Both ways lead to the same implementations. */
-export interface Served {
-  readonly handler: RequestHandler;
-  readonly shortWay: ShortWay;
-}
 
 /**
  * @param options those that connect-node is given; `contextValues` gets no more of a request than its head
