@@ -27,7 +27,7 @@ import { tracingInterceptor } from "./rpc/tracing.js";
 import { inheritedSockets } from "./server/activation.js";
 import { CallValues } from "./server/call-values.js";
 import { withPlainGrpcMessages, withUsableAuthority } from "./server/grpc-compat.js";
-import type { RequestHandler, RequestHead, Served, ShortWay } from "./server/handler.js";
+import type { FastPath, RequestHead, ShortWay } from "./server/handler.js";
 import { guardHost, isLoopback, judgeRequest, reachableAddresses } from "./server/host-guard.js";
 import { type Listening, listen } from "./server/one-port.js";
 import { certificateSubject, type TlsMaterial } from "./server/tls.js";
@@ -208,12 +208,6 @@ async function openDoors(
   }
   return listening;
 }
-
-type FastPath = (
-  options: ConnectNodeAdapterOptions,
-  complete: RequestHandler,
-  onError: (error: unknown) => void,
-) => Served;
 
 /** Undefined if its folder was deleted: nothing else needs it, and connect-node answers everything. */
 async function findFastPath(): Promise<FastPath | undefined> {

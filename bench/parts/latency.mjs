@@ -37,13 +37,14 @@ export async function latency(context) {
     report.figure(`${what}, at ${Math.round(reached)} a second: p50, p99, p99.9`, inText(results));
     if (ofBare !== undefined)
       report.figure("bare node:http in turns with it, at the same rate", inText(ofBare));
-    const of = (name) => median(results.map((result) => result[name]));
-    if (hasBar)
-      report.bar(`p99 of ${what}, at half the saturation, of p50`, of("p99") / of("p50"), 5, { most: true });
+    if (hasBar) {
+      const ratio = medianOf(results, "p99") / medianOf(results, "p50");
+      report.bar(`p99 of ${what}, at half the saturation, of p50`, ratio, 5, { most: true });
+    }
   }
 }
 
+const medianOf = (results, name) => median(results.map((result) => result[name]));
+
 const inText = (results) =>
-  ["p50", "p99", "p999"]
-    .map((name) => `${median(results.map((result) => result[name])).toFixed(2)} ms`)
-    .join(", ");
+  ["p50", "p99", "p999"].map((name) => `${medianOf(results, name).toFixed(2)} ms`).join(", ");

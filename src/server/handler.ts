@@ -1,5 +1,5 @@
 /** How requests are answered. */
-import type { connectNodeAdapter } from "@connectrpc/connect-node";
+import type { ConnectNodeAdapterOptions, connectNodeAdapter } from "@connectrpc/connect-node";
 import type { PlainRequest } from "./plain-connection.js";
 import type { StreamRequest } from "./stream-request.js";
 
@@ -24,6 +24,17 @@ export interface Served {
   readonly handler: RequestHandler;
   readonly shortWay: ShortWay;
 }
+
+/**
+ * @param options those that connect-node is given; `contextValues` gets no more of a request than its head
+ * @param complete answers what is left to it
+ * @param onError told of a defect, after which the request has no answer
+ */
+export type FastPath = (
+  options: ConnectNodeAdapterOptions,
+  complete: RequestHandler,
+  onError: (error: unknown) => void,
+) => Served;
 
 /** A request that has no usable authority makes the handler throw before it answers. */
 export function answer(handler: RequestHandler, ...[req, res]: Parameters<RequestHandler>): void {

@@ -8,8 +8,7 @@
  * test/fast-path.
  */
 import type { ServerResponse } from "node:http";
-import type { ConnectNodeAdapterOptions } from "@connectrpc/connect-node";
-import type { RequestHandler, RequestHead, Served } from "../handler.js";
+import type { FastPath, RequestHandler, RequestHead } from "../handler.js";
 import { PlainRequest } from "../plain-connection.js";
 import { Call } from "./call.js";
 import { encodingOf } from "./eligible.js";
@@ -19,16 +18,7 @@ import { Rounds } from "./rounds.js";
 import { answerStream } from "./stream.js";
 import { answerUnary } from "./unary.js";
 
-/**
- * @param options those that connect-node is given; `contextValues` gets no more of a request than its head
- * @param complete answers what is left to it
- * @param onError told of a defect, after which the request has no answer
- */
-export function withFastPath(
-  options: ConnectNodeAdapterOptions,
-  complete: RequestHandler,
-  onError: (error: unknown) => void,
-): Served {
+export const withFastPath: FastPath = (options, complete, onError) => {
   const methods = fastMethods(options);
   const rounds = new Rounds();
 
@@ -65,4 +55,4 @@ export function withFastPath(
     });
     return true;
   }
-}
+};

@@ -29,7 +29,7 @@ async function inside<T>(act: (tables: Tables) => T): Promise<T> {
   }
 }
 
-/** Chats by the page that lists them; each page has as many. */
+/** Where the pages that list chats lie, each with those it lists. */
 function pagesOf(bytes: Buffer): Map<number, string[]> {
   const pages = new Map<number, string[]>();
   for (let at = 0; at < bytes.length; at += pageBytes) {

@@ -71,7 +71,7 @@ function verifyTable(
   for (const { key, value } of tables.all(name)) {
     const bytes = keyBytes(key);
     // A page in the place of another repeats its entries, and each is found where it belongs.
-    if (read > 0 && Buffer.compare(last, bytes) >= 0)
+    if (Buffer.compare(last, bytes) >= 0)
       report(JSON.stringify(key), "it does not follow the entry before it");
     last = bytes;
     // Walking finds what a look-up may not: an entry out of order, or under the wrong branch.
